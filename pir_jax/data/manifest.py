@@ -1,0 +1,146 @@
+"""The manifest of a prepared clip: JSON that a person can read."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from pir_jax.types import FaceSpace, InputError
+
+VERSION = 1
+FILE_NAME = "manifest.json"
+# A coefficient that hardly moves in the data must not be blown up to unit size.
+SMALLEST_SCALE = 0.01
+
+Paths = str | pathlib.Path | Sequence[str | pathlib.Path]
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Manifest:
+  """What a prepared clip holds. Frame ranges are [start, stop) of the source.
+
+  Attributes:
+    source, sha256: file name and hash of the video.
+    width, height, rate, duration: of the video; rate is a fraction "25/1".
+    num_frames: of the source; num_with_face of them were measured,
+      num_interpolated filled in over short gaps, the rest have no face.
+    num_records: frames stored for training and evaluation.
+    num_clips: runs stored for speech.
+    resolution: side of the stored window in pixels.
+    window_side: smallest and largest side of the window in source pixels.
+    fit_error_px, fit_error_relative: RMS over measured frames, in source
+      pixels and as a share of face height.
+    train, held_out: frame ranges; held_out is the clip's tail.
+    expression_mean, expression_std: over the measured training frames.
+    identity: coefficients of the person.
+    audio_seconds: sound that goes with the frames; 0 for a silent video.
+  """
+
+  version: int = VERSION
+  source: str
+  sha256: str
+  width: int
+  height: int
+  rate: str
+  duration: float
+  num_frames: int
+  num_with_face: int
+  num_interpolated: int
+  num_records: int
+  num_clips: int
+  resolution: int
+  window_side: list[float]
+  fit_error_px: float
+  fit_error_relative: float
+  train: list[int]
+  held_out: list[int]
+  expression_names: list[str]
+  expression_mean: list[float]
+  expression_std: list[float]
+  identity: list[float]
+  audio_seconds: float
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes manifest.json into a folder."""
+    text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+    (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def load_manifest(folder: str | pathlib.Path) -> Manifest:
+  """Reads the manifest of a data set folder.
+
+  Raises:
+    InputError: there is none, it is not JSON, or its version or keys are not
+      the ones this release writes.
+  """
+  path = pathlib.Path(folder) / FILE_NAME
+  if not path.is_file():
+    raise InputError(
+      f"{folder} is not a prepared clip (no {FILE_NAME}): make one with"
+      " `python -m pir_jax.prepare`."
+    )
+  try:
+    values = json.loads(path.read_text(encoding="utf-8"))
+  except ValueError as error:
+    raise InputError(
+      f"{path} is not readable JSON ({error}): prepare the video again."
+    ) from error
+  version = values.get("version") if isinstance(values, dict) else None
+  if version != VERSION:
+    raise InputError(
+      f"{path} has version {version} and this release reads {VERSION}:"
+      " prepare the video again."
+    )
+  names = {field.name for field in dataclasses.fields(Manifest)}
+  wrong = sorted(names ^ set(values))
+  if wrong:
+    raise InputError(
+      f"{path} lacks or does not know {', '.join(wrong)}: prepare the video"
+      " again."
+    )
+  return Manifest(**values)
+
+
+def as_paths(paths: Paths) -> list[pathlib.Path]:
+  """One folder or many, as a list."""
+  if isinstance(paths, str | pathlib.Path):
+    paths = [paths]
+  if not paths:
+    raise InputError("no data was given: name at least one prepared clip.")
+  return [pathlib.Path(path) for path in paths]
+
+
+def load_space(paths: Paths) -> FaceSpace:
+  """The coefficients of one clip or of several, pooled over their frames.
+
+  Raises:
+    InputError: a clip cannot be read, or clips were prepared with different
+      face models.
+  """
+  folders = as_paths(paths)
+  manifests = [load_manifest(folder) for folder in folders]
+  first = manifests[0]
+  for folder, other in zip(folders, manifests, strict=True):
+    if other.expression_names != first.expression_names or len(
+      other.identity
+    ) != len(first.identity):
+      raise InputError(
+        f"{folder} and {folders[0]} were prepared with different face models:"
+        " prepare them again with the same one."
+      )
+  weight = np.array([float(m.train[1] - m.train[0]) for m in manifests])
+  weight = weight / weight.sum()
+  means = np.array([m.expression_mean for m in manifests])
+  stds = np.array([m.expression_std for m in manifests])
+  mean = weight @ means
+  variance = weight @ (stds**2 + (means - mean) ** 2)
+  return FaceSpace(
+    identity_size=len(first.identity),
+    expression_names=tuple(first.expression_names),
+    expression_mean=mean.astype(np.float32),
+    expression_scale=np.maximum(np.sqrt(variance), SMALLEST_SCALE).astype(
+      np.float32
+    ),
+  )

@@ -1,0 +1,317 @@
+"""Video and sound files, read as streams of arrays.
+
+h height, w width, c sound channels, n samples. Time 0 is the first video frame
+(the first sample, where there is no picture); times are exact fractions.
+"""
+
+import hashlib
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import av
+import numpy as np
+import soxr
+from av.video.reformatter import Interpolation
+from jaxtyping import Float, UInt8
+
+from pir_jax.types import SAMPLE_RATE, InputError
+
+Path = str | pathlib.Path
+
+# A file that ends this many seconds before the end it declares was cut short.
+TOLERATED_LOSS = 0.5
+QUIETEST_SPEECH = 1e-3  # -60 dB of full scale.
+# FFmpeg's quicker conversion between RGB and YUV darkens by one grey level.
+EXACT_COLOURS = int(
+  Interpolation.BICUBIC
+  | Interpolation.ACCURATE_RND
+  | Interpolation.FULL_CHR_H_INT
+  | Interpolation.FULL_CHR_H_INP
+)
+
+
+class VideoInfo(NamedTuple):
+  """What a video file says of itself.
+
+  Attributes:
+    name: of the file, without its folder.
+    sha256: of the file's bytes.
+    width, height: as shown, after rotation.
+    rate: mean frames a second.
+    duration: seconds the picture lasts.
+    num_frames: as declared; None where the container does not say.
+    sound_rate: samples a second; None where there is no sound.
+  """
+
+  name: str
+  sha256: str
+  width: int
+  height: int
+  rate: Fraction
+  duration: float
+  num_frames: int | None
+  sound_rate: int | None
+
+  @property
+  def has_audio(self) -> bool:
+    return self.sound_rate is not None
+
+
+def open_media(path: Path):
+  """Opens a file with PyAV; the caller closes it.
+
+  Raises:
+    InputError: no such file, or nothing that can be decoded.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise InputError(f"{path} does not exist: check the name.")
+  if not path.is_file():
+    raise InputError(f"{path} is a folder: name one video or sound file.")
+  if path.stat().st_size == 0:
+    raise InputError(f"{path} is an empty file: copy it again.")
+  try:
+    # "file:" keeps names such as "a:b.mp4" from being read as addresses.
+    return av.open("file:" + os.fspath(path.absolute()))
+  except (av.error.FFmpegError, OSError) as error:
+    raise InputError(
+      f"{path} cannot be read as video or sound ({_reason(error)}): it is"
+      " damaged, cut short or of another kind."
+    ) from error
+
+
+def _reason(error: Exception) -> str:
+  return getattr(error, "strerror", None) or str(error)
+
+
+def _video_stream(container, path: Path):
+  if not container.streams.video:
+    raise InputError(f"{path} has no picture: give a video file.")
+  stream = container.streams.video[0]
+  stream.thread_type = "AUTO"
+  return stream
+
+
+def _decode(container, stream, path: Path) -> Iterator:
+  """Decoded frames of a stream; a broken packet is an InputError."""
+  count = 0
+  try:
+    for frame in container.decode(stream):
+      yield frame
+      count += 1
+  except av.error.FFmpegError as error:
+    raise InputError(
+      f"{path} is damaged after {count} {stream.type} frames"
+      f" ({_reason(error)}): convert or copy it again."
+    ) from error
+
+
+def _frame_time(frame, path: Path) -> Fraction:
+  if frame.pts is None or frame.time_base is None:
+    raise InputError(
+      f"{path} has frames without a time: convert it to mp4 first."
+    )
+  return frame.pts * frame.time_base
+
+
+def _time_zero(path: Path) -> Fraction:
+  """Container time of the first video frame."""
+  with open_media(path) as container:
+    stream = _video_stream(container, path)
+    for frame in _decode(container, stream, path):
+      return _frame_time(frame, path)
+  raise InputError(f"{path} holds no frame: it is damaged or cut short.")
+
+
+def digest(path: Path) -> str:
+  """SHA-256 of a file's bytes."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def probe(path: Path) -> VideoInfo:
+  """Reads what a video file says of itself, decoding one frame.
+
+  Raises:
+    InputError: the file is missing, not a video, or has no frame.
+  """
+  with open_media(path) as container:
+    stream = _video_stream(container, path)
+    frame = next(_decode(container, stream, path), None)
+    if frame is None:
+      raise InputError(f"{path} holds no frame: it is damaged or cut short.")
+    width, height = frame.width, frame.height
+    if frame.rotation % 180:
+      width, height = height, width
+    rate = stream.average_rate or stream.guessed_rate
+    if not rate:
+      raise InputError(
+        f"{path} does not tell its frame rate: convert it to mp4 first."
+      )
+    if stream.duration is not None:
+      seconds = float(stream.duration * stream.time_base)
+    else:
+      seconds = (container.duration or 0) / av.time_base
+    sounds = container.streams.audio
+    return VideoInfo(
+      name=pathlib.Path(path).name,
+      sha256=digest(path),
+      width=width,
+      height=height,
+      rate=Fraction(rate),
+      duration=seconds,
+      num_frames=stream.frames or None,
+      sound_rate=sounds[0].rate if sounds else None,
+    )
+
+
+def _to_rgb(frame) -> UInt8[np.ndarray, "h w 3"]:
+  # Untagged HD is BT.709 by the convention every player follows; FFmpeg itself
+  # would take BT.601.
+  unspecified = frame.colorspace == 2
+  source = "itu709" if unspecified and frame.height >= 720 else None
+  image = frame.to_ndarray(
+    format="rgb24", src_colorspace=source, interpolation=EXACT_COLOURS
+  )
+  turns = round(frame.rotation / 90) % 4
+  return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def read_frames(
+  path: Path,
+) -> Iterator[tuple[Fraction, UInt8[np.ndarray, "h w 3"]]]:
+  """Yields (time, RGB frame) in the order of showing, upright.
+
+  One frame is in memory at a time. Frames that repeat a time are dropped.
+
+  Raises:
+    InputError: the file is missing, not a video, damaged, or ends long before
+      the end it declares.
+  """
+  with open_media(path) as container:
+    stream = _video_stream(container, path)
+    zero = last = None
+    for frame in _decode(container, stream, path):
+      now = _frame_time(frame, path)
+      zero = now if zero is None else zero
+      if last is not None and now <= last:
+        continue
+      last = now
+      yield now - zero, _to_rgb(frame)
+    if last is None:
+      raise InputError(f"{path} holds no frame: it is damaged or cut short.")
+    if stream.duration is not None:
+      start = (stream.start_time or 0) * stream.time_base
+      declared = float(start + stream.duration * stream.time_base - zero)
+      shown = float(last - zero)
+      if declared - shown > TOLERATED_LOSS + _longest_frame(stream):
+        raise InputError(
+          f"{path} was cut short: it declares {declared:.1f} s and its frames"
+          f" end at {shown:.1f} s; copy it again."
+        )
+
+
+def _longest_frame(stream) -> float:
+  rate = stream.average_rate or stream.guessed_rate
+  return float(1 / rate) if rate else 0.0
+
+
+def read_sound(
+  path: Path,
+) -> Iterator[tuple[int, Float[np.ndarray, "n c"]]]:
+  """Yields (rate, block) of a file's sound from the time of its first frame.
+
+  Silence stands where the sound starts late or has a hole; what comes before
+  the picture is dropped. Blocks are float32 in about [-1, 1].
+
+  Raises:
+    InputError: the file is missing, damaged or has no sound.
+  """
+  with open_media(path) as container:
+    if not container.streams.audio:
+      raise InputError(f"{path} has no sound: give a file with speech.")
+    zero = _time_zero(path) if container.streams.video else None
+    stream = container.streams.audio[0]
+    resampler = av.AudioResampler(format="flt")
+    done = 0  # samples given so far
+    for frame in _decode(container, stream, path):
+      rate = frame.sample_rate
+      if frame.pts is not None:
+        start = frame.pts * frame.time_base
+        zero = start if zero is None else zero
+        ahead = round((start - zero) * rate) - done
+      else:
+        ahead = 0
+      channels = len(frame.layout.channels)
+      # Containers round times to milliseconds: only larger holes are real.
+      if ahead > (rate // 50 if done else 0):
+        yield rate, np.zeros((ahead, channels), np.float32)
+        done += ahead
+        ahead = 0
+      for part in resampler.resample(frame):
+        block = part.to_ndarray().reshape(-1, channels)
+        if not done and ahead < 0:
+          block, ahead = block[-ahead:], min(0, ahead + len(block))
+        block = block[: _sound_end(container, stream, zero, rate) - done]
+        done += len(block)
+        if len(block):
+          yield rate, block
+
+
+def _sound_end(container, stream, zero: Fraction, rate: int) -> int:
+  """Sample at which the sound ends; what follows is the encoder's padding.
+
+  Only mp4 tells it exactly; elsewhere the declared end may be a guess.
+  """
+  if "mp4" not in container.format.name or stream.duration is None:
+    return sys.maxsize
+  end = ((stream.start_time or 0) + stream.duration) * stream.time_base
+  return max(0, round((end - zero) * rate))
+
+
+def read_audio(path: Path) -> Float[np.ndarray, "n"]:
+  """A file's sound, mono at SAMPLE_RATE, from the time of its first frame.
+
+  Raises:
+    InputError: the file is missing, damaged, has no sound, or has samples that
+      are not numbers.
+  """
+  resampler, blocks = None, []
+  for rate, block in read_sound(path):
+    if resampler is None:
+      resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+    if not np.all(np.isfinite(block)):
+      raise InputError(
+        f"{path} has samples that are not numbers: export the sound again."
+      )
+    blocks.append(resampler.resample_chunk(block.mean(1)))
+  if resampler is None:
+    raise InputError(f"{path} has an empty sound track: give speech.")
+  last = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+  return np.concatenate([*blocks, last])
+
+
+def check_speech(waveform: Float[np.ndarray, "n"]) -> None:
+  """Refuses what cannot drive a face: nothing, silence, or not numbers."""
+  if not len(waveform):
+    raise InputError("the sound is empty: give a file with speech.")
+  if not np.all(np.isfinite(waveform)):
+    raise InputError(
+      "the sound has samples that are not numbers: export it again."
+    )
+  if np.max(np.abs(waveform)) < QUIETEST_SPEECH:
+    raise InputError(
+      "the sound is silent: give a file with speech louder than -60 dB."
+    )
+
+
+def fit_length(
+  waveform: Float[np.ndarray, "n"], num_samples: int
+) -> Float[np.ndarray, "m"]:
+  """Cuts a waveform or pads it with silence at its end."""
+  short = max(0, num_samples - len(waveform))
+  return np.pad(waveform[:num_samples], (0, short))

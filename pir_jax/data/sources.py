@@ -1,0 +1,258 @@
+"""Random access to prepared clips, for Grain: frames and windows of speech.
+
+h side of a frame, k ticks of FRAME_RATE in a window, n audio samples, i
+identity and e expression coefficients.
+"""
+
+import pathlib
+import threading
+from typing import Literal
+
+import numpy as np
+import safetensors.numpy
+from PIL import Image
+
+from pir_jax.data import store, timing
+from pir_jax.data.manifest import Manifest, Paths, as_paths, load_manifest
+from pir_jax.data.track import load_track
+from pir_jax.types import FRAME_RATE, InputError
+
+Split = Literal["train", "held_out"]
+
+MASKS = ("mask", "head", "mouth")
+PICTURES = ("image", *MASKS)
+
+
+def frame_range(manifest: Manifest, split: str) -> tuple[int, int]:
+  """[start, stop) of the source frames of a split."""
+  chosen = {"train": manifest.train, "held_out": manifest.held_out}
+  if split not in chosen:
+    raise ValueError(f"split={split!r} must be 'train' or 'heldout'")
+  start, stop = chosen[split]
+  return start, stop
+
+
+def resize_picture(
+  picture: Image.Image, resolution: int, *, cover: bool = False
+) -> np.ndarray:
+  """A stored picture at the wanted side, antialiased, uint8.
+
+  Args:
+    picture: RGB or grey.
+    resolution: side of the result.
+    cover: the picture is a mask; every pixel that any of it touches is set, so
+      that nothing under the mask can leak past it.
+  """
+  if picture.size == (resolution, resolution):
+    return np.asarray(picture)
+  size = (resolution, resolution)
+  if cover:
+    soft = picture.resize(size, Image.Resampling.BILINEAR)
+    return np.where(np.asarray(soft) > 0, 255, 0).astype(np.uint8)
+  return np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+
+
+class FrameSource:
+  """Frames of a split of some clips, decoded and resized; one dict an item.
+
+  An item has image (h h 3, [-1, 1]), mask, head and mouth (h h 1, [0, 1]),
+  pose, intrinsics, identity, expression, all float32, and index and clip
+  (int64: which source frame of which of the paths).
+
+  Pictures stay in memory as uint8 until `cache_bytes` are used; once full,
+  nothing is thrown out, since under shuffling no frame is likelier than
+  another.
+  """
+
+  def __init__(
+    self,
+    paths: Paths,
+    *,
+    resolution: int,
+    split: Split = "train",
+    cache_bytes: int = 2**30,
+  ):
+    self.resolution = resolution
+    self._readers, self._identities = [], []
+    self._rows: list[tuple[int, int]] = []
+    folders = as_paths(paths)
+    for number, folder in enumerate(folders):
+      manifest = load_manifest(folder)
+      start, stop = frame_range(manifest, split)
+      _, stored = load_track(folder)
+      inside = np.flatnonzero((stored >= start) & (stored < stop))
+      self._rows += [(number, int(row)) for row in inside]
+      self._readers.append(store.open_records(folder / store.FRAMES))
+      self._identities.append(np.array(manifest.identity, np.float32))
+    if not self._rows:
+      names = ", ".join(str(folder) for folder in folders)
+      raise InputError(
+        f"{names} has no frame with a face in its {split} part: prepare a"
+        " longer clip."
+      )
+    self._cache: dict[int, tuple] = {}
+    self._free = cache_bytes
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __repr__(self) -> str:
+    return f"FrameSource({len(self)} frames, {self.resolution} px)"
+
+  def _load(self, item: int) -> tuple:
+    clip, row = self._rows[item]
+    arrays = safetensors.numpy.load(self._readers[clip][row])
+    pictures = tuple(
+      resize_picture(
+        store.decode_picture(arrays.pop(name)),
+        self.resolution,
+        cover=name == "mask",
+      )
+      for name in PICTURES
+    )
+    return pictures, arrays | {"clip": np.array([clip], np.int64)}
+
+  def __getitem__(self, item: int) -> dict[str, np.ndarray]:
+    found = self._cache.get(item)
+    if found is None:
+      found = self._load(item)
+      size = sum(picture.nbytes for picture in found[0])
+      with self._lock:
+        if item not in self._cache and size <= self._free:
+          self._cache[item] = found
+          self._free -= size
+    pictures, arrays = found
+    clip = int(arrays["clip"][0])
+    image, *masks = (picture.astype(np.float32) for picture in pictures)
+    return {
+      "image": image / 127.5 - 1,
+      **{n: m[..., None] / 255 for n, m in zip(MASKS, masks, strict=True)},
+      "pose": arrays["pose"],
+      "intrinsics": arrays["intrinsics"],
+      "identity": self._identities[clip],
+      "expression": arrays["expression"],
+      "index": arrays["index"][0],
+      "clip": arrays["clip"][0],
+    }
+
+
+def cut_window(clip: store.Clip, start: int, num_frames: int) -> store.Clip:
+  """Ticks [start, start + num_frames) of a run, zeros (not valid) outside it.
+
+  `start` counts from the run's own start and may be negative.
+  """
+  total = len(clip.expression)
+  low, high = max(start, 0), min(start + num_frames, total)
+  rate = store.SAMPLES_PER_TICK
+  expression = np.zeros((num_frames, clip.expression.shape[1]), np.float32)
+  valid = np.zeros(num_frames, bool)
+  waveform = np.zeros(num_frames * rate, np.float32)
+  if low < high:
+    to = slice(low - start, high - start)
+    expression[to] = clip.expression[low:high]
+    valid[to] = clip.valid[low:high]
+    waveform[to.start * rate : to.stop * rate] = clip.waveform[
+      low * rate : high * rate
+    ]
+  return clip._replace(
+    start=clip.start + start,
+    expression=expression,
+    valid=valid,
+    waveform=waveform,
+  )
+
+
+def _training_part(run: store.Clip, edge: int) -> store.Clip:
+  """The run before the tick `edge` of the video; may be empty."""
+  stop = max(0, edge - run.start)
+  return run._replace(
+    expression=run.expression[:stop],
+    valid=run.valid[:stop],
+    waveform=run.waveform[: stop * store.SAMPLES_PER_TICK],
+  )
+
+
+def _training_starts(run: store.Clip, num_frames: int) -> list[int]:
+  """Starts of all windows inside the run that hold a valid tick."""
+  starts = range(max(1, len(run.valid) - num_frames + 1))
+  return [s for s in starts if run.valid[s : s + num_frames].any()]
+
+
+def _held_out_part(run: store.Clip, edge: int) -> store.Clip:
+  """The run with only the ticks from `edge` on valid; the rest is context."""
+  ticks = run.start + np.arange(len(run.valid))
+  return run._replace(valid=run.valid & (ticks >= edge))
+
+
+def _held_out_starts(run: store.Clip, num_frames: int) -> list[int]:
+  """Windows backwards from the run's end until they cover all valid ticks."""
+  starts = []
+  start = len(run.valid)
+  while run.valid[: max(start, 0)].any():
+    start -= num_frames
+    starts.append(start)
+  return starts[::-1]
+
+
+def _held_out_tick(folder: pathlib.Path) -> int:
+  """First tick of the held-out tail of a prepared clip."""
+  times = load_track(folder)[0].times
+  edge = load_manifest(folder).held_out[0]
+  ticks = timing.tick_times(times)
+  if edge >= len(times):
+    return len(ticks)
+  return int(np.searchsorted(ticks, times[edge] - 1e-6))
+
+
+class SpeechSource:
+  """Windows of `num_frames` ticks of speech; one dict an item.
+
+  An item has waveform (n), expression (k e), valid (k), identity (i), all
+  float32. Training: every start at which a window fits before the held-out
+  tail. Held out: windows cut backwards from the end of each run, the first one
+  reaching back into the training part for context, with valid = 0 there. Where
+  a run is too short, zeros with valid = 0 stand for what is missing.
+  """
+
+  def __init__(self, paths: Paths, *, num_frames: int, split: Split = "train"):
+    self.num_frames = num_frames
+    self._runs: list[store.Clip] = []
+    self._rows: list[tuple[int, int]] = []
+    folders = as_paths(paths)
+    for folder in folders:
+      edge = _held_out_tick(folder)
+      reader = store.open_records(folder / store.CLIPS)
+      for row in range(len(reader)):
+        run = store.decode_clip(reader[row])
+        if split == "train":
+          run = _training_part(run, edge)
+          starts = _training_starts(run, num_frames)
+        else:
+          run = _held_out_part(run, edge)
+          starts = _held_out_starts(run, num_frames)
+        self._rows += [(len(self._runs), start) for start in starts]
+        self._runs.append(run)
+    if not self._rows:
+      names = ", ".join(str(folder) for folder in folders)
+      raise InputError(
+        f"{names} has no speech with a face in its {split} part: prepare a"
+        " clip with sound, or a longer one."
+      )
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __repr__(self) -> str:
+    seconds = self.num_frames / FRAME_RATE
+    return f"SpeechSource({len(self)} windows of {seconds:g} s)"
+
+  def __getitem__(self, item: int) -> dict[str, np.ndarray]:
+    run, start = self._rows[item]
+    window = cut_window(self._runs[run], start, self.num_frames)
+    return {
+      "waveform": window.waveform,
+      "expression": window.expression,
+      "valid": window.valid.astype(np.float32),
+      "identity": window.identity,
+    }

@@ -1,0 +1,104 @@
+"""What is known of the face in every source frame of a clip, and its file.
+
+t source frames, i identity and e expression coefficients, l landmarks.
+"""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Bool, Float, Int
+
+from pir_jax.types import InputError
+
+FILE_NAME = "track.safetensors"
+
+
+class Track(NamedTuple):
+  """A clip as the face fit leaves it, one row per source frame.
+
+  Attributes:
+    times: seconds from the first frame, increasing.
+    present: the face is known, measured or interpolated.
+    interpolated: known only from its neighbours in time (a short gap).
+    pose: camera-to-world of the window's camera (see types.Cameras).
+    intrinsics: K in units of the window.
+    expression: raw coefficients.
+    identity: of the person, in sigma units; one for the clip.
+    window: centre x, centre y and side in source pixels; pixel (0, 0) covers
+      [0, 1] x [0, 1].
+    landmarks: in units of the window.
+    error: RMS distance of the fit to the landmarks, source pixels; NaN where
+      the face was not measured.
+    face_height: source pixels; NaN where the face was not measured.
+  """
+
+  times: Float[np.ndarray, "t"]
+  present: Bool[np.ndarray, "t"]
+  interpolated: Bool[np.ndarray, "t"]
+  pose: Float[np.ndarray, "t 4 4"]
+  intrinsics: Float[np.ndarray, "t 3 3"]
+  expression: Float[np.ndarray, "t e"]
+  identity: Float[np.ndarray, "i"]
+  window: Float[np.ndarray, "t 3"]
+  landmarks: Float[np.ndarray, "t l 2"]
+  error: Float[np.ndarray, "t"]
+  face_height: Float[np.ndarray, "t"]
+
+
+def check_track(track: Track) -> None:
+  """Refuses a track with uneven rows or known values that are not finite."""
+  num_frames = len(track.times)
+  for name, value in track._asdict().items():
+    if name != "identity" and len(value) != num_frames:
+      raise ValueError(
+        f"track.{name} has {len(value)} rows for {num_frames} times: give one"
+        " row per source frame"
+      )
+  if np.any(np.diff(track.times) <= 0):
+    raise ValueError("track.times must increase: drop repeated frames first")
+  for name in ("pose", "intrinsics", "expression", "window", "landmarks"):
+    if not np.all(np.isfinite(getattr(track, name)[track.present])):
+      raise ValueError(
+        f"track.{name} is not finite in a frame marked present: mark that"
+        " frame absent"
+      )
+
+
+def save_track(
+  folder: pathlib.Path, track: Track, stored: Int[np.ndarray, "f"]
+) -> None:
+  """Writes a track, and which f of its frames have a stored window."""
+  arrays = track._asdict() | {"stored": stored}
+  arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+  safetensors.numpy.save_file(arrays, folder / FILE_NAME)
+
+
+def load_track(
+  folder: str | pathlib.Path,
+) -> tuple[Track, Int[np.ndarray, "f"]]:
+  """Reads the track of a prepared clip, and its f frames with a stored window.
+
+  Raises:
+    InputError: no such file, or not a track.
+  """
+  path = pathlib.Path(folder) / FILE_NAME
+  if not path.is_file():
+    raise InputError(
+      f"{path} does not exist: make it with `python -m pir_jax.prepare`."
+    )
+  try:
+    arrays = safetensors.numpy.load_file(path)
+  except safetensors.SafetensorError as error:
+    raise InputError(
+      f"{path} is damaged ({error}): prepare the video again."
+    ) from error
+  missing = sorted({*Track._fields, "stored"} - set(arrays))
+  if missing:
+    raise InputError(
+      f"{path} lacks {', '.join(missing)}: prepare the video again."
+    )
+  track = Track(**{name: arrays[name] for name in Track._fields})
+  return track, arrays["stored"]

@@ -1,0 +1,108 @@
+"""Array records that cross rooms, and the one error a user may see.
+
+b batch, h height, w width, t video frames, n audio samples, i identity
+coefficients, e expression coefficients.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+AnyArray = jax.Array | np.ndarray
+
+SAMPLE_RATE = 16000  # Hz: what every speech encoder here was trained on.
+FRAME_RATE = 25  # frames a second at which the networks learn (paper: p = 25).
+
+
+class InputError(ValueError):
+  """Something the user gave is wrong; the message is one sentence with the fix.
+
+  Mains print it without a traceback and leave with a non-zero exit code.
+  """
+
+
+class Cameras(NamedTuple):
+  """Pinhole cameras on the head, OpenCV axes (x right, y down, z ahead).
+
+  Attributes:
+    pose: camera-to-world, rigid; the world is the head's own frame, in head
+      units (the head fits the box [-0.5, 0.5]^3).
+    intrinsics: K in units of the window: (u, v) = (0, 0) is the window's upper
+      left corner and (1, 1) its lower right one, whatever the resolution.
+  """
+
+  pose: Float[AnyArray, "*b 4 4"]
+  intrinsics: Float[AnyArray, "*b 3 3"]
+
+
+class FaceBatch(NamedTuple):
+  """Frames of the window with what is known of the face in them.
+
+  Attributes:
+    image: RGB in [-1, 1].
+    mask: 1 where the inpainting network must paint (the face), else 0.
+    head: 1 on the head, where the tri-plane is asked to explain the image.
+    mouth: 1 on the lips at their widest opening; losses may weigh it.
+    cameras: of the window.
+    identity: coefficients of the face model, in sigma units.
+    expression: coefficients of the face model, raw (not standardised).
+  """
+
+  image: Float[AnyArray, "b h w 3"]
+  mask: Float[AnyArray, "b h w 1"]
+  head: Float[AnyArray, "b h w 1"]
+  mouth: Float[AnyArray, "b h w 1"]
+  cameras: Cameras
+  identity: Float[AnyArray, "b i"]
+  expression: Float[AnyArray, "b e"]
+
+
+class FaceSpace(NamedTuple):
+  """The coefficients of a data set, and how the networks scale them.
+
+  Attributes:
+    identity_size: number of identity coefficients.
+    expression_names: one per expression coefficient.
+    expression_mean: over the training frames.
+    expression_scale: likewise; never zero.
+  """
+
+  identity_size: int
+  expression_names: tuple[str, ...]
+  expression_mean: Float[AnyArray, "e"]
+  expression_scale: Float[AnyArray, "e"]
+
+  @property
+  def expression_size(self) -> int:
+    """Number of expression coefficients."""
+    return len(self.expression_names)
+
+  def standardise(
+    self, expression: Float[AnyArray, "*b e"]
+  ) -> Float[AnyArray, "*b e"]:
+    """Raw coefficients -> about zero mean and unit variance."""
+    return (expression - self.expression_mean) / self.expression_scale
+
+  def restore(
+    self, standardised: Float[AnyArray, "*b e"]
+  ) -> Float[AnyArray, "*b e"]:
+    """The inverse of `standardise`."""
+    return standardised * self.expression_scale + self.expression_mean
+
+
+class SpeechBatch(NamedTuple):
+  """Speech and the expressions that go with it, at FRAME_RATE.
+
+  Attributes:
+    waveform: mono at SAMPLE_RATE, n = t * SAMPLE_RATE / FRAME_RATE samples.
+    expression: raw coefficients.
+    valid: 1 for true frames, 0 for padding or frames without a face.
+    identity: coefficients of the speaker.
+  """
+
+  waveform: Float[AnyArray, "b n"]
+  expression: Float[AnyArray, "b t e"]
+  valid: Float[AnyArray, "b t"]
+  identity: Float[AnyArray, "b i"]

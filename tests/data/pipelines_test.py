@@ -1,0 +1,212 @@
+"""Batches: their contents, splits, exact resume and shares of processes."""
+
+import grain
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from pir_jax.data import manifest, pipelines, sources, store, synthetic, track
+from pir_jax.types import FaceBatch, InputError, SpeechBatch
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+  path = tmp_path_factory.mktemp("clips") / "me"
+  synthetic.write_synthetic(path, num_frames=55, side=32)
+  return path
+
+
+def _equal(got, want):
+  jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def _faces(clip, **options):
+  options = {"resolution": 32, "batch_size": 4} | options
+  return iter(pipelines.face_dataset(clip, **options))
+
+
+def test_faces_are_what_was_stored(clip):
+  known, _ = track.load_track(clip)
+  batch = next(_faces(clip, shuffle=False))
+  assert isinstance(batch, FaceBatch)
+  for i in range(4):
+    frame = synthetic.draw_face(known, i, 32)
+    want = frame.image.astype(np.float32) / 127.5 - 1
+    np.testing.assert_array_equal(batch.image[i], want)
+    np.testing.assert_array_equal(batch.mask[i, ..., 0], frame.mask)
+    np.testing.assert_array_equal(batch.head[i, ..., 0], frame.head)
+    np.testing.assert_array_equal(batch.mouth[i, ..., 0], frame.mouth)
+  np.testing.assert_array_equal(batch.cameras.pose, known.pose[:4])
+  np.testing.assert_array_equal(batch.expression, known.expression[:4])
+  np.testing.assert_array_equal(batch.identity, [known.identity] * 4)
+  assert {a.dtype for a in jax.tree.leaves(batch)} == {np.dtype("float32")}
+
+
+def test_a_smaller_mask_still_covers_the_face(clip):
+  large = next(_faces(clip, shuffle=False)).mask
+  small = next(_faces(clip, shuffle=False, resolution=13)).mask
+  assert set(np.unique(small)) <= {0.0, 1.0}
+  # A big pixel holds a small one's centre: where the face is, it must be set.
+  at = ((np.arange(32) + 0.5) / 32 * 13).astype(int)
+  assert np.all(small[:, at][:, :, at] >= large)
+
+
+def test_the_splits_share_no_frame_and_miss_none(clip):
+  seen = {}
+  for split in ("train", "held_out"):
+    source = sources.FrameSource(clip, resolution=32, split=split)
+    seen[split] = {int(source[i]["index"]) for i in range(len(source))}
+  edge = manifest.load_manifest(clip).held_out[0]
+  assert seen["train"] == set(range(edge))
+  assert seen["held_out"] == set(range(edge, 55))
+
+
+def test_the_cache_changes_nothing(clip):
+  kept = sources.FrameSource(clip, resolution=24)
+  reread = sources.FrameSource(clip, resolution=24, cache_bytes=0)
+  for _ in range(2):
+    for item in (0, 5):
+      _equal(kept[item], reread[item])
+  assert len(kept._cache) == 2 and not reread._cache
+
+
+def test_an_epoch_shows_every_frame_once_in_another_order(clip):
+  source = sources.FrameSource(clip, resolution=32)
+  stream = _faces(clip, batch_size=len(source), seed=3)
+  one, two = next(stream), next(stream)
+  assert not np.array_equal(one.expression, two.expression)
+  for batch in (one, two):
+    assert len(np.unique(batch.cameras.pose, axis=0)) == len(source)
+
+
+@pytest.mark.parametrize("kind", ["face", "speech"])
+def test_resume_is_exact(clip, tmp_path, kind):
+  def start():
+    if kind == "face":
+      return _faces(clip, seed=5)
+    return iter(
+      pipelines.speech_dataset(clip, num_frames=10, batch_size=3, seed=5)
+    )
+
+  stream = start()
+  for _ in range(17):  # past one epoch of faces
+    next(stream)
+  with ocp.CheckpointManager(tmp_path / "run") as saved:
+    args = ocp.args.Composite(data=grain.checkpoint.CheckpointSave(stream))
+    saved.save(17, args=args)
+  want = [next(stream) for _ in range(3)]
+  fresh = start()
+  with ocp.CheckpointManager(tmp_path / "run") as saved:
+    args = ocp.args.Composite(data=grain.checkpoint.CheckpointRestore(fresh))
+    saved.restore(17, args=args)
+  _equal([next(fresh) for _ in range(3)], want)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_the_same_global_batches(clip, count):
+  whole = _faces(clip, batch_size=8, seed=1)
+  shares = [
+    _faces(clip, batch_size=8, seed=1, process_index=i, process_count=count)
+    for i in range(count)
+  ]
+  for _ in range(8):
+    parts = [next(share).expression for share in shares]
+    want = next(whole).expression
+    got = np.stack(parts, 1).reshape(want.shape)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_one_pass_ends_and_processes_end_together(clip):
+  total = sum(len(b.mask) for b in _faces(clip, batch_size=8, repeat=False))
+  assert total == 50
+  sizes = [
+    [
+      len(b.mask)
+      for b in _faces(
+        clip, batch_size=8, repeat=False, process_index=i, process_count=4
+      )
+    ]
+    for i in range(4)
+  ]
+  assert sizes == [[2] * 6] * 4
+  with pytest.raises(ValueError, match="more than the 50"):
+    _faces(clip, batch_size=64, repeat=False, process_count=2)
+  with pytest.raises(ValueError, match="multiple"):
+    _faces(clip, batch_size=5, process_count=2)
+
+
+def test_speech_windows_are_cut_in_step_with_their_sound(clip):
+  source = sources.SpeechSource(clip, num_frames=10)
+  (run,) = source._runs
+  assert len(source) == 50 - 10 + 1
+  item = source[7]
+  np.testing.assert_array_equal(item["expression"], run.expression[7:17])
+  np.testing.assert_array_equal(
+    item["waveform"], run.waveform[7 * 640 : 17 * 640]
+  )
+  assert item["valid"].all()
+  stream = iter(pipelines.speech_dataset(clip, num_frames=10, batch_size=2))
+  batch = next(stream)
+  assert isinstance(batch, SpeechBatch)
+  assert batch.waveform.shape == (2, 6400)
+  assert {a.dtype for a in jax.tree.leaves(batch)} == {np.dtype("float32")}
+
+
+def test_training_speech_never_reaches_the_held_out_tail(clip):
+  known, _ = track.load_track(clip)
+  source = sources.SpeechSource(clip, num_frames=20)
+  tail = known.expression[50:]
+  for i in range(len(source)):
+    rows = source[i]["expression"]
+    assert not (rows[:, None] == tail).all(-1).any()
+
+
+@pytest.mark.parametrize("num_frames", [3, 5, 20, 70])
+def test_held_out_speech_counts_each_tick_of_the_tail_once(clip, num_frames):
+  known, _ = track.load_track(clip)
+  source = sources.SpeechSource(clip, num_frames=num_frames, split="held_out")
+  items = [source[i] for i in range(len(source))]
+  rows = np.concatenate([i["expression"][i["valid"] > 0] for i in items])
+  np.testing.assert_array_equal(rows, known.expression[50:])
+  if num_frames == 20:
+    (item,) = items
+    np.testing.assert_array_equal(item["expression"], known.expression[35:])
+
+
+def test_a_short_run_is_padded_and_marked(clip):
+  source = sources.SpeechSource(clip, num_frames=64)
+  assert len(source) == 1
+  item = source[0]
+  np.testing.assert_array_equal(item["valid"], [1] * 50 + [0] * 14)
+  assert not item["expression"][50:].any()
+  assert not item["waveform"][50 * 640 :].any()
+  assert len(item["waveform"]) == 64 * 640
+
+
+def test_several_clips_keep_their_own_identity(clip, tmp_path):
+  other = tmp_path / "other"
+  synthetic.write_synthetic(other, num_frames=33, side=32, seed=9)
+  source = sources.FrameSource([clip, other], resolution=32)
+  assert len(source) == 50 + 30
+  for path, item in ((clip, source[0]), (other, source[50])):
+    want = np.float32(manifest.load_manifest(path).identity)
+    np.testing.assert_array_equal(item["identity"], want)
+  speech = sources.SpeechSource([clip, other], num_frames=10)
+  assert len(speech) == 41 + 21
+
+
+def test_refusals(clip, tmp_path):
+  with pytest.raises(InputError, match="not a prepared clip"):
+    _faces(tmp_path)
+  with pytest.raises(InputError, match="no data"):
+    _faces([])
+  with pytest.raises(ValueError, match="split"):
+    sources.frame_range(manifest.load_manifest(clip), "test")
+  silent = tmp_path / "silent"
+  synthetic.write_synthetic(silent, num_frames=22, side=32, sound=False)
+  with pytest.raises(InputError, match="no speech"):
+    sources.SpeechSource(silent, num_frames=10)
+  (silent / store.FRAMES).unlink()
+  with pytest.raises(InputError, match="is missing"):
+    _faces(silent)
