@@ -1,0 +1,28 @@
+"""A judge's features of the painted and of the true frame should agree.
+
+pix2pixHD (Wang et al. 2018), equation 4.
+b batch, h height, w width, c channels.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def feature_matching(
+  features: Sequence[Sequence[Float[Array, "b _h _w _c"]]],
+  target: Sequence[Sequence[Float[Array, "b _h _w _c"]]],
+) -> Float[Array, "b"]:
+  """L1 over every layer of every scale, no gradient through the target.
+
+  Scales are averaged, layers weighted 4 / (number of layers) and summed, as in
+  pix2pixHD's code (whose lambda of 10 is left to the caller).
+  """
+  total = 0.0
+  for ours, theirs in zip(features, target, strict=True):
+    for a, b in zip(ours, theirs, strict=True):
+      gap = jnp.mean(jnp.abs(a - jax.lax.stop_gradient(b)), axis=(1, 2, 3))
+      total += 4.0 / len(ours) * gap
+  return total / len(features)

@@ -1,0 +1,99 @@
+"""Learned perceptual distance (Zhang et al. 2018) of frames in [0, 1].
+
+t frames, h height, w width.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from pir_jax.metrics import psnr
+from pir_jax.models import vgg
+
+# Below this a box leaves the deepest tap (1/16 of the size) hardly a pixel.
+_SMALLEST_BOX = 64
+
+
+class Distance:
+  """Holds the network, compiled once for each size of picture.
+
+  Name the network with the number: AlexNet's is the customary metric and
+  VGG's values are another scale.
+  """
+
+  def __init__(self, network: vgg.Lpips, *, batch: int = 8):
+    if network.taps != vgg.NUM_TAPS:
+      raise ValueError(
+        f"a network of {network.taps} taps does not give the published "
+        f"distance: load it with taps={vgg.NUM_TAPS}"
+      )
+    graph, self._state = nnx.split(network)
+    self._batch = batch
+    self._apply = jax.jit(lambda state, a, b: nnx.merge(graph, state)(a, b))
+
+  def __call__(
+    self,
+    frames: psnr.Frames,
+    truth: psnr.Frames,
+    mask: psnr.Mask | None = None,
+  ) -> Float[np.ndarray, "t"]:
+    """Distance of each frame, 0 where they are equal.
+
+    With a mask (our choice; the published distance has none): what lies
+    outside mask > 0.5 is taken from the truth in both, and the distance is that
+    of the box around the masks of all the frames given, so the box and with it
+    the scale of the numbers stay the same through a clip.
+
+    Raises:
+      ValueError: float frames outside [0, 1], or a mask that is empty
+        throughout.
+    """
+    frames, truth = psnr.to_unit(frames), psnr.to_unit(truth)
+    if mask is not None:
+      inside = mask > 0.5
+      frames = np.where(inside, frames, truth)
+      rows, columns = bounding_box(inside[..., 0])
+      frames = frames[:, rows, columns]
+      truth = truth[:, rows, columns]
+    values = []
+    for start in range(0, len(frames), self._batch):
+      part = slice(start, start + self._batch)
+      values.append(self._measure(frames[part], truth[part]))
+    return np.concatenate(values) if values else np.empty(0)
+
+  def _measure(self, frames, truth):
+    """One batch, filled up to its full size so that nothing recompiles."""
+    num = len(frames)
+    pad = ((0, self._batch - num), (0, 0), (0, 0), (0, 0))
+    a, b = (
+      jnp.asarray(np.pad(x * 2 - 1, pad), jnp.float32) for x in (frames, truth)
+    )
+    return np.asarray(self._apply(self._state, a, b)[:num], np.float64)
+
+
+def bounding_box(
+  inside: np.ndarray, smallest: int = _SMALLEST_BOX
+) -> tuple[slice, slice]:
+  """Rows and columns that hold all True of (t, h, w), or a little more.
+
+  A side shorter than `smallest` is widened evenly, as far as the frame goes.
+
+  Raises:
+    ValueError: nothing is True.
+  """
+  if not inside.any():
+    raise ValueError(
+      "the mask is empty in every frame: measure without it, or check the masks"
+    )
+  slices = []
+  for axis in (1, 2):
+    other = tuple({0, 1, 2} - {axis})
+    where = np.flatnonzero(inside.any(other))
+    low, high = int(where[0]), int(where[-1]) + 1
+    size = inside.shape[axis]
+    want = min(max(high - low, smallest), size)
+    start = min(max(low - (want - (high - low)) // 2, 0), size - want)
+    slices.append(slice(start, start + want))
+  return slices[0], slices[1]

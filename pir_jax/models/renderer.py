@@ -1,0 +1,139 @@
+"""Renders three feature planes through a camera.
+
+b batch, p the three planes, h height, w width, c channels of a plane and of a
+colour, r rays, s samples along a ray, n points, i side of the feature image.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from pir_jax.geometry import compositing, rays, sampling, triplane
+from pir_jax.models import layers
+from pir_jax.types import Cameras
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Config:
+  """How a volume is sampled.
+
+  Attributes:
+    num_coarse: stratified samples along a ray.
+    num_fine: further samples where the coarse ones found matter; 0 for none.
+    ray_start: distance from the camera at which sampling starts, head units.
+    ray_end: distance at which it ends.
+    box_warp: side of the cube that the planes cover, centred at the origin.
+    plane_layout: "fixed" (xy, xz, yz), or "eg3d" for that paper's weights.
+    plane_reduce: "sum" (as the paper says) or "mean" (as EG3D's code does).
+    hidden_size: width of the decoder's hidden layer.
+    remat: recompute the samples in the backward pass instead of storing them.
+  """
+
+  num_coarse: int = 48
+  num_fine: int = 48
+  ray_start: float = 2.25
+  ray_end: float = 3.3
+  box_warp: float = 1.0
+  plane_layout: str = "fixed"
+  plane_reduce: str = "sum"
+  hidden_size: int = 64
+  remat: bool = False
+
+
+class Samples(NamedTuple):
+  """What the decoder says of points.
+
+  Attributes:
+    color: in about [0, 1].
+    density: before the activation of `compositing`.
+  """
+
+  color: Float[Array, "*b c"]
+  density: Float[Array, "*b"]
+
+
+class Decoder(nnx.Module):
+  """Plane features -> colour and density: one hidden layer, softplus."""
+
+  def __init__(self, num_channels: int, hidden_size: int, *, rngs: nnx.Rngs):
+    self.hidden = layers.Linear(num_channels, hidden_size, rngs=rngs)
+    self.output = layers.Linear(hidden_size, 1 + num_channels, rngs=rngs)
+
+  def __call__(self, features: Float[Array, "*b c"]) -> Samples:
+    output = self.output(jax.nn.softplus(self.hidden(features)))
+    # Slightly wider than [0, 1], so that pure black and white are reachable.
+    color = jax.nn.sigmoid(output[..., 1:]) * 1.002 - 0.001
+    return Samples(color, output[..., 0])
+
+
+class Renderer(nnx.Module):
+  """Samples planes along rays, in two passes, and composites."""
+
+  def __init__(self, config: Config, num_channels: int, *, rngs: nnx.Rngs):
+    if config.plane_reduce not in ("sum", "mean"):
+      raise ValueError(
+        f"plane_reduce={config.plane_reduce!r} must be 'sum' or 'mean'"
+      )
+    self.config = config
+    self.decoder = Decoder(num_channels, config.hidden_size, rngs=rngs)
+
+  def sample(
+    self,
+    packed: Float[Array, "b 3 h1 w1 k"],
+    points: Float[Array, "b n 3"],
+  ) -> Samples:
+    """Decodes world points from planes given as `triplane.pack_corners`."""
+    scaled = points * (2 / self.config.box_warp)
+    where = triplane.project(scaled, layout=self.config.plane_layout)
+    features = jnp.sum(triplane.lookup(packed, where), 1)
+    if self.config.plane_reduce == "mean":
+      features /= 3
+    return self.decoder(features)
+
+  def __call__(
+    self,
+    planes: Float[Array, "b 3 h w c"],
+    cameras: Cameras,
+    resolution: int,
+    *,
+    key: Key[Array, ""] | None = None,
+  ) -> compositing.Rendering:
+    """Renders resolution x resolution rays, row by row; colours in [-1, 1]."""
+    config = self.config
+    keys = (None, None) if key is None else jax.random.split(key)
+    lines = rays.cast(cameras, resolution)
+    packed = triplane.pack_corners(planes)
+
+    def sample(packed, depths):
+      num_batch, num_rays, num_samples = depths.shape
+      points = rays.points_along(lines, depths).reshape(num_batch, -1, 3)
+      color, density = self.sample(packed, points)
+      shape = (num_batch, num_rays, num_samples)
+      return color.reshape(*shape, -1), density.reshape(shape)
+
+    if config.remat:
+      sample = jax.checkpoint(sample)
+    depths = sampling.stratified(
+      config.ray_start,
+      config.ray_end,
+      config.num_coarse,
+      lines.origins.shape[:-1],
+      key=keys[0],
+    )
+    color, density = sample(packed, depths)
+    if not config.num_fine:
+      result = compositing.render(color, density, depths)
+    else:
+      weights = compositing.interval_weights(density, depths)
+      fine_depths = sampling.importance(
+        depths, weights, config.num_fine, key=keys[1]
+      )
+      fine_color, fine_density = sample(packed, fine_depths)
+      result = compositing.render_merged(
+        (color, fine_color), (density, fine_density), (depths, fine_depths)
+      )
+    return result._replace(feature=2 * result.feature - 1)

@@ -1,0 +1,156 @@
+"""VGG16 and AlexNet features and the learned perceptual distance on them.
+
+LPIPS (Zhang et al. 2018): unit-normalised features, squared differences, one
+learned non-negative weight a channel, mean over the image, sum over the taps.
+
+b batch, h height, w width, c channels.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from pir_jax.ops import pooling
+
+# What the published networks were trained on, for an image in [-1, 1].
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+  channels: int
+  size: int = 3
+  stride: int = 1
+  pad: int = 1
+  pool: tuple[int, int] | None = None  # (size, stride) of the pooling before
+  tap: bool = False
+
+
+_LAYERS = {
+  "vgg": (
+    _Layer(64),
+    _Layer(64, tap=True),
+    _Layer(128, pool=(2, 2)),
+    _Layer(128, tap=True),
+    _Layer(256, pool=(2, 2)),
+    _Layer(256),
+    _Layer(256, tap=True),
+    _Layer(512, pool=(2, 2)),
+    _Layer(512),
+    _Layer(512, tap=True),
+    _Layer(512, pool=(2, 2)),
+    _Layer(512),
+    _Layer(512, tap=True),
+  ),
+  "alex": (
+    _Layer(64, size=11, stride=4, pad=2, tap=True),
+    _Layer(192, size=5, pad=2, pool=(3, 2), tap=True),
+    _Layer(384, pool=(3, 2), tap=True),
+    _Layer(256, tap=True),
+    _Layer(256, tap=True),
+  ),
+}
+NETS = tuple(_LAYERS)
+NUM_TAPS = 5
+
+
+class Conv(nnx.Module):
+  """Convolution with zero edges."""
+
+  def __init__(self, num_in: int, layer: _Layer, *, rngs: nnx.Rngs):
+    shape = (layer.size, layer.size, num_in, layer.channels)
+    self.kernel = nnx.Param(
+      jax.nn.initializers.he_normal()(rngs.params(), shape)
+    )
+    self.bias = nnx.Param(jnp.zeros(layer.channels))
+
+  def __call__(
+    self, x: Float[Array, "b h w c"], stride: int, pad: int
+  ) -> Float[Array, "b h2 w2 c2"]:
+    y = jax.lax.conv_general_dilated(
+      x,
+      self.kernel[...],
+      (stride, stride),
+      ((pad, pad), (pad, pad)),
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y + self.bias
+
+
+class Lpips(nnx.Module):
+  """The features at five taps and the distance learned on them.
+
+  `net="vgg"` taps VGG16 after relu1_2, 2_2, 3_3, 4_3 and 5_3; `net="alex"`
+  taps AlexNet after every convolution. Fewer `taps` stop early: a cheaper
+  training loss that is no longer the published distance.
+  """
+
+  def __init__(self, net: str, *, taps: int = NUM_TAPS, rngs: nnx.Rngs):
+    if net not in _LAYERS:
+      raise ValueError(f"net={net!r} must be one of {NETS}")
+    if not 1 <= taps <= NUM_TAPS:
+      raise ValueError(f"taps={taps} must be from 1 to {NUM_TAPS}")
+    self.net = net
+    self.taps = taps
+    self.layers = nnx.List()
+    self.heads = nnx.List()
+    num_in = 3
+    for layer in self._specs():
+      self.layers.append(Conv(num_in, layer, rngs=rngs))
+      num_in = layer.channels
+      if layer.tap:
+        self.heads.append(nnx.Param(jnp.full(num_in, 1 / num_in)))
+
+  def __call__(
+    self,
+    image: Float[Array, "b h w 3"],
+    other: Float[Array, "b h w 3"],
+  ) -> Float[Array, "b"]:
+    """Perceptual distance of two images in [-1, 1]; 0 where they are equal."""
+    return self.distance(self.features(image), self.features(other))
+
+  def features(
+    self, image: Float[Array, "b h w 3"]
+  ) -> tuple[Float[Array, "b _h _w _c"], ...]:
+    """Activations at the taps of an image in [-1, 1], coarsest last."""
+    x = (image - jnp.array(_SHIFT)) / jnp.array(_SCALE)
+    features = []
+    for conv, layer in zip(self.layers, self._specs(), strict=True):
+      if layer.pool:
+        x = pooling.max_pool(x, *layer.pool)
+      x = jax.nn.relu(conv(x, layer.stride, layer.pad))
+      if layer.tap:
+        features.append(x)
+    return tuple(features)
+
+  def distance(
+    self,
+    features: tuple[Float[Array, "b _h _w _c"], ...],
+    other: tuple[Float[Array, "b _h _w _c"], ...],
+  ) -> Float[Array, "b"]:
+    """The distance from features already computed."""
+    total = jnp.zeros(features[0].shape[0])
+    for a, b, head in zip(features, other, self.heads, strict=True):
+      difference = jnp.square(unit(a) - unit(b))
+      total += jnp.mean(difference @ head[...], axis=(1, 2))
+    return total
+
+  def _specs(self) -> list[_Layer]:
+    specs, num = [], 0
+    for layer in _LAYERS[self.net]:
+      specs.append(layer)
+      num += layer.tap
+      if num == self.taps:
+        break
+    return specs
+
+
+def unit(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+  """Scales the last axis to length 1; a zero vector stays zero."""
+  # The floor keeps the gradient of the square root finite at a zero vector.
+  square = jnp.maximum(jnp.sum(jnp.square(x), axis=-1, keepdims=True), 1e-20)
+  return x / (jnp.sqrt(square) + 1e-10)

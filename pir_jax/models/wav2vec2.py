@@ -1,0 +1,360 @@
+"""The wav2vec 2.0 speech encoder (Baevski et al., 2020), both families.
+
+Group-norm with post-norm layers (wav2vec2-base, -large) and layer-norm with
+pre-norm layers (-lv60, XLSR). As in FaceFormer, the convolutional features are
+resampled to the video frame rate before the transformer.
+b batch, n audio samples, s convolutional frames (50 Hz), t wanted frames,
+d width, h heads, c channels.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from pir_jax.ops import interpolation, masks
+
+MIN_SPANS = 2  # SpecAugment spans in any sequence that can hold them.
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Config:
+  """Sizes and rates; the defaults are wav2vec2-large, as in the paper.
+
+  Attributes:
+    feature_norm: "group" (over time, first convolution only) or "layer".
+    pre_norm: norms inside the residual branches ("stable layer norm").
+    normalize: bring each row to zero mean and unit variance first.
+    freeze_convolutions: no gradient into the convolutions (FaceFormer).
+    mask_time: share of frames hidden by SpecAugment spans when a key is given.
+    mask_feature: the same for channels.
+    layer_drop: chance that a layer is passed over when a key is given.
+    dtype: of the activations; norms and softmax stay float32.
+  """
+
+  conv_sizes: tuple[int, ...] = (512,) * 7
+  conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+  conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+  conv_bias: bool = False
+  feature_norm: str = "group"
+  pre_norm: bool = False
+  width: int = 1024
+  num_layers: int = 24
+  num_heads: int = 16
+  ffn: int = 4096
+  position_kernel: int = 128
+  position_groups: int = 16
+  epsilon: float = 1e-5
+  normalize: bool = True
+  freeze_convolutions: bool = True
+  feature_dropout: float = 0.1
+  hidden_dropout: float = 0.1
+  attention_dropout: float = 0.1
+  activation_dropout: float = 0.1
+  layer_drop: float = 0.1
+  mask_time: float = 0.05
+  mask_time_span: int = 10
+  mask_feature: float = 0.0
+  mask_feature_span: int = 10
+  dtype: str = "float32"
+
+
+def num_conv_frames(samples: Any, config: Config) -> Any:
+  """Frames that unpadded convolutions make of `samples` (int or array)."""
+  for kernel, stride in zip(
+    config.conv_kernels, config.conv_strides, strict=True
+  ):
+    samples = (samples - kernel) // stride + 1
+  return samples
+
+
+def _dropout(x, rate, key):
+  """Zeroes a share of x and scales the rest; a None key keeps all."""
+  if key is None or rate == 0.0:
+    return x
+  keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+  return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def _subkeys(key, num):
+  return [None] * num if key is None else list(jax.random.split(key, num))
+
+
+def _gelu(x):
+  return jax.nn.gelu(x, approximate=False)
+
+
+def _linear(size_in, size_out, config, rngs):
+  return nnx.Linear(
+    size_in,
+    size_out,
+    kernel_init=nnx.initializers.normal(0.02),
+    dtype=jnp.dtype(config.dtype),
+    rngs=rngs,
+  )
+
+
+def _layer_norm(size, config, rngs):
+  return nnx.LayerNorm(
+    size, epsilon=config.epsilon, dtype=jnp.dtype(config.dtype), rngs=rngs
+  )
+
+
+class TimeNorm(nnx.Module):
+  """Each channel to zero mean and unit variance over its true frames."""
+
+  def __init__(self, size: int, *, rngs: nnx.Rngs):
+    """Declares gain and shift."""
+    del rngs
+    self.scale = nnx.Param(jnp.ones(size))
+    self.bias = nnx.Param(jnp.zeros(size))
+
+  def __call__(
+    self, x: Float[Array, "b s c"], seen: Bool[Array, "b s"]
+  ) -> Float[Array, "b s c"]:
+    """Normalises; frames that are not `seen` do not count."""
+    y = x.astype(jnp.float32)
+    weight = seen[..., None] / jnp.sum(seen, axis=1)[:, None, None]
+    mean = jnp.sum(y * weight, axis=1, keepdims=True)
+    variance = jnp.sum((y - mean) ** 2 * weight, axis=1, keepdims=True)
+    y = (y - mean) * jax.lax.rsqrt(variance + 1e-5)
+    return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class FeatureExtractor(nnx.Module):
+  """Seven unpadded convolutions: samples to frames of 20 ms."""
+
+  def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    """Declares the convolutions and their norms."""
+    if config.feature_norm not in ("group", "layer"):
+      raise ValueError(
+        f'feature_norm="{config.feature_norm}" must be "group" or "layer"'
+      )
+    self.config = config
+    sizes = (1, *config.conv_sizes)
+    self.convs = nnx.List(
+      nnx.Conv(
+        sizes[i],
+        sizes[i + 1],
+        (config.conv_kernels[i],),
+        strides=config.conv_strides[i],
+        padding="VALID",
+        use_bias=config.conv_bias,
+        kernel_init=nnx.initializers.he_normal(),
+        dtype=jnp.dtype(config.dtype),
+        rngs=rngs,
+      )
+      for i in range(len(config.conv_sizes))
+    )
+    if config.feature_norm == "group":
+      self.norms = nnx.List([TimeNorm(sizes[1], rngs=rngs)])
+    else:
+      self.norms = nnx.List(
+        _layer_norm(size, config, rngs) for size in sizes[1:]
+      )
+
+  def __call__(
+    self, waveform: Float[Array, "b n"], lengths: Int[Array, "b"]
+  ) -> Float[Array, "b s c"]:
+    """Features; frames that reach past the true samples are not valid."""
+    x = waveform[..., None]
+    for i, conv in enumerate(self.convs):
+      kernel = self.config.conv_kernels[i]
+      lengths = (lengths - kernel) // self.config.conv_strides[i] + 1
+      x = conv(x)
+      if self.config.feature_norm == "layer":
+        x = self.norms[i](x)
+      elif i == 0:
+        x = self.norms[0](x, jnp.arange(x.shape[1]) < lengths[:, None])
+      x = _gelu(x)
+    return x
+
+
+class Layer(nnx.Module):
+  """Self-attention and feed-forward, norms before or after each."""
+
+  def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    """Declares the layer."""
+    self.config = config
+    width = config.width
+    self.query = _linear(width, width, config, rngs)
+    self.key = _linear(width, width, config, rngs)
+    self.value = _linear(width, width, config, rngs)
+    self.out = _linear(width, width, config, rngs)
+    self.attention_norm = _layer_norm(width, config, rngs)
+    self.expand = _linear(width, config.ffn, config, rngs)
+    self.contract = _linear(config.ffn, width, config, rngs)
+    self.ffn_norm = _layer_norm(width, config, rngs)
+
+  def __call__(
+    self,
+    x: Float[Array, "b t d"],
+    bias: Float[Array, "b 1 1 t"],
+    *,
+    key: Array | None = None,
+  ) -> Float[Array, "b t d"]:
+    """Runs the layer; the bias hides padded keys."""
+    attention_key, ffn_key = _subkeys(key, 2)
+    if self.config.pre_norm:
+      x = x + self._attend(self.attention_norm(x), bias, attention_key)
+      return x + self._feed_forward(self.ffn_norm(x), ffn_key)
+    x = self.attention_norm(x + self._attend(x, bias, attention_key))
+    return self.ffn_norm(x + self._feed_forward(x, ffn_key))
+
+  def _attend(self, x, bias, key):
+    config = self.config
+    weight_key, out_key = _subkeys(key, 2)
+
+    def heads(y):
+      return y.reshape(*y.shape[:2], config.num_heads, -1)
+
+    query = heads(self.query(x)) * (config.width // config.num_heads) ** -0.5
+    logits = jnp.einsum("bthc,bshc->bhts", query, heads(self.key(x)))
+    weights = jax.nn.softmax(logits.astype(jnp.float32) + bias, axis=-1)
+    weights = _dropout(weights, config.attention_dropout, weight_key)
+    mixed = jnp.einsum(
+      "bhts,bshc->bthc", weights.astype(x.dtype), heads(self.value(x))
+    )
+    y = self.out(mixed.reshape(x.shape))
+    return _dropout(y, config.hidden_dropout, out_key)
+
+  def _feed_forward(self, x, key):
+    inner_key, out_key = _subkeys(key, 2)
+    y = _gelu(self.expand(x))
+    y = _dropout(y, self.config.activation_dropout, inner_key)
+    return _dropout(self.contract(y), self.config.hidden_dropout, out_key)
+
+
+class Wav2Vec2(nnx.Module):
+  """A waveform to contextual features at the video frame rate."""
+
+  def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    """Declares the network."""
+    self.config = config
+    size, width = config.conv_sizes[-1], config.width
+    self.features = FeatureExtractor(config, rngs=rngs)
+    self.feature_norm = _layer_norm(size, config, rngs)
+    self.projection = _linear(size, width, config, rngs)
+    self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (width,)))
+    before = config.position_kernel // 2
+    # One frame fewer after than before: an even kernel, its last step dropped.
+    # Weight norm is folded in: a kernel, not a direction and a length.
+    self.position_conv = nnx.Conv(
+      width,
+      width,
+      (config.position_kernel,),
+      padding=[(before, config.position_kernel - 1 - before)],
+      feature_group_count=config.position_groups,
+      kernel_init=nnx.initializers.normal(
+        2 * (1 / (config.position_kernel * width)) ** 0.5
+      ),
+      dtype=jnp.dtype(config.dtype),
+      rngs=rngs,
+    )
+    self.norm = _layer_norm(width, config, rngs)
+    self.layers = nnx.List(
+      Layer(config, rngs=rngs) for _ in range(config.num_layers)
+    )
+
+  def __call__(
+    self,
+    waveform: Float[Array, "b n"],
+    num_frames: int | None = None,
+    *,
+    lengths: Int[Array, "b"] | None = None,
+    key: Array | None = None,
+  ) -> Float[Array, "b t d"]:
+    """Encodes mono speech at 16 kHz.
+
+    Args:
+      waveform: samples, at least 400.
+      num_frames: video frames the waveform spans; the convolutional features
+        are resampled linearly to them. None: not resampled, 50 Hz.
+      lengths: true samples of each row, at least 400; what follows changes
+        nothing in the frames before it. None: all of them.
+      key: of dropout and SpecAugment; None is deterministic.
+    """
+    num_samples = waveform.shape[1]
+    if num_conv_frames(num_samples, self.config) < 1:
+      raise ValueError(f"{num_samples} samples are too few for one frame")
+    if lengths is None:
+      lengths = jnp.full((len(waveform),), num_samples)
+    x = self._convolve(waveform, lengths)
+    true = num_conv_frames(lengths, self.config)
+    if num_frames is not None:
+      given, true = (
+        true,
+        jnp.maximum(
+          jnp.round(lengths / num_samples * num_frames).astype(jnp.int32), 1
+        ),
+      )
+      x = interpolation.resample_linear(
+        x, num_frames, lengths=given, new_lengths=true
+      )
+    return self._transform(x, true, key)
+
+  def _convolve(self, waveform, lengths):
+    """Normalised waveform to convolutional features."""
+    heard = jnp.arange(waveform.shape[1]) < lengths[:, None]
+    if self.config.normalize:
+      count = lengths[:, None].astype(jnp.float32)
+      total = jnp.sum(waveform * heard, axis=1, keepdims=True)
+      centred = waveform - total / count
+      variance = jnp.sum(centred**2 * heard, axis=1, keepdims=True) / count
+      waveform = centred * jax.lax.rsqrt(variance + 1e-7)
+    x = self.features(jnp.where(heard, waveform, 0.0), lengths)
+    return jax.lax.stop_gradient(x) if self.config.freeze_convolutions else x
+
+  def _transform(self, x, lengths, key):
+    """Features (b t c) to contextual features (b t d)."""
+    config = self.config
+    span_key, feature_key, hidden_key, drop_key, layer_key = _subkeys(key, 5)
+    x = self.projection(self.feature_norm(x))
+    x = _dropout(x, config.feature_dropout, feature_key)
+    x = self._hide_spans(x, lengths, span_key)
+    seen = jnp.arange(x.shape[1]) < lengths[:, None]
+    x = jnp.where(seen[..., None], x, jnp.zeros_like(x))
+    bias = masks.padding_bias(seen)
+    x = x + _gelu(self.position_conv(x))
+    if not config.pre_norm:
+      x = self.norm(x)
+    x = _dropout(x, config.hidden_dropout, hidden_key)
+    layer_keys = _subkeys(layer_key, len(self.layers))
+    for i, layer in enumerate(self.layers):
+      y = layer(x, bias, key=layer_keys[i])
+      if drop_key is not None and config.layer_drop:
+        u = jax.random.uniform(jax.random.fold_in(drop_key, i))
+        y = jnp.where(u < config.layer_drop, x, y)
+      x = y
+    return self.norm(x) if config.pre_norm else x
+
+  def _hide_spans(self, x, lengths, key):
+    """SpecAugment on the projected frames, after they were resampled."""
+    config = self.config
+    if key is None:
+      return x
+    time_key, channel_key = jax.random.split(key)
+    if config.mask_time and x.shape[1] >= config.mask_time_span:
+      hidden = masks.random_spans(
+        time_key,
+        x.shape[:2],
+        probability=config.mask_time,
+        span=config.mask_time_span,
+        min_spans=MIN_SPANS,
+        lengths=lengths,
+      )
+      embedding = self.mask_embedding[...].astype(x.dtype)
+      x = jnp.where(hidden[..., None], embedding, x)
+    if config.mask_feature:
+      hidden = masks.random_spans(
+        channel_key,
+        (x.shape[0], x.shape[2]),
+        probability=config.mask_feature,
+        span=config.mask_feature_span,
+        min_spans=0,
+      )
+      x = jnp.where(hidden[:, None], jnp.zeros_like(x), x)
+    return x

@@ -1,0 +1,23 @@
+"""Activations of the StyleGAN2 family."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+SLOPE = 0.2
+LEAKY_GAIN = math.sqrt(2)
+
+
+def leaky_relu(
+  x: Float[Array, "*b"], *, gain: float = LEAKY_GAIN
+) -> Float[Array, "*b"]:
+  """Leaky ReLU of slope 0.2, scaled to keep the variance (StyleGAN2)."""
+  return jax.nn.leaky_relu(x, SLOPE) * gain
+
+
+def normalize_second_moment(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+  """Divides by the root mean square over the last axis."""
+  mean_square = jnp.mean(jnp.square(x), -1, keepdims=True)
+  return x * jax.lax.rsqrt(mean_square + 1e-8)

@@ -1,0 +1,73 @@
+"""The [1, 3, 3, 1] low-pass filter: blur, upsample, downsample (upfirdn2d).
+
+b batch, h height, w width, c channels. Each axis is filtered in turn by adding
+shifted slices: on a CPU this is several times quicker than a depthwise
+convolution, and elsewhere XLA fuses it.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+TAPS = (0.125, 0.375, 0.375, 0.125)
+
+
+def _pad(x, axis, before, after):
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (before, after)
+  return jnp.pad(x, widths)
+
+
+def _blur_axis(x, axis, before, after):
+  x = _pad(x, axis, before, after)
+  size = x.shape[axis] - len(TAPS) + 1
+  return sum(
+    tap * jax.lax.slice_in_dim(x, i, i + size, axis=axis)
+    for i, tap in enumerate(TAPS)
+  )
+
+
+def blur(
+  x: Float[Array, "b h w c"], *, before: int = 2, after: int = 1
+) -> Float[Array, "b h2 w2 c"]:
+  """Filters with `before` and `after` zeros put around each axis."""
+  for axis in (1, 2):
+    x = _blur_axis(x, axis, before, after)
+  return x
+
+
+def _upsample_axis(x, axis):
+  # Polyphase: even outputs see (x[i - 1], x[i]), odd ones (x[i], x[i + 1]), so
+  # the zeros an upsampler inserts are never multiplied.
+  size = x.shape[axis]
+  padded = _pad(x, axis, 1, 1)
+  previous = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
+  following = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
+  even, odd = 0.25 * previous + 0.75 * x, 0.75 * x + 0.25 * following
+  shape = x.shape[:axis] + (2 * size,) + x.shape[axis + 1 :]
+  return jnp.stack([even, odd], axis + 1).reshape(shape)
+
+
+def upsample2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+  """Doubles height and width, keeping the mean; the outside is zero."""
+  for axis in (1, 2):
+    x = _upsample_axis(x, axis)
+  return x
+
+
+def _downsample_axis(x, axis):
+  size = x.shape[axis]
+  if size % 2:
+    raise ValueError(f"size {size} must be even to be halved: pad or crop it")
+  x = _pad(x, axis, 1, 1)
+  return sum(
+    tap * jax.lax.slice_in_dim(x, i, i + size - 1, stride=2, axis=axis)
+    for i, tap in enumerate(TAPS)
+  )
+
+
+def downsample2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+  """Halves even height and width; the outside is zero."""
+  for axis in (1, 2):
+    x = _downsample_axis(x, axis)
+  return x

@@ -1,0 +1,77 @@
+"""Cameras: rotations are rotations, projection agrees with the rays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from pir_jax.geometry import cameras, rays
+from pir_jax.types import Cameras
+
+
+def _cameras(num_cameras=3):
+  eyes = 2.7 * jnp.array([[0.1, 0.2, 1.0], [0.5, 0.0, 1.0], [-0.4, 0.3, 1.0]])
+  zero = jnp.zeros((num_cameras, 3))
+  up = jnp.broadcast_to(jnp.array([0.0, 1.0, 0.0]), (num_cameras, 3))
+  k = jnp.array([[4.2, 0.1, 0.45], [0.0, 4.3, 0.55], [0.0, 0.0, 1.0]])
+  return Cameras(
+    cameras.look_at(eyes[:num_cameras], zero, up),
+    jnp.broadcast_to(k, (num_cameras, 3, 3)),
+  )
+
+
+def test_vector_round_trip_is_exact():
+  want = _cameras()
+  got = cameras.from_vector(cameras.to_vector(want))
+  np.testing.assert_array_equal(got.pose, want.pose)
+  np.testing.assert_array_equal(got.intrinsics, want.intrinsics)
+
+
+def test_points_on_a_ray_project_to_its_pixel():
+  views = _cameras()
+  lines = rays.cast(views, 5)
+  for distance in (0.5, 3.0):
+    points = lines.origins + distance * lines.directions
+    uv, depth = cameras.project(points, views)
+    want = np.broadcast_to(rays.pixel_centres(5), uv.shape)
+    # Coordinates near 1 after a few float32 products and a focal length of 4.
+    np.testing.assert_allclose(uv, want, atol=1e-5)
+    assert np.all(depth > 0)
+
+
+def test_look_at_puts_the_target_on_the_axis_and_up_is_up():
+  views = _cameras()._replace(
+    intrinsics=jnp.broadcast_to(jnp.eye(3), (3, 3, 3))
+  )
+  points = jnp.array([[0.0, 0.0, 0.0], [0.0, 0.1, 0.0]])
+  uv, depth = cameras.project(jnp.broadcast_to(points, (3, 2, 3)), views)
+  np.testing.assert_allclose(uv[:, 0], 0, atol=1e-6)
+  assert np.all(uv[:, 1, 1] < 0)  # Rows count downwards.
+  np.testing.assert_allclose(
+    depth[:, 0], jnp.linalg.norm(views.pose[:, :3, 3], axis=-1), rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-3, 9e-3, 1.1e-2, 0.5, 3.0])
+def test_axis_angle_agrees_with_scipy(scale):
+  vector = scale * np.array([[0.6, -0.8, 0.0], [0.36, 0.48, 0.8]])
+  want = Rotation.from_rotvec(vector).as_matrix()
+  got = cameras.rotation_from_axis_angle(jnp.asarray(vector, jnp.float32))
+  # float32 entries of size 1.
+  np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_axis_angle_gradient_at_zero_is_the_cross_product():
+  jacobian = jax.jacobian(cameras.rotation_from_axis_angle)(jnp.zeros(3))
+  want = np.zeros((3, 3, 3))
+  for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+    want[i, j, k], want[j, i, k] = -1, 1
+  np.testing.assert_allclose(jacobian, want, atol=1e-7)
+
+
+def test_euler_agrees_with_scipy():
+  angles = np.array([[0.3, -0.7, 0.2], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+  want = Rotation.from_euler("xyz", angles).as_matrix()  # Extrinsic: Rz Ry Rx.
+  got = cameras.rotation_from_euler(jnp.asarray(angles, jnp.float32))
+  np.testing.assert_allclose(got, want, atol=1e-6)

@@ -1,0 +1,74 @@
+"""Points find their features on the three planes."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pir_jax.geometry import triplane
+
+
+def _grid_sample(plane, x, y):
+  """Bilinear, zeros outside, pixel edges at -1 and 1; float64 and slow."""
+  height, width, _ = plane.shape
+  px, py = ((x + 1) * width - 1) / 2, ((y + 1) * height - 1) / 2
+  total = np.zeros(plane.shape[-1])
+  for dx, dy in itertools.product((0, 1), (0, 1)):
+    i, j = int(np.floor(px)) + dx, int(np.floor(py)) + dy
+    if 0 <= i < width and 0 <= j < height:
+      total += plane[j, i] * (1 - abs(px - i)) * (1 - abs(py - j))
+  return total
+
+
+def test_lookup_agrees_with_float64_inside_at_the_edge_and_outside():
+  rng = np.random.default_rng(0)
+  planes = rng.normal(size=(2, 3, 5, 8, 2)).astype(np.float32)
+  uv = rng.uniform(-1.4, 1.4, (2, 3, 40, 2)).astype(np.float32)
+  uv[..., :4, :] = np.array([[-1, -1], [1, 1], [9, 0], [-1e9, 1e9]])
+  packed = triplane.pack_corners(jnp.asarray(planes))
+  got = triplane.lookup(packed, jnp.asarray(uv))
+  for b, p, n in itertools.product(range(2), range(3), range(40)):
+    want = _grid_sample(planes[b, p].astype(np.float64), *uv[b, p, n])
+    # The pixel coordinate is near 8 and rounds at 1e-6.
+    np.testing.assert_allclose(got[b, p, n], want, atol=1e-5)
+
+
+def test_a_point_lies_where_the_three_planes_say():
+  point = jnp.array([[[1.0, 2.0, 3.0]]])
+  fixed = triplane.project(point)[0, :, 0]
+  np.testing.assert_array_equal(fixed, [[1, 2], [1, 3], [2, 3]])
+  released = triplane.project(point, layout="eg3d")[0, :, 0]
+  np.testing.assert_array_equal(released, [[1, 2], [1, 3], [3, 1]])
+
+
+def test_the_first_coordinate_counts_columns():
+  ramp = jnp.broadcast_to(jnp.linspace(-1, 1, 9)[None, :], (9, 9))
+  planes = jnp.stack([ramp, ramp.T], -1)[None, None]
+  # Pixel centres of 9 span [-8/9, 8/9].
+  got = triplane.lookup(
+    triplane.pack_corners(planes), jnp.array([[[[0.4, -0.2]]]])
+  )
+  np.testing.assert_allclose(got[0, 0, 0], [0.45, -0.225], rtol=1e-5)
+
+
+def test_gradient_of_the_planes_is_the_transpose_of_the_lookup():
+  keys = jax.random.split(jax.random.key(0), 4)
+  planes = jax.random.normal(keys[0], (1, 3, 4, 6, 2))
+  other = jax.random.normal(keys[1], planes.shape)
+  uv = jax.random.uniform(keys[2], (1, 3, 9, 2), minval=-1.2, maxval=1.2)
+  weight = jax.random.normal(keys[3], (1, 3, 9, 2))
+
+  def loss(planes):
+    return jnp.vdot(triplane.lookup(triplane.pack_corners(planes), uv), weight)
+
+  # The lookup is linear in the planes.
+  np.testing.assert_allclose(
+    jnp.vdot(jax.grad(loss)(planes), other), loss(other), rtol=1e-4
+  )
+
+
+def test_unknown_layouts_are_refused():
+  with pytest.raises(ValueError, match="layout='zyx'"):
+    triplane.project(jnp.zeros((1, 3)), layout="zyx")

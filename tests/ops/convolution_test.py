@@ -1,0 +1,99 @@
+"""Resampling and modulated convolutions against numbers and definitions."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pir_jax.ops import convolution, filters
+
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
+
+
+def _channels_last(x):
+  return jnp.asarray(np.moveaxis(x, 1, -1))
+
+
+@pytest.mark.parametrize(
+  ("name", "weight", "options"),
+  [
+    ("same", "weight3x3", {}),
+    ("up2", "weight3x3", {"up": 2}),
+    ("nodemod1x1", "weight1x1", {"demodulate": False}),
+  ],
+)
+def test_modulated_agrees_with_stylegan2(name, weight, options):
+  golden = np.load(GOLDENS / "stylegan2_ops.npz")
+  kernel = golden[f"mod/{weight}"].transpose(2, 3, 1, 0)
+  if "up" in options:  # Theirs is a transposed convolution: a flipped kernel.
+    kernel = kernel[::-1, ::-1]
+  got = convolution.modulated_conv2d(
+    _channels_last(golden["mod/x"]),
+    jnp.asarray(kernel),
+    jnp.asarray(golden["mod/styles"]),
+    **options,
+  )
+  # Outputs near 1 summed from 54 float32 products.
+  np.testing.assert_allclose(
+    got, _channels_last(golden[f"mod/{name}"]), atol=1e-5
+  )
+
+
+def test_up2_is_zeros_then_kernel_then_low_pass():
+  keys = jax.random.split(jax.random.key(0))
+  x = jax.random.normal(keys[0], (2, 5, 4, 3))
+  kernel = jax.random.normal(keys[1], (3, 3, 3, 2))
+  dilated = jax.lax.conv_general_dilated(
+    x,
+    kernel,
+    (1, 1),
+    ((2, 2), (2, 2)),
+    lhs_dilation=(2, 2),
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+  want = 4 * filters.blur(dilated, before=1, after=1)
+  # The same products, grouped otherwise.
+  np.testing.assert_allclose(convolution.conv2d_up2(x, kernel), want, atol=2e-5)
+
+
+def test_down2_by_one_tap_is_the_plain_downsampler():
+  x = jax.random.normal(jax.random.key(0), (1, 8, 8, 2))
+  want = filters.downsample2(x)
+  centre = jnp.zeros((3, 3, 2, 2)).at[1, 1].set(jnp.eye(2))
+  np.testing.assert_allclose(
+    convolution.conv2d_down2(x, centre), want, atol=1e-6
+  )
+  np.testing.assert_allclose(
+    convolution.conv2d_down2(x, jnp.eye(2)[None, None]), want, atol=1e-6
+  )
+
+
+def test_demodulated_output_does_not_see_the_scale_of_the_style():
+  x = jax.random.normal(jax.random.key(0), (2, 6, 6, 4))
+  kernel = jax.random.normal(jax.random.key(1), (3, 3, 4, 5))
+  styles = jnp.abs(jax.random.normal(jax.random.key(2), (2, 4))) + 1
+  one = convolution.modulated_conv2d(x, kernel, styles)
+  ten = convolution.modulated_conv2d(x, kernel, 10 * styles)
+  # Only the 1e-8 under the root differs, and float32 rounding.
+  np.testing.assert_allclose(one, ten, atol=1e-5)
+
+
+def test_zero_styles_have_finite_gradients():
+  x = jnp.ones((1, 4, 4, 2))
+  kernel = jnp.ones((3, 3, 2, 2))
+  gradient = jax.grad(
+    lambda s: jnp.sum(convolution.modulated_conv2d(x, kernel, s))
+  )(jnp.zeros((1, 2)))
+  assert np.all(np.isfinite(gradient))
+
+
+def test_other_factors_are_refused():
+  with pytest.raises(ValueError, match="up=3"):
+    convolution.modulated_conv2d(
+      jnp.zeros((1, 2, 2, 1)),
+      jnp.zeros((3, 3, 1, 1)),
+      jnp.zeros((1, 1)),
+      up=3,
+    )

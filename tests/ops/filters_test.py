@@ -1,0 +1,55 @@
+"""The low-pass filter against StyleGAN2's numbers and its own laws."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pir_jax.ops import filters
+
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
+
+
+def _channels_last(x):
+  return jnp.asarray(np.moveaxis(x, 1, -1))
+
+
+@pytest.mark.parametrize(
+  ("function", "name"),
+  [
+    (filters.upsample2, "upsample2d"),
+    (filters.downsample2, "downsample2d"),
+    (filters.blur, "filter2d"),
+  ],
+)
+def test_agrees_with_stylegan2(function, name):
+  golden = np.load(GOLDENS / "stylegan2_ops.npz")
+  got = function(_channels_last(golden["x"]))
+  # Sums of 16 float32 products in another order.
+  np.testing.assert_allclose(got, _channels_last(golden[name]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "function", [filters.upsample2, filters.downsample2, filters.blur]
+)
+def test_a_constant_stays_that_constant_inside(function):
+  inside = function(jnp.full((1, 12, 12, 2), 3.0))[:, 3:-3, 3:-3]
+  np.testing.assert_allclose(inside, 3.0, rtol=1e-6)
+
+
+def test_upsampling_is_the_transpose_of_downsampling():
+  x = jax.random.normal(jax.random.key(0), (1, 6, 8, 2))
+  y = jax.random.normal(jax.random.key(1), (1, 12, 16, 2))
+  # Four output pixels per input pixel: the gains differ by 4.
+  np.testing.assert_allclose(
+    jnp.vdot(filters.upsample2(x), y),
+    4 * jnp.vdot(x, filters.downsample2(y)),
+    rtol=1e-5,
+  )
+
+
+def test_odd_sizes_cannot_be_halved():
+  with pytest.raises(ValueError, match="must be even"):
+    filters.downsample2(jnp.zeros((1, 5, 4, 1)))
