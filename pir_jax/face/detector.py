@@ -1,0 +1,240 @@
+"""Face detection and dense landmarks on single images.
+
+MediaPipe's short-range face detector and face mesh, run by LiteRT on the CPU.
+Images are uint8 RGB; points and boxes are in pixels of the image, (0, 0) the
+outer corner of its first pixel; z is in the same unit, smaller when nearer.
+
+h height, w width, l landmarks, a anchors, n faces.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from jaxtyping import Float, UInt8
+
+from pir_jax import assets
+
+NUM_LANDMARKS = 468
+_DETECTOR_SIZE = 128
+_MESH_SIZE = 192
+_EYE_CORNERS = (33, 263)  # The outer ones, in the mesh's numbering.
+_MAX_FACES = 4
+
+
+class Region(NamedTuple):
+  """A square of the frame, turned by an angle (radians) about its centre."""
+
+  x: float
+  y: float
+  side: float
+  angle: float
+
+
+class Tracker:
+  """The two networks and the geometry around them."""
+
+  def __init__(self, min_detection: float = 0.5, min_presence: float = 0.5):
+    """Loads the networks.
+
+    Args:
+      min_detection: least score of a detection.
+      min_presence: least presence for a mesh to count.
+    """
+    self.min_detection = min_detection
+    self.min_presence = min_presence
+    self._detector = _Network(str(assets.fetch("face_detector")))
+    self._mesh = _Network(str(assets.fetch("face_mesh")))
+    self._anchors = _anchors()
+
+  def detect(
+    self, image: UInt8[np.ndarray, "h w 3"]
+  ) -> Float[np.ndarray, "n 9"]:
+    """Faces, best first: x0, y0, x1, y1, right eye, left eye, score.
+
+    The whole frame is searched; if that shows no face, the squares that tile a
+    long frame are, where a small face is larger.
+    """
+    height, width = image.shape[:2]
+    short, long = min(height, width), max(height, width)
+    whole = [Region(width / 2, height / 2, long, 0.0)]
+    num_tiles = int(np.ceil(long / short)) + 1 if long > short else 0
+    tiles = [
+      Region(c, height / 2, short, 0.0)
+      if width > height
+      else Region(width / 2, c, short, 0.0)
+      for c in np.linspace(short / 2, long - short / 2, num_tiles)
+    ]
+    for regions in (whole, tiles):
+      found = [self._detect_in(image, region) for region in regions]
+      found = np.concatenate(found) if found else np.zeros((0, 9))
+      found = found[np.argsort(-found[:, 8])]
+      if len(found):
+        break
+    return _suppress(found)[:_MAX_FACES].astype(np.float32)
+
+  def _detect_in(self, image: np.ndarray, region: Region) -> np.ndarray:
+    crop = _sample(image, region, _DETECTOR_SIZE) / 127.5 - 1
+    outputs = self._detector(crop)
+    boxes = outputs[16].reshape(-1, 16).astype(np.float64) / _DETECTOR_SIZE
+    logits = np.clip(outputs[1].reshape(-1), -100, 100)
+    scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    good = scores >= self.min_detection
+    boxes, anchors, scores = boxes[good], self._anchors[good], scores[good]
+    centre, half = boxes[:, :2] + anchors, boxes[:, 2:4] / 2
+    rows = [centre - half, centre + half]
+    rows += [boxes[:, 4:6] + anchors, boxes[:, 6:8] + anchors]
+    corner = np.array([region.x, region.y]) - region.side / 2
+    rows = [row * region.side + corner for row in rows]
+    return np.concatenate([*rows, scores[:, None]], axis=1)
+
+  def landmarks(
+    self,
+    image: UInt8[np.ndarray, "h w 3"],
+    box: Float[np.ndarray, "4"] | None = None,
+  ) -> tuple[Float[np.ndarray, "l 3"], float]:
+    """Landmarks of one face of a single image, and its presence.
+
+    Args:
+      image: RGB.
+      box: x0, y0, x1, y1 around the landmarks if the face's place is known;
+        else the largest face is taken.
+
+    Returns:
+      Points (NaN where there is no face) and presence (0 where there is none).
+    """
+    if box is not None:
+      regions = [_around(box, 0.0)]
+    else:
+      regions = [region_of_detection(face) for face in self.detect(image)]
+    found = [self.refine(image, region) for region in regions]
+    found = [pair for pair in found if pair[1] >= self.min_presence]
+    if not found:
+      return np.full((NUM_LANDMARKS, 3), np.nan, np.float32), 0.0
+    return max(found, key=lambda pair: np.ptp(pair[0][:, 1]))
+
+  def refine(
+    self, image: np.ndarray, region: Region
+  ) -> tuple[np.ndarray, float]:
+    """Runs the mesh twice, the second time on the square its points ask for.
+
+    Then the result hardly depends on where the search began, so a point does
+    not jump when a face is found anew.
+    """
+    points, presence = self._run_mesh(image, region)
+    if presence < self.min_presence:
+      return points, presence
+    return self._run_mesh(image, region_of_points(points))
+
+  def _run_mesh(
+    self, image: np.ndarray, region: Region
+  ) -> tuple[np.ndarray, float]:
+    outputs = self._mesh(_sample(image, region, _MESH_SIZE) / 255)
+    points = outputs[3 * NUM_LANDMARKS].reshape(-1, 3).astype(np.float64)
+    logit = float(outputs[1].reshape(()))
+    points = points / _MESH_SIZE - [0.5, 0.5, 0]
+    points = points * region.side
+    cos, sin = np.cos(region.angle), np.sin(region.angle)
+    points[:, :2] = points[:, :2] @ np.array([[cos, sin], [-sin, cos]])
+    points[:, :2] += [region.x, region.y]
+    return points.astype(np.float32), float(1 / (1 + np.exp(-logit)))
+
+
+class _Network:
+  """A .tflite file: one image in, its outputs keyed by their last size."""
+
+  def __init__(self, path: str):
+    self._interpreter = Interpreter(model_path=path, num_threads=1)
+    self._interpreter.allocate_tensors()
+    self._input = self._interpreter.get_input_details()[0]["index"]
+    self._outputs = self._interpreter.get_output_details()
+
+  def __call__(self, image: np.ndarray) -> dict[int, np.ndarray]:
+    tensor = np.ascontiguousarray(image[None], np.float32)
+    self._interpreter.set_tensor(self._input, tensor)
+    self._interpreter.invoke()
+    return {
+      int(d["shape"][-1]): self._interpreter.get_tensor(d["index"])
+      for d in self._outputs
+    }
+
+
+def _anchors() -> Float[np.ndarray, "a 2"]:
+  """Centres of the detector's anchors: 16x16 twice, then 8x8 six times."""
+  rows = []
+  for size, repeats in ((16, 2), (8, 6)):
+    y, x = np.mgrid[:size, :size]
+    centres = (np.stack([x, y], -1).reshape(-1, 1, 2) + 0.5) / size
+    rows.append(np.repeat(centres, repeats, axis=1).reshape(-1, 2))
+  return np.concatenate(rows)
+
+
+def _suppress(faces: np.ndarray) -> np.ndarray:
+  """Weighted non-maximum suppression: overlapping boxes become their mean."""
+  kept = []
+  while len(faces):
+    near = np.array([overlap(faces[0, :4], f[:4]) > 0.3 for f in faces])
+    near[0] = True
+    group = faces[near]
+    mean = np.average(group[:, :8], axis=0, weights=group[:, 8])
+    kept.append(np.append(mean, group[0, 8]))
+    faces = faces[~near]
+  return np.array(kept).reshape(-1, 9)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+  """Intersection over union of two boxes."""
+  inner = np.minimum(a[2:4], b[2:4]) - np.maximum(a[:2], b[:2])
+  inner = np.prod(np.maximum(inner, 0))
+  union = np.prod(a[2:4] - a[:2]) + np.prod(b[2:4] - b[:2]) - inner
+  return float(inner / max(union, 1e-9))
+
+
+def box_of(points: np.ndarray) -> np.ndarray:
+  return np.concatenate([points[:, :2].min(0), points[:, :2].max(0)])
+
+
+def _around(box: np.ndarray, angle: float) -> Region:
+  """The square with 1.5 times the box's longer side, as MediaPipe takes it."""
+  x, y = (box[:2] + box[2:4]) / 2
+  side = 1.5 * float((box[2:4] - box[:2]).max())
+  return Region(float(x), float(y), side, angle)
+
+
+def region_of_detection(face: np.ndarray) -> Region:
+  right, left = face[4:6], face[6:8]
+  angle = np.arctan2(left[1] - right[1], left[0] - right[0])
+  return _around(face[:4], float(angle))
+
+
+def region_of_points(points: np.ndarray) -> Region:
+  right, left = points[list(_EYE_CORNERS), :2]
+  angle = np.arctan2(left[1] - right[1], left[0] - right[0])
+  return _around(box_of(points), float(angle))
+
+
+def _sample(image: np.ndarray, region: Region, size: int) -> np.ndarray:
+  """The region as size x size pixels, float in [0, 255], 0 off the frame."""
+  shrink = max(int(region.side / size), 1)
+  height, width = (n // shrink for n in image.shape[:2])
+  if shrink > 1 and min(height, width) > 0:
+    # Means of whole blocks first: bilinear alone would skip rows of the frame.
+    image = image[: height * shrink, : width * shrink]
+    blocks = image.reshape(height, shrink, width, shrink, 3)
+    image = blocks.mean((1, 3), dtype=np.float32)
+  else:
+    shrink = 1
+  step = (np.arange(size) + 0.5) / size - 0.5
+  u, v = np.meshgrid(step * region.side, step * region.side)
+  cos, sin = np.cos(region.angle), np.sin(region.angle)
+  x = (region.x + cos * u - sin * v) / shrink - 0.5
+  y = (region.y + sin * u + cos * v) / shrink - 0.5
+  padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+  height, width = padded.shape[:2]
+  x = np.clip(x + 1, 0, width - 1 - 1e-6)
+  y = np.clip(y + 1, 0, height - 1 - 1e-6)
+  left, top = x.astype(int), y.astype(int)
+  x, y = ((x - left)[..., None], (y - top)[..., None])
+  upper = padded[top, left] * (1 - x) + padded[top, left + 1] * x
+  lower = padded[top + 1, left] * (1 - x) + padded[top + 1, left + 1] * x
+  return (upper * (1 - y) + lower * y).astype(np.float32)

@@ -1,0 +1,314 @@
+"""The least-squares problem of fitting a clip: errors, costs and exact steps.
+
+Frames only touch their neighbours (smoothness) and what the clip shares (the
+identity), so the normal equations are block tridiagonal with a border, and a
+damped Gauss-Newton step is solved exactly (`solve_bordered`).
+
+t frames, l landmarks, i identity modes, e expression units, q unknowns a frame
+(3 rotation, 3 translation, e), p pairs of opposite landmarks.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy import linalg
+from jaxtyping import Array, Float
+
+from pir_jax.geometry import cameras
+from pir_jax.types import AnyArray
+
+# Upper and lower points that meet when the mouth or an eye closes.
+LIP_PAIRS = (
+  (13, 14),
+  (82, 87),
+  (312, 317),
+  (81, 178),
+  (311, 402),
+  (80, 88),
+  (310, 318),
+  (191, 95),
+  (415, 324),
+)
+LID_PAIRS = (
+  (159, 145),
+  (160, 144),
+  (158, 153),
+  (161, 163),
+  (157, 154),
+  (386, 374),
+  (385, 380),
+  (387, 373),
+  (388, 390),
+  (384, 381),
+)
+PAIRS = np.array(LIP_PAIRS + LID_PAIRS)
+
+
+class State(NamedTuple):
+  """The unknowns. Rotation and translation take the head to the camera."""
+
+  rotation: Float[AnyArray, "t 3 3"]
+  translation: Float[AnyArray, "t 3"]
+  expression: Float[AnyArray, "t e"]
+  identity: Float[AnyArray, "i"]
+  offset: Float[AnyArray, "l 3"]
+  focal: Float[AnyArray, ""]
+
+
+class Data(NamedTuple):
+  """What the unknowns must explain, in units of face height about the centre.
+
+  The weights are of squared errors, already divided by the noise's square.
+  """
+
+  points: Float[AnyArray, "t l 2"]
+  weight: Float[AnyArray, "t l"]
+  pair_weight: Float[AnyArray, "t p"]
+  real: Float[AnyArray, "t"]
+
+
+class Bases(NamedTuple):
+  """The head model at the landmarks."""
+
+  mean: Float[AnyArray, "l 3"]
+  identity: Float[AnyArray, "i l 3"]
+  expression: Float[AnyArray, "e l 3"]
+
+
+class Priors(NamedTuple):
+  """Inverse variances."""
+
+  identity: Float[AnyArray, ""]
+  expression: Float[AnyArray, "e"]
+  bound: Float[AnyArray, ""]
+  step: Float[AnyArray, "q"]
+  huber: Float[AnyArray, ""]
+  offset: Float[AnyArray, ""]
+
+
+def _points(state: State, bases: Bases) -> Float[Array, "t l 3"]:
+  """Landmarks in the camera's frame."""
+  shape = bases.mean + state.offset
+  shape = shape + jnp.tensordot(state.identity, bases.identity, 1)
+  shape = shape + jnp.tensordot(state.expression, bases.expression, 1)
+  return shape @ state.rotation.mT + state.translation[:, None]
+
+
+def errors_of(state: State, data: Data, bases: Bases):
+  """Projected minus seen, [t l 2] and, for the pairs, [t p 2]."""
+  points = _points(state, bases)
+  seen = state.focal * points[..., :2] / points[..., 2:]
+  error = seen - data.points
+  return error, error[:, PAIRS[:, 0]] - error[:, PAIRS[:, 1]]
+
+
+def _huber_weight(square: Array, limit: Array) -> Array:
+  return jnp.minimum(1, limit / jnp.sqrt(jnp.maximum(square, 1e-12)))
+
+
+def _cost(state, data, bases, priors) -> Float[Array, ""]:
+  error, gap = errors_of(state, data, bases)
+  total = 0.0
+  for value, weight in ((error, data.weight), (gap, data.pair_weight)):
+    square = jnp.sum(value**2, -1) * weight
+    limit = priors.huber
+    root = jnp.sqrt(jnp.maximum(square, 1e-12))
+    total += jnp.sum(
+      jnp.where(root < limit, square, 2 * limit * root - limit**2)
+    )
+  e = state.expression
+  out = jnp.minimum(e, 0) ** 2 + jnp.maximum(e - 1, 0) ** 2
+  ridge = jnp.sum(e**2 * priors.expression + out * priors.bound, -1)
+  total += jnp.sum(ridge)
+  total += priors.identity * jnp.sum(state.identity**2)
+  return total + jnp.sum(priors.step * _steps(state) ** 2)
+
+
+def _steps(state: State) -> Float[Array, "n q"]:
+  """Differences of neighbouring frames, rotations as axis-angle."""
+  turn = state.rotation[1:] @ state.rotation[:-1].mT
+  # The first-order logarithm: from frame to frame a head turns little.
+  skew = (turn - turn.mT) / 2
+  axis = jnp.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], -1)
+  return jnp.concatenate(
+    [
+      axis,
+      jnp.diff(state.translation, axis=0),
+      jnp.diff(state.expression, axis=0),
+    ],
+    -1,
+  )
+
+
+@partial(jax.jit, static_argnums=5)
+def step(state, data, bases, priors, damping, free_identity):
+  """One damped step: cost now, the state it leads to, and the cost there."""
+  hessian, border, corner, gradient, shared = _normal_equations(
+    state, data, bases, priors
+  )
+  q = hessian.shape[-1]
+  # Marquardt's scaling by the diagonal, so that radians, head units and
+  # coefficients are damped alike.
+  hessian += damping * jnp.eye(q) * (jnp.diagonal(hessian, 0, 1, 2)[:, None])
+  corner += damping * jnp.diag(jnp.diagonal(corner))
+  if free_identity:
+    move, shared_move = solve_bordered(
+      hessian, priors.step, border, corner, -gradient, -shared
+    )
+  else:
+    move, _ = solve_bordered(
+      hessian,
+      priors.step,
+      border[..., :0],
+      corner[:0, :0],
+      -gradient,
+      shared[:0],
+    )
+    shared_move = jnp.zeros_like(shared)
+  trial = state._replace(
+    rotation=cameras.rotation_from_axis_angle(move[:, :3]) @ state.rotation,
+    translation=state.translation + move[:, 3:6],
+    expression=state.expression + move[:, 6:],
+    identity=state.identity + shared_move,
+  )
+  now = _cost(state, data, bases, priors)
+  return now, trial, _cost(trial, data, bases, priors)
+
+
+def _normal_equations(state, data, bases, priors):
+  """Hessian blocks, border, corner and gradients, frame by frame.
+
+  Mapped over frames, so the [l, 2, q + i] Jacobian exists for one at a time.
+  """
+  shape = bases.mean + state.offset
+  shape = shape + jnp.tensordot(state.identity, bases.identity, 1)
+
+  directions = jnp.concatenate([bases.expression, bases.identity])
+  directions = jnp.moveaxis(directions, 0, -1)  # l, 3, e + i
+
+  def frame(arguments):
+    rotation, translation, expression, seen, weight, pair_weight = arguments
+    local = shape + jnp.tensordot(expression, bases.expression, 1)
+    local = local @ rotation.T
+    x, y, z = jnp.moveaxis(local + translation, -1, 0)
+    slope = jnp.stack([x, y], -1) / z[:, None]
+    error = state.focal * slope - seen
+    # How the image point follows the camera-frame point: l, 2, 3.
+    rows = jnp.concatenate(
+      [jnp.broadcast_to(jnp.eye(2), (len(z), 2, 2)), -slope[..., None]], -1
+    )
+    rows = rows * (state.focal / z)[:, None, None]
+    jacobian = jnp.concatenate(
+      [jnp.cross(local[:, None], rows), rows, (rows @ rotation) @ directions],
+      -1,
+    )
+    first, second = PAIRS.T
+    errors = jnp.concatenate([error, error[first] - error[second]])
+    jacobian = jnp.concatenate([jacobian, jacobian[first] - jacobian[second]])
+    weights = jnp.concatenate([weight, pair_weight])
+    square = jnp.sum(errors**2, -1) * weights
+    weights = weights * _huber_weight(square, priors.huber)
+    flat = jacobian.reshape(-1, jacobian.shape[-1])
+    weighted = flat * jnp.repeat(weights, 2)[:, None]
+    return flat.T @ weighted, weighted.T @ errors.reshape(-1)
+
+  full, gradient = jax.lax.map(
+    frame,
+    (
+      state.rotation,
+      state.translation,
+      state.expression,
+      data.points,
+      data.weight,
+      data.pair_weight,
+    ),
+  )
+  q = 6 + bases.expression.shape[0]
+  e = state.expression
+  outside = priors.bound * ((e < 0) | (e > 1))
+  ridge = jnp.pad(priors.expression + outside, ((0, 0), (6, 0)))
+  pull = priors.expression * e
+  pull += priors.bound * (jnp.minimum(e, 0) + jnp.maximum(e - 1, 0))
+  steps = priors.step * _steps(state)
+  pull = jnp.pad(pull, ((0, 0), (6, 0)))
+  pull += jnp.pad(steps, ((1, 0), (0, 0))) - jnp.pad(steps, ((0, 1), (0, 0)))
+  neighbours = jnp.full(len(e), 2.0).at[jnp.array([0, -1])].set(1.0)
+  diagonal = ridge + neighbours[:, None] * priors.step
+  hessian = full[:, :q, :q] + diagonal[..., None] * jnp.eye(q)
+  num_identity = len(state.identity)
+  corner = full[:, q:, q:].sum(0) + priors.identity * jnp.eye(num_identity)
+  shared = gradient[:, q:].sum(0) + priors.identity * state.identity
+  return hessian, full[:, :q, q:], corner, gradient[:, :q] + pull, shared
+
+
+def solve_bordered(
+  blocks: Float[Array, "t q q"],
+  coupling: Float[Array, "q"],
+  border: Float[Array, "t q i"],
+  corner: Float[Array, "i i"],
+  right: Float[Array, "t q"],
+  right_shared: Float[Array, "i"],
+) -> tuple[Float[Array, "t q"], Float[Array, "i"]]:
+  """Solves a symmetric positive block tridiagonal system with a border.
+
+  The rows are blocks[t] x[t] - coupling (x[t-1] + x[t+1]) + border[t] y =
+  right[t] and sum_t border[t]^T x[t] + corner y = right_shared. Block Thomas
+  elimination, then the Schur complement on y.
+  """
+  sides = jnp.concatenate([right[..., None], border], -1)
+
+  def forward(carry, row):
+    inverse, solved = carry
+    block, side = row
+    block = block - coupling[:, None] * inverse * coupling
+    side = side + coupling[:, None] * solved
+    factor = linalg.cho_factor(block, lower=True)
+    inverse = linalg.cho_solve(factor, jnp.eye(len(coupling)))
+    solved = linalg.cho_solve(factor, side)
+    return (inverse, solved), (inverse, solved)
+
+  zeros = jnp.zeros_like(blocks[0]), jnp.zeros_like(sides[0])
+  _, (inverses, solved) = jax.lax.scan(forward, zeros, (blocks, sides))
+
+  def backward(following, row):
+    inverse, own = row
+    value = own + inverse @ (coupling[:, None] * following)
+    return value, value
+
+  _, solved = jax.lax.scan(backward, zeros[1], (inverses, solved), reverse=True)
+  plain, per_shared = solved[..., 0], solved[..., 1:]
+  schur = corner - jnp.einsum("tqi,tqj->ij", border, per_shared)
+  rest = right_shared - jnp.einsum("tqi,tq->i", border, plain)
+  shared = linalg.cho_solve(linalg.cho_factor(schur, lower=True), rest)
+  return plain - per_shared @ shared, shared
+
+
+@jax.jit
+def update_offset(state, data, bases, priors) -> State:
+  """Moves each landmark's fixed offset to where its errors average out.
+
+  Opposite points of lips and eyelids keep their height and depth apart: an
+  offset there would hide an open mouth.
+  """
+  points = _points(state, bases)
+  error, _ = errors_of(state, data, bases)
+  slope = points[..., :2] / points[..., 2:]
+  rows = (
+    state.rotation[:, :2][:, None]
+    - slope[..., None] * (state.rotation[:, 2:][:, None])
+  )
+  rows = rows * (state.focal / points[..., 2])[..., None, None]
+  square = jnp.sum(error**2, -1) * data.weight
+  weight = data.weight * _huber_weight(square, priors.huber)
+  normal = jnp.einsum("tl,tlkc,tlkd->lcd", weight, rows, rows)
+  normal += priors.offset * jnp.eye(3)
+  pull = jnp.einsum("tl,tlkc,tlk->lc", weight, rows, error)
+  pull += priors.offset * state.offset
+  offset = state.offset - jnp.linalg.solve(normal, pull[..., None])[..., 0]
+  upper, lower = PAIRS.T
+  middle = (offset[upper] + offset[lower])[:, 1:] / 2
+  offset = offset.at[upper, 1:].set(middle).at[lower, 1:].set(middle)
+  return state._replace(offset=offset)

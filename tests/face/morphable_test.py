@@ -1,0 +1,110 @@
+"""The head model: its frame and unit, and what its units do."""
+
+import numpy as np
+import pytest
+
+from pir_jax.face import morphable
+
+NAMES = morphable.EXPRESSION_NAMES
+
+
+@pytest.fixture(scope="module")
+def model():
+  return morphable.load()
+
+
+def _strength(name):
+  return np.eye(len(NAMES), dtype=np.float32)[NAMES.index(name)]
+
+
+def test_head_is_upright_faces_z_and_fits_the_box(model):
+  points = model.landmark_mean
+  brow, chin, nose = points[10], points[152], points[1]
+  assert brow[1] > chin[1]
+  assert nose[2] > brow[2]
+  # The subject's right eye is on the viewer's left.
+  assert points[33, 0] < 0 < points[263, 0]
+  head = model.mean[model.mean[:, 1] >= chin[1]]
+  assert np.abs(head).max() < 0.4  # Leaves a fifth of the box for hair.
+
+
+def test_unit_is_such_that_one_metre_is_2_7(model):
+  # A face measures about 12 cm from the brow's top to the chin (11 to 15).
+  height = np.ptp(model.landmark_mean[[10, 152], 1]) / 2.7
+  assert 0.11 < height < 0.16
+  # Outer corners of the eyes lie about 9 cm apart.
+  eyes = np.ptp(model.landmark_mean[[33, 263], 0]) / 2.7
+  assert 0.07 < eyes < 0.1
+
+
+def test_landmarks_are_points_of_the_mesh(model):
+  rng = np.random.default_rng(0)
+  identity = rng.normal(size=(2, 80)).astype(np.float32)
+  expression = rng.uniform(size=(2, 52)).astype(np.float32)
+  mesh = np.asarray(morphable.vertices(model, identity, expression))
+  expected = np.einsum(
+    "blkc,lk->blc", mesh[:, model.landmark_triangles], model.landmark_weights
+  )
+  got = morphable.landmarks(model, identity, expression)
+  np.testing.assert_allclose(got, expected, atol=1e-5)  # float32 sums of 132.
+
+
+def test_mesh_is_seen_from_outside(model):
+  corners = model.mean[model.triangles].astype(np.float64)
+  volume = np.linalg.det(corners).sum() / 6
+  assert volume > 0
+
+
+@pytest.mark.parametrize(
+  ("name", "upper", "lower"),
+  [("eyeBlinkRight", 159, 145), ("eyeBlinkLeft", 386, 374)],
+)
+def test_blink_closes_its_own_eye(model, name, upper, lower):
+  zero = np.zeros(80, np.float32)
+
+  def gap(points):
+    return float(points[upper, 1] - points[lower, 1])
+
+  opened = gap(morphable.landmarks(model, zero, np.zeros(52, np.float32)))
+  closed = gap(morphable.landmarks(model, zero, _strength(name)))
+  other = gap(
+    morphable.landmarks(
+      model,
+      zero,
+      _strength({"eyeBlinkLeft": "eyeBlinkRight"}.get(name, "eyeBlinkLeft")),
+    )
+  )
+  assert opened > 0.01
+  assert closed <= 0
+  assert other == pytest.approx(opened, abs=1e-4)
+
+
+def test_jaw_opens_downwards_and_leaves_the_brow(model):
+  move = model.landmark_expression[NAMES.index("jawOpen")]
+  assert move[14, 1] < -0.05  # The lower lip.
+  assert move[152, 1] < -0.05  # The chin.
+  assert np.abs(move[10]).max() < 1e-3
+
+
+def test_identity_neither_moves_nor_scales_the_face(model):
+  points = model.mean[np.unique(model.landmark_triangles)].astype(np.float64)
+  basis = model.identity_basis[:, np.unique(model.landmark_triangles)]
+  # float32 storage of a sum over hundreds of vertices.
+  np.testing.assert_allclose(basis.mean(1), 0, atol=1e-6)
+  turn = np.cross(points, basis).mean(1)
+  np.testing.assert_allclose(turn, 0, atol=1e-6)
+  np.testing.assert_allclose((points * basis).mean((1, 2)), 0, atol=1e-6)
+
+
+def test_identity_modes_are_ordered_and_independent(model):
+  flat = model.identity_basis.reshape(80, -1).astype(np.float64)
+  size = np.linalg.norm(flat, axis=1)
+  assert (np.diff(size) <= 0).all()
+  cosine = flat @ flat.T / size / size[:, None]
+  np.testing.assert_allclose(cosine, np.eye(80), atol=1e-4)
+
+
+def test_second_load_reads_the_same_from_the_cache(model):
+  again = morphable.load()
+  for name, array in model._asdict().items():
+    np.testing.assert_array_equal(array, getattr(again, name))
