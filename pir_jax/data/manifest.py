@@ -12,7 +12,7 @@ from pir_jax.types import FaceSpace, InputError
 VERSION = 1
 FILE_NAME = "manifest.json"
 # A coefficient that hardly moves in the data must not be blown up to unit size.
-SMALLEST_SCALE = 0.01
+SMALLEST_SCALE = 0.03
 
 Paths = str | pathlib.Path | Sequence[str | pathlib.Path]
 

@@ -182,11 +182,15 @@ def _to_rgb(frame) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def read_frames(
-  path: Path,
+  path: Path, *, start: float = 0.0
 ) -> Iterator[tuple[Fraction, UInt8[np.ndarray, "h w 3"]]]:
   """Yields (time, RGB frame) in the order of showing, upright.
 
   One frame is in memory at a time. Frames that repeat a time are dropped.
+
+  Args:
+    path: of the video.
+    start: seconds of the first frame wanted; earlier ones are left out.
 
   Raises:
     InputError: the file is missing, not a video, damaged, or ends long before
@@ -195,12 +199,17 @@ def read_frames(
   with open_media(path) as container:
     stream = _video_stream(container, path)
     zero = last = None
+    if start > 0:
+      zero = _time_zero(path)
+      _seek(container, stream, zero + Fraction(start))
     for frame in _decode(container, stream, path):
       now = _frame_time(frame, path)
       zero = now if zero is None else zero
       if last is not None and now <= last:
         continue
       last = now
+      if now - zero < start - 1e-3:  # Times went through floats.
+        continue
       yield now - zero, _to_rgb(frame)
     if last is None:
       raise InputError(f"{path} holds no frame: it is damaged or cut short.")
@@ -213,6 +222,13 @@ def read_frames(
           f"{path} was cut short: it declares {declared:.1f} s and its frames"
           f" end at {shown:.1f} s; copy it again."
         )
+
+
+def _seek(container, stream, time: Fraction) -> None:
+  """Goes to the key frame at or before a container time."""
+  # A little early: reordered frames of the group before may be cut off.
+  place = int((time - 1) / stream.time_base)
+  container.seek(max(place, stream.start_time or 0), stream=stream)
 
 
 def _longest_frame(stream) -> float:

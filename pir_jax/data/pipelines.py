@@ -63,7 +63,7 @@ def _batches(
     dataset = dataset[:whole]
   # Slicing after shuffling and repeating keeps the contents of each global
   # batch the same whatever the number of processes.
-  dataset = dataset[process_index : sys.maxsize : process_count]
+  dataset = dataset[process_index : sys.maxsize - process_count : process_count]
   dataset = dataset.batch(batch_size // process_count).map(to_batch)
   # Elements are whole batches here: Grain's default of 500 in flight would
   # fill the memory.

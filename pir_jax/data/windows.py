@@ -93,3 +93,25 @@ def place_window(
   box = tuple(min(max(edge, 0.0), limit) for edge in box)
   pixels = _resample(patch, box, (right - left, bottom - top))
   return pixels, slice(top, bottom), slice(left, right)
+
+
+def blend_window(
+  frame: UInt8[np.ndarray, "r c 3"],
+  window: Float[np.ndarray, "3"],
+  patch: UInt8[np.ndarray, "s s 3"],
+  opacity: Float[np.ndarray, "s s"],
+) -> UInt8[np.ndarray, "r c 3"]:
+  """The frame with a patch over its window, as opaque as told.
+
+  Where the opacity is 0 the frame's pixels are returned as they were.
+  """
+  size = (frame.shape[1], frame.shape[0])
+  cover = (opacity * 255 + 0.5).astype(np.uint8)
+  pixels, rows, columns = place_window(patch, window, size)
+  share = place_window(cover, window, size)[0][..., None] / 255.0
+  under = frame[rows, columns]
+  result = frame.copy()
+  result[rows, columns] = np.where(
+    share > 0, under * (1 - share) + pixels * share + 0.5, under
+  ).astype(np.uint8)
+  return result

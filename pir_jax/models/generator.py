@@ -29,6 +29,8 @@ class Config:
     w_size: width of the style.
     channel_base: features at side n have channel_base / n channels,
     channel_max: but never more than this.
+    constant_side: of the learned constant the planes grow from; 4 in EG3D.
+      Larger is coarser control and far quicker learning of one person.
     plane_resolution: side of a plane.
     plane_channels: channels of a plane and of the feature image.
     feature_resolution: side of the feature image, in rays.
@@ -45,6 +47,7 @@ class Config:
   w_size: int = 512
   channel_base: int = 32768
   channel_max: int = 512
+  constant_side: int = 4
   plane_resolution: int = 256
   plane_channels: int = 32
   feature_resolution: int = 64
@@ -129,6 +132,7 @@ class TriPlaneGenerator(nnx.Module):
       config.plane_resolution,
       3 * config.plane_channels,
       channel_base=config.channel_base,
+      constant_side=config.constant_side,
       channel_max=config.channel_max,
       noise=config.noise,
       dtype=config.dtype,

@@ -49,7 +49,10 @@ class Mapping(nnx.Module):
 
 
 class Synthesis(nnx.Module):
-  """Styles -> image, from a learned 4x4 constant, doubling block by block."""
+  """Styles -> image, from a learned constant, doubling block by block.
+
+  The published networks start at 4x4; a small one may start larger.
+  """
 
   def __init__(
     self,
@@ -59,19 +62,26 @@ class Synthesis(nnx.Module):
     *,
     channel_base: int = 32768,
     channel_max: int = 512,
+    constant_side: int = 4,
     noise: bool = True,
     dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
-    if resolution < 8 or resolution & (resolution - 1):
-      raise ValueError(f"resolution={resolution} must be a power of two >= 8")
-    sides = [2**i for i in range(2, int(math.log2(resolution)) + 1)]
+    num_blocks = round(math.log2(resolution / constant_side))
+    sides = [constant_side * 2**i for i in range(num_blocks + 1)]
+    if num_blocks < 1 or sides[-1] != resolution:
+      raise ValueError(
+        f"resolution={resolution} must be constant_side={constant_side} doubled"
+        " once or more"
+      )
     widths = [num_channels(s, channel_base, channel_max) for s in sides]
     self.constant = nnx.Param(
-      jax.random.normal(rngs.params(), (4, 4, widths[0]))
+      jax.random.normal(
+        rngs.params(), (constant_side, constant_side, widths[0])
+      )
     )
     self.conv = layers.StyledConv(
-      widths[0], widths[0], style_size, 4, noise=noise, rngs=rngs
+      widths[0], widths[0], style_size, constant_side, noise=noise, rngs=rngs
     )
     self.to_image = layers.ToImage(widths[0], num_image, style_size, rngs=rngs)
     self.blocks = nnx.List(

@@ -1,0 +1,35 @@
+# make demo [VIDEO=me.mp4 AUDIO=speech.wav RUN=runs/me]   the whole way
+# make test | lint | test-slow
+VENV ?= .venv
+PYTHON ?= python3
+export VIDEO AUDIO RUN
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint format setup
+
+demo: $(VENV)/ready
+	@# The shell, not make, expands the names: spaces and quotes are safe.
+	$(BIN)/python -m pir_jax.demo --video="$$VIDEO" --audio="$$AUDIO" --run="$$RUN"
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest -m "not slow" -n 2 -q
+
+test-slow: $(VENV)/ready
+	$(BIN)/python -m pytest -m slow -q
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pir_jax needs Python 3.11 or newer: say make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,51 @@
+"""Stage 1: speech and identity -> expression.
+
+Command: python -m pir_jax.train --config=experiments/expression.py
+  --config.data.path=data/a,data/b --workdir=runs/me/expression
+Needs wav2vec 2.0 (--config.stage.encoder_path=NAME_OR_FOLDER, see README).
+Variants: none is the paper's size; `:demo` fits one short clip with Whisper's
+small encoder on two CPU cores in about a minute.
+"""
+
+from pir_jax import runs
+from pir_jax.models import faceformer
+from pir_jax.runtime import loop, optim
+from pir_jax.stages import expression
+
+
+def get_config(variant: str = "") -> runs.Experiment:
+  """The paper's size, or `demo`."""
+  if variant == "demo":
+    return demo()
+  if variant:
+    raise ValueError(f"no variant {variant!r}: there is `demo`, or none.")
+  # Sizes and the window are the paper's, Adam and its rate FaceFormer's; batch
+  # and length are our choice.
+  return runs.Experiment(
+    stage=expression.Config(),
+    data=runs.Data(batch_size=8, num_frames=100),
+    loop=loop.Config(num_steps=50_000),
+  )
+
+
+def demo() -> runs.Experiment:
+  """Everything smaller; one clip is overfitted soon, hence few steps."""
+  return runs.Experiment(
+    stage=expression.Config(
+      model=faceformer.Config(width=64, ffn=128, dropout=0.3, context=50),
+      encoder="whisper",
+      encoder_path="",
+      optim=optim.Config(
+        learning_rate=1e-3, warmup_steps=20, decay_start=0.5, final_scale=0.05
+      ),
+      gain=6.0,
+      noise=0.02,
+      window=50,
+      margin=10,
+      ema_decay=0.98,
+    ),
+    data=runs.Data(batch_size=4, num_frames=50),
+    loop=loop.Config(
+      num_steps=200, log_every=50, save_every=200, evaluate_every=50
+    ),
+  )

@@ -1,0 +1,47 @@
+"""Stage 3: masked frame + feature image -> frame.
+
+Command: python -m pir_jax.train --config=experiments/inpainting.py
+  --config.data.path=data/me --workdir=runs/me/inpainting
+Needs stage 2 in runs/me/triplane (or --config.stage.triplane=DIRECTORY).
+Variants: none is the paper's size; `:demo` runs on two CPU cores in minutes.
+"""
+
+from pir_jax import runs
+from pir_jax.models import inpainting as network
+from pir_jax.models import patch_discriminator
+from pir_jax.runtime import loop, optim
+from pir_jax.stages import inpainting
+
+
+def get_config(variant: str = "") -> runs.Experiment:
+  """The paper's size, or `demo`."""
+  if variant == "demo":
+    return demo()
+  if variant:
+    raise ValueError(f"no variant {variant!r}: there is `demo`, or none.")
+  # Sizes are the paper's or pix2pixHD's; batch and length are our choice.
+  return runs.Experiment(
+    stage=inpainting.Config(),
+    data=runs.Data(batch_size=8, resolution=512),
+    loop=loop.Config(num_steps=50_000),
+  )
+
+
+def demo() -> runs.Experiment:
+  """Everything smaller, nothing left out."""
+  adam = dict(learning_rate=5e-4, b1=0.5, decay_start=0.5, final_scale=0.05)
+  return runs.Experiment(
+    stage=inpainting.Config(
+      model=network.Config(channels=16, num_downsamples=1),
+      discriminator=patch_discriminator.Config(channels=16, max_channels=64),
+      optim=optim.Config(**adam),
+      discriminator_optim=optim.Config(**adam),
+      perceptual_size=64,
+      perceptual_taps=3,
+      ema_decay=0.99,
+    ),
+    data=runs.Data(batch_size=4, resolution=128),
+    loop=loop.Config(
+      num_steps=600, log_every=50, save_every=200, evaluate_every=300
+    ),
+  )

@@ -1,0 +1,67 @@
+"""Stage 2: the tri-plane generator of one person (or of many).
+
+Command: python -m pir_jax.train --config=experiments/triplane.py
+  --config.data.path=data/me --workdir=runs/me/triplane
+Variants: none is the paper's size; `:demo` runs on two CPU cores in minutes.
+"""
+
+from pir_jax import runs
+from pir_jax.models import generator, renderer
+from pir_jax.runtime import loop, optim
+from pir_jax.stages import triplane
+
+
+def get_config(variant: str = "") -> runs.Experiment:
+  """The paper's size, or `demo`."""
+  if variant == "demo":
+    return demo()
+  if variant:
+    raise ValueError(f"no variant {variant!r}: there is `demo`, or none.")
+  # Sizes are the paper's or EG3D's; batch and length are our choice.
+  return runs.Experiment(
+    stage=triplane.Config(),
+    data=runs.Data(batch_size=32, resolution=512),
+    loop=loop.Config(num_steps=50_000),
+  )
+
+
+def demo() -> runs.Experiment:
+  """Everything smaller, nothing left out."""
+  return runs.Experiment(
+    stage=triplane.Config(
+      model=generator.Config(
+        channel_base=4096,
+        channel_max=64,
+        w_size=128,
+        # A 32x32 constant: learning where things are from 4x4 takes hours.
+        constant_side=32,
+        plane_resolution=64,
+        plane_channels=16,
+        feature_resolution=32,
+        resolution=128,
+        sr_channels=(32, 16),
+        noise=False,
+        renderer=renderer.Config(
+          num_coarse=16,
+          num_fine=16,
+          ray_start=2.3,
+          ray_end=3.1,
+          hidden_size=32,
+        ),
+      ),
+      optim=optim.Config(
+        learning_rate=0.02,
+        b2=0.99,
+        warmup_steps=20,
+        decay_start=0.4,
+        final_scale=0.05,
+      ),
+      perceptual_size=64,
+      perceptual_taps=3,
+      ema_decay=0.99,
+    ),
+    data=runs.Data(batch_size=2, resolution=128),
+    loop=loop.Config(
+      num_steps=1100, log_every=50, save_every=250, evaluate_every=500
+    ),
+  )

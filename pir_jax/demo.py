@@ -1,0 +1,117 @@
+"""The whole way in one command: `make demo`, or `python -m pir_jax.demo`.
+
+Prepares a clip, trains the three stages small, reenacts it with another voice
+and measures the result. Each step is printed as the command it is; what is
+already done is not done again.
+"""
+
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+
+import soundfile
+from absl import flags
+
+from pir_jax import assets
+from pir_jax.data import manifest, media
+from pir_jax.runtime import command
+from pir_jax.types import InputError
+
+_VIDEO = flags.DEFINE_string(
+  "video", "", "Video of the person; empty takes the packaged clip."
+)
+_AUDIO = flags.DEFINE_string(
+  "audio", "", "Speech; empty takes the packaged voice."
+)
+_RUN = flags.DEFINE_string(
+  "run", "", "Folder for data, runs and results; empty takes runs/demo."
+)
+_SECONDS = 10  # Of the packaged voice: enough to see it speak.
+_STAGES = ("expression", "triplane", "inpainting")
+
+
+def demo(video: str, audio: str, folder: pathlib.Path) -> None:
+  """Runs every step that is not yet done.
+
+  Raises:
+    InputError: a file cannot be used, or the folder holds another video's run.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  video = video or str(assets.fetch("demo_video"))
+  audio = audio or str(_packaged_voice(folder))
+  # Told at once, not after minutes of training.
+  media.check_speech(media.read_audio(audio))
+  data = folder / "data"
+  if data.exists():
+    if manifest.load_manifest(data).sha256 != media.digest(video):
+      raise InputError(
+        f"{folder} holds the run of another video: say RUN=another/folder or "
+        "delete it."
+      )
+  else:
+    _step("prepare", f"--video={video}", f"--output={data}")
+  for stage in _STAGES:
+    _step(
+      "train",
+      f"--config={_experiments() / stage}.py:demo",
+      f"--config.data.path={data}",
+      f"--workdir={folder / stage}",
+    )
+  _step(
+    "reenact",
+    f"--model={folder}",
+    f"--video={video}",
+    f"--audio={audio}",
+    f"--output={folder / 'out.mp4'}",
+    f"--sheet={folder / 'contact_sheet.png'}",
+  )
+  _step(
+    "evaluate",
+    f"--model={folder}",
+    f"--data={data}",
+    f"--output={folder / 'report'}",
+  )
+  print(f"\nThe video:          {folder / 'out.mp4'}")
+  print(f"Real / reenacted:   {folder / 'contact_sheet.png'}")
+  print(f"Held-out frames:    {folder / 'report' / 'held_out.png'}")
+  print(f"Table:              {folder / 'report' / 'table.txt'}")
+
+
+def _packaged_voice(folder: pathlib.Path) -> pathlib.Path:
+  """The first seconds of the packaged voice, as a file of the run."""
+  path = folder / "voice.wav"
+  if not path.exists():
+    source = assets.fetch("demo_audio")
+    rate = soundfile.info(source).samplerate
+    sound, rate = soundfile.read(source, frames=_SECONDS * rate)
+    part = path.with_suffix(".part")
+    soundfile.write(part, sound, rate, format="WAV")
+    part.replace(path)
+  return path
+
+
+def _experiments() -> pathlib.Path:
+  return pathlib.Path(__file__).parents[1] / "experiments"
+
+
+def _step(name: str, *arguments: str) -> None:
+  """Runs one of the commands; its failure is ours."""
+  line = [sys.executable, "-m", f"pir_jax.{name}", *arguments]
+  print("\n$ " + shlex.join(["python", *line[1:]]), flush=True)
+  start = time.monotonic()
+  result = subprocess.run(line, check=False)
+  if result.returncode:
+    sys.exit(result.returncode)
+  print(f"({time.monotonic() - start:.0f} s)", flush=True)
+
+
+def main() -> None:
+  """The command."""
+  folder = pathlib.Path(_RUN.value or "runs/demo")
+  demo(_VIDEO.value, _AUDIO.value, folder)
+
+
+if __name__ == "__main__":
+  command.run(main)

@@ -1,0 +1,146 @@
+"""A video as the networks need it: where the face is, in numbers and masks.
+
+t source frames, i identity and e expression coefficients, r side of a window
+in pixels.
+"""
+
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from pir_jax.data import media, track, windows
+from pir_jax.face import fitting, landmarks, masks, morphable
+from pir_jax.types import Cameras, InputError
+
+
+class Footage(NamedTuple):
+  """A video and what is known of one face in it.
+
+  Attributes:
+    path: of the video.
+    video: what the file says of itself.
+    model: the parametric head.
+    fit: of the head to every frame.
+    track: the same in the form that is kept on disk.
+  """
+
+  path: pathlib.Path
+  video: media.VideoInfo
+  model: morphable.FaceModel
+  fit: fitting.Fit
+  track: track.Track
+
+  @property
+  def measured(self) -> Bool[np.ndarray, "t"]:
+    """Frames in which the face was seen, not guessed from its neighbours."""
+    return self.track.present & ~self.track.interpolated
+
+  def cameras(self, frames: np.ndarray) -> Cameras:
+    """Cameras of the windows of some frames."""
+    return Cameras(self.track.pose[frames], self.track.intrinsics[frames])
+
+  def face_masks(
+    self, frames: np.ndarray, side: int
+  ) -> Bool[np.ndarray, "t r r"]:
+    """What the inpainting network must paint."""
+    return masks.face_mask(*self._of(frames), side)
+
+  def head_masks(
+    self, frames: np.ndarray, side: int
+  ) -> Bool[np.ndarray, "t r r"]:
+    """Where the tri-plane should explain the picture."""
+    return masks.head_mask(*self._of(frames), side)
+
+  def mouth_masks(
+    self, frames: np.ndarray, side: int
+  ) -> Bool[np.ndarray, "t r r"]:
+    """The lips at rest and at their widest."""
+    return masks.mouth_mask(*self._of(frames), side)
+
+  def crops(
+    self, frames: np.ndarray, side: int
+  ) -> Iterator[tuple[int, UInt8[np.ndarray, "r r 3"]]]:
+    """Yields (frame, its window) for some frames, in order."""
+    wanted = set(int(frame) for frame in frames)
+    for index, (_, image) in enumerate(media.read_frames(self.path)):
+      if index in wanted:
+        window = self.track.window[index]
+        yield index, windows.crop_window(image, window, side)
+
+  def _of(self, frames: np.ndarray):
+    """Model, fit and windows of some frames."""
+    fit = self.fit._replace(pose=self.fit.pose[frames])
+    return self.model, fit, self.track.window[frames]
+
+
+def analyse(
+  path: str | pathlib.Path,
+  *,
+  face: int = 0,
+  identity: Float[np.ndarray, "i"] | None = None,
+  config: masks.Config | None = None,
+) -> Footage:
+  """Finds, follows and fits one face.
+
+  Args:
+    path: of the video.
+    face: which one, counted from the largest.
+    identity: of a person already known; None estimates it.
+    config: of masks and window.
+
+  Raises:
+    InputError: the video cannot be read, or shows no such face.
+  """
+  path = pathlib.Path(path)
+  video = media.probe(path)
+  times: list[float] = []
+
+  def frames() -> Iterator[np.ndarray]:
+    for time, image in media.read_frames(path):
+      times.append(float(time))
+      yield image
+
+  rate = float(video.rate)
+  found = landmarks.track(frames(), face=face, fps=rate)
+  present = np.isfinite(found.landmarks).all((1, 2))
+  if not (present & ~found.interpolated).any():
+    raise InputError(
+      f"{path} shows no face: choose a video in which one can be seen."
+    )
+  model = morphable.load()
+  fit = fitting.fit(
+    found.landmarks,
+    present,
+    (video.height, video.width),
+    model,
+    identity=identity,
+  )
+  window = masks.window(model, fit, rate, config)
+  cameras = masks.cameras_of(fit, window)
+  corner = window[:, None, :2] - window[:, None, 2:] / 2
+  points = (found.landmarks[..., :2] - corner) / window[:, None, 2:]
+  measured = present & ~found.interpolated
+  return Footage(
+    path,
+    video,
+    model,
+    fit,
+    track.Track(
+      times=np.asarray(times),
+      present=present,
+      interpolated=found.interpolated,
+      pose=np.asarray(cameras.pose, np.float32),
+      intrinsics=np.asarray(cameras.intrinsics, np.float32),
+      expression=np.asarray(fit.expression, np.float32),
+      identity=np.asarray(fit.identity, np.float32),
+      window=window,
+      landmarks=points.astype(np.float32),
+      error=np.where(measured, fit.residual, np.nan).astype(np.float32),
+      face_height=np.where(
+        measured, np.ptp(found.landmarks[..., 1], axis=1), np.nan
+      ).astype(np.float32),
+    ),
+  )

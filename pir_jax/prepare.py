@@ -1,0 +1,120 @@
+"""Prepares a video for training: `python -m pir_jax.prepare --video=me.mp4`.
+
+Finds and follows the face, fits the parametric head to every frame, and
+writes windows, masks, coefficients and sound to a folder.
+"""
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from absl import flags
+
+from pir_jax import footage
+from pir_jax.data import manifest, media, store, timing
+from pir_jax.face import morphable
+from pir_jax.runtime import command
+from pir_jax.types import InputError
+
+_VIDEO = flags.DEFINE_string("video", None, "Video of one person talking.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to make, e.g. data/me.")
+_FACE = flags.DEFINE_integer(
+  "face", 0, "Which face, where there are several: 0 is the largest."
+)
+_RESOLUTION = flags.DEFINE_integer(
+  "resolution", 512, "Side of the stored window; never more than the source's."
+)
+_OVERWRITE = flags.DEFINE_boolean(
+  "overwrite", False, "Replace a folder that an earlier preparation made."
+)
+_CHUNK = 32  # Frames whose masks are made together: bounds memory.
+
+
+def prepare(
+  video: str | pathlib.Path,
+  output: str | pathlib.Path,
+  *,
+  face: int = 0,
+  resolution: int = 512,
+  overwrite: bool = False,
+) -> manifest.Manifest:
+  """Prepares one clip; see the flags.
+
+  Raises:
+    InputError: the video cannot be used, or the folder is already there.
+  """
+  output = pathlib.Path(output)
+  if output.exists() and not overwrite:
+    raise InputError(
+      f"{output} is already there: say --overwrite or choose another name."
+    )
+  seen = footage.analyse(video, face=face)
+  sound = (
+    media.read_audio(seen.path)
+    if seen.video.has_audio
+    else np.zeros(0, np.float32)
+  )
+  side = min(resolution, round(float(np.median(seen.track.window[:, 2]))))
+  return store.write_dataset(
+    output,
+    seen.track,
+    _frames(seen, side),
+    sound,
+    video=seen.video,
+    expression_names=morphable.EXPRESSION_NAMES,
+    overwrite=overwrite,
+  )
+
+
+def _frames(seen: footage.Footage, side: int) -> Iterator[store.Frame]:
+  chosen = timing.select_frames(seen.track.times)
+  chosen = chosen[seen.measured[chosen]]
+  crops = seen.crops(chosen, side)
+  for start in range(0, len(chosen), _CHUNK):
+    part = chosen[start : start + _CHUNK]
+    regions = zip(
+      part,
+      seen.face_masks(part, side),
+      seen.head_masks(part, side),
+      seen.mouth_masks(part, side),
+      strict=True,
+    )
+    for index, mask, head, mouth in regions:
+      frame, image = next(crops)
+      assert frame == index
+      yield store.Frame(int(index), image, mask, head, mouth)
+
+
+def report(made: manifest.Manifest) -> str:
+  """What a person wants to know of a prepared clip, in a few lines."""
+  low, high = made.window_side
+  lines = [
+    f"{made.source}: {made.width}x{made.height}, {made.rate} frames a second, "
+    f"{made.duration:.2f} s, {made.audio_seconds:.2f} s of sound",
+    f"face in {made.num_with_face} of {made.num_frames} frames, "
+    f"{made.num_interpolated} more interpolated",
+    f"fit error {made.fit_error_px:.2f} px, "
+    f"{100 * made.fit_error_relative:.2f} % of face height (RMS, 468 points)",
+    f"window {low:.0f} to {high:.0f} px, stored at {made.resolution} px; "
+    f"{made.num_records} frames, of which source frames "
+    f"{made.held_out[0]} to {made.held_out[1]} are held out",
+  ]
+  return "\n".join(lines)
+
+
+def main() -> None:
+  """The command."""
+  if not _VIDEO.value or not _OUTPUT.value:
+    raise InputError("say --video=FILE and --output=FOLDER.")
+  made = prepare(
+    _VIDEO.value,
+    _OUTPUT.value,
+    face=_FACE.value,
+    resolution=_RESOLUTION.value,
+    overwrite=_OVERWRITE.value,
+  )
+  print(report(made))
+
+
+if __name__ == "__main__":
+  command.run(main)

@@ -1,0 +1,147 @@
+"""Makes a person say something else: `python -m pir_jax.reenact --model=...`.
+
+Speech -> expressions -> painted windows -> the video, at the source's size and
+rate, to the length of the speech. Frames without a face pass unchanged.
+"""
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from absl import flags
+from jaxtyping import Float, UInt8
+from rich import progress
+
+from pir_jax import footage, sheet
+from pir_jax.data import media, palindrome, timing, windows, writer
+from pir_jax.face import masks
+from pir_jax.reenactor import Reenactor, to_bytes
+from pir_jax.runtime import checkpoint, command
+from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
+
+_MODEL = flags.DEFINE_string(
+  "model", None, "Folder with the runs expression, triplane and inpainting."
+)
+_VIDEO = flags.DEFINE_string("video", None, "Video of the person.")
+_AUDIO = flags.DEFINE_string("audio", None, "Speech: any sound or video file.")
+_OUTPUT = flags.DEFINE_string("output", None, "The mp4 to write.")
+_FACE = flags.DEFINE_integer("face", 0, "Which face: 0 is the largest.")
+_SHEET = flags.DEFINE_string(
+  "sheet", "", "Also write a contact sheet (png): real above reenacted frames."
+)
+_SHEET_COLUMNS = 6
+_CHUNK = 32  # Frames in memory at once.
+
+
+def reenact(
+  model: str | pathlib.Path,
+  video: str | pathlib.Path,
+  audio: str | pathlib.Path,
+  output: str | pathlib.Path,
+  *,
+  face: int = 0,
+  contact_sheet: str | pathlib.Path = "",
+) -> tuple[int, int]:
+  """Writes the video; returns (frames, frames that passed unchanged).
+
+  Raises:
+    InputError: a file cannot be used, or the model is not whole.
+  """
+  speech = media.read_audio(audio)
+  media.check_speech(speech)
+  trained = pathlib.Path(model)
+  identity = _identity(trained, media.digest(video))
+  seen = footage.analyse(video, face=face, identity=identity)
+  actor = Reenactor(trained, identity)
+  rate = seen.video.rate
+  count = max(1, round(len(speech) / SAMPLE_RATE * rate))
+  spoken = actor.speak(speech)
+  wanted, _ = timing.interpolate(
+    np.arange(len(spoken)) / FRAME_RATE,
+    spoken,
+    np.ones(len(spoken), bool),
+    np.arange(count) / float(rate),
+  )
+  size = (seen.video.width, seen.video.height)
+  unchanged = 0
+  shown = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
+  real, reenacted = [], []
+  with writer.VideoWriter(output, size, rate, audio=audio) as sink:
+    pairs = _frames(seen, actor, wanted)
+    for index, (before, after) in enumerate(
+      progress.track(pairs, description="painting", total=count)
+    ):
+      unchanged += after is before
+      sink.write(after)
+      if index in shown:
+        real.append(before)
+        reenacted.append(after)
+  if contact_sheet:
+    rows = {"real": np.stack(real), "reenacted": np.stack(reenacted)}
+    sheet.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(contact_sheet)
+  return count, unchanged
+
+
+def _frames(
+  seen: footage.Footage,
+  actor: Reenactor,
+  wanted: Float[np.ndarray, "count e"],
+) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
+  """Yields (frame, the same painted); without a face, the very same."""
+  side = actor.resolution
+  source = palindrome.read(seen.path, seen.track.times, len(wanted))
+  for start in range(0, len(wanted), _CHUNK):
+    expression = wanted[start : start + _CHUNK]
+    part = [next(source) for _ in expression]
+    index = np.array([i for i, _ in part])
+    with_face = np.flatnonzero(seen.track.present[index])
+    painted = {}
+    if len(with_face):
+      chosen = index[with_face]
+      cover = seen.face_masks(chosen, side)
+      crops = [
+        windows.crop_window(part[i][1], seen.track.window[index[i]], side)
+        for i in with_face
+      ]
+      images = actor.paint(
+        np.stack(crops).astype(np.float32) / 127.5 - 1,
+        cover[..., None].astype(np.float32),
+        seen.cameras(chosen),
+        expression[with_face],
+      )
+      patches = zip(to_bytes(images), masks.feather(cover), strict=True)
+      painted = dict(zip(with_face, patches, strict=True))
+    for i, (number, frame) in enumerate(part):
+      if i in painted:
+        window = seen.track.window[number]
+        yield frame, windows.blend_window(frame, window, *painted[i])
+      else:
+        yield frame, frame
+
+
+def _identity(model: pathlib.Path, sha256: str) -> Float[np.ndarray, "i"]:
+  """Of the person in a video: the one it was trained on, or the only one."""
+  people = checkpoint.read_record(model / "inpainting")["people"]
+  known = [p for p in people if p["sha256"] == sha256] or people
+  if len(known) > 1:
+    names = ", ".join(person["source"] for person in known)
+    raise InputError(
+      f"{model} was trained on {names} and this is none of these videos: "
+      "prepare the new one and train with it."
+    )
+  return np.float32(known[0]["identity"])
+
+
+def main() -> None:
+  """The command."""
+  given = (_MODEL.value, _VIDEO.value, _AUDIO.value, _OUTPUT.value)
+  if not all(given):
+    raise InputError("say --model, --video, --audio and --output.")
+  count, unchanged = reenact(
+    *given, face=_FACE.value, contact_sheet=_SHEET.value
+  )
+  print(f"{_OUTPUT.value}: {count} frames, {unchanged} unchanged (no face)")
+
+
+if __name__ == "__main__":
+  command.run(main)

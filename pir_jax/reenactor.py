@@ -1,0 +1,93 @@
+"""The three trained networks of one person, ready to speak and to paint."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pir_jax import runs
+from pir_jax.stages import inpainting
+from pir_jax.types import Cameras, FaceSpace, InputError
+
+
+class Reenactor:
+  """Speech -> expression -> feature image -> painted window.
+
+  Attributes:
+    space: of the coefficients.
+    resolution: side of the windows it takes and paints.
+    identity: of the person, as prepared.
+  """
+
+  def __init__(
+    self,
+    model: pathlib.Path,
+    identity: Float[np.ndarray, "i"],
+    *,
+    batch_size: int = 8,
+  ):
+    """Opens the runs `expression`, `triplane`, `inpainting` in a folder.
+
+    Raises:
+      InputError: one is missing, or they were trained on different data.
+    """
+    self._speech = runs.open_run(model / "expression")
+    self._picture = runs.open_run(model / "inpainting")
+    self.space: FaceSpace = self._picture.space
+    if self.space.expression_names != self._speech.space.expression_names:
+      raise InputError(
+        f"the runs in {model} were trained on different face models: train "
+        "them again on one data set."
+      )
+    self.identity = np.asarray(identity, np.float32)
+    self.resolution = self._picture.experiment.data.resolution
+    self._batch_size = batch_size
+
+  def speak(self, waveform: Float[np.ndarray, "n"]) -> Float[np.ndarray, "t e"]:
+    """Raw expressions at FRAME_RATE for speech at SAMPLE_RATE."""
+    return np.asarray(
+      self._speech.stage.predict(
+        self._speech.state, jnp.asarray(waveform), jnp.asarray(self.identity)
+      )
+    )
+
+  def paint(
+    self,
+    image: Float[np.ndarray, "b h w 3"],
+    mask: Float[np.ndarray, "b h w 1"],
+    cameras: Cameras,
+    expression: Float[np.ndarray, "b e"],
+  ) -> Float[np.ndarray, "b h w 3"]:
+    """Windows in [-1, 1] with the face painted anew.
+
+    Args:
+      image: the windows; what lies under the mask is never looked at.
+      mask: 1 where the network paints.
+      cameras: of the windows.
+      expression: raw coefficients to show.
+    """
+    identity = np.repeat(self.identity[None], len(image), 0)
+    conditions = inpainting.Conditions(identity, expression, cameras)
+    given = (image, mask, conditions)
+    parts = []
+    for start in range(0, len(image), self._batch_size):
+      part = jax.tree.map(lambda x: x[start : start + self._batch_size], given)  # noqa: B023
+      num = len(part[0])
+      # One batch size is one compiled program; the filling is thrown away.
+      rest = self._batch_size - num
+      part = jax.tree.map(
+        lambda x: np.concatenate([x, np.repeat(x[-1:], rest, 0)]),  # noqa: B023
+        part,
+      )
+      painted = self._picture.stage.paint(self._picture.state, *part)
+      parts.append(np.asarray(painted)[:num])
+    return np.concatenate(parts)
+
+
+def to_bytes(
+  images: Float[np.ndarray, "*b h w 3"],
+) -> UInt8[np.ndarray, "*b h w 3"]:
+  """Images in [-1, 1] (cut off there) as bytes."""
+  return np.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)

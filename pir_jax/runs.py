@@ -1,0 +1,229 @@
+"""A run: its config, its stage, its directory. Made, written down, reopened."""
+
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from pir_jax import assets
+from pir_jax.convert import lpips as lpips_weights
+from pir_jax.convert import wav2vec2 as wav2vec2_weights
+from pir_jax.convert import whisper as whisper_weights
+from pir_jax.runtime import checkpoint, configs, loop, sharding
+from pir_jax.stages import base, expression, inpainting, triplane
+from pir_jax.types import FaceSpace, InputError
+
+STAGES = {
+  "expression": expression.Config,
+  "triplane": triplane.Config,
+  "inpainting": inpainting.Config,
+}
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Data:
+  """What a run reads.
+
+  Attributes:
+    path: a prepared clip (`python -m pir_jax.prepare`), or several with commas
+      between them.
+    batch_size: over all devices.
+    resolution: of the network's frame (picture stages).
+    num_frames: of a speech window (the expression stage).
+  """
+
+  path: str = ""
+  batch_size: int = 1
+  resolution: int = 512
+  num_frames: int = 100
+
+  @property
+  def paths(self) -> list[str]:
+    """The prepared clips, one by one."""
+    if not self.path:
+      raise InputError("no data: say --config.data.path=FOLDER.")
+    return self.path.split(",")
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Experiment:
+  """All that a training run is made from.
+
+  Attributes:
+    stage: the Config of one stage; its type says which.
+    data: what is read.
+    loop: how long.
+    seed: of everything random.
+    fsdp: devices over which large parameters are split.
+  """
+
+  stage: expression.Config | triplane.Config | inpainting.Config
+  loop: loop.Config
+  data: Data = dataclasses.field(default_factory=Data)
+  seed: int = 0
+  fsdp: int = 1
+
+
+class Run(NamedTuple):
+  """A finished (or stopped) run, ready for use."""
+
+  experiment: Experiment
+  stage: Any
+  state: base.TrainState
+  space: FaceSpace
+  step: int
+
+
+def make_stage(
+  experiment: Experiment, space: FaceSpace, workdir: pathlib.Path
+) -> base.Stage:
+  """The stage of an experiment, with the frozen networks it needs.
+
+  Args:
+    experiment: what to make.
+    space: coefficients of the data.
+    workdir: of the run; the inpainting stage looks for stage 2 beside it.
+  """
+  mesh = sharding.make_mesh(experiment.fsdp)
+  config = experiment.stage
+  num_steps = experiment.loop.num_steps
+  if isinstance(config, expression.Config):
+    return expression.Expression(
+      config,
+      space,
+      _speech_encoder(config),
+      num_steps=num_steps,
+      mesh=mesh,
+    )
+  perceptual = _perceptual(config.perceptual_taps)
+  if isinstance(config, triplane.Config):
+    return triplane.TriPlane(
+      config, space, perceptual, num_steps=num_steps, mesh=mesh
+    )
+  source = pathlib.Path(
+    config.triplane or workdir.resolve().parent / "triplane"
+  )
+  return inpainting.Inpainting(
+    config,
+    space,
+    perceptual,
+    generator_of(open_run(source, mesh)),
+    num_steps=num_steps,
+    mesh=mesh,
+  )
+
+
+def generator_of(run: Run) -> nnx.Module:
+  """The tri-plane generator of a stage 2 run, with its averaged parameters."""
+  return run.stage.generator.bind(
+    run.state.ema["generator"], run.state.nets["generator"].buffers
+  )
+
+
+def write(
+  workdir: pathlib.Path,
+  experiment: Experiment,
+  space: FaceSpace,
+  people: list[dict[str, Any]],
+) -> None:
+  """Writes run.json; an older one must be of the same networks and data.
+
+  Args:
+    workdir: of the run.
+    experiment: what it runs.
+    space: coefficients of its data.
+    people: source, sha256 and identity of each clip.
+
+  Raises:
+    InputError: the directory holds a run of something else.
+  """
+  # Through JSON at once, so that it compares with what is read back.
+  record = json.loads(json.dumps(_record(experiment, space, people)))
+  if (workdir / "run.json").exists():
+    old = checkpoint.read_record(workdir)
+    if any(old[key] != record[key] for key in ("stage", "space", "people")):
+      raise InputError(
+        f"{workdir} holds a {old['stage']} run on other data: choose another "
+        "--workdir or delete it."
+      )
+    if old["config"]["stage"] != record["config"]["stage"]:
+      raise InputError(
+        f"{workdir} holds a run of another config: choose another --workdir or "
+        "delete it."
+      )
+  checkpoint.write_record(workdir, record)
+
+
+def _record(experiment, space, people) -> dict[str, Any]:
+  return {
+    "stage": _name(experiment),
+    "config": configs.to_dict(experiment),
+    "space": {
+      "identity_size": space.identity_size,
+      "expression_names": list(space.expression_names),
+      "expression_mean": np.asarray(space.expression_mean).tolist(),
+      "expression_scale": np.asarray(space.expression_scale).tolist(),
+    },
+    "people": people,
+    "versions": {
+      name: importlib.metadata.version(name)
+      for name in ("jax", "flax", "optax", "orbax-checkpoint", "grain")
+    },
+  }
+
+
+def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
+  """The newest checkpoint of a run and the stage it belongs to.
+
+  Raises:
+    InputError: no such run, or it has no checkpoint yet.
+  """
+  workdir = pathlib.Path(workdir)
+  record = checkpoint.read_record(workdir)
+  values = dict(record["config"])
+  stage_config = configs.from_dict(
+    STAGES[record["stage"]], values.pop("stage"), "stage"
+  )
+  experiment = Experiment(
+    stage=stage_config,
+    loop=configs.from_dict(loop.Config, values.pop("loop"), "loop"),
+    data=configs.from_dict(Data, values.pop("data"), "data"),
+    **values,
+  )
+  space = FaceSpace(
+    record["space"]["identity_size"],
+    tuple(record["space"]["expression_names"]),
+    np.float32(record["space"]["expression_mean"]),
+    np.float32(record["space"]["expression_scale"]),
+  )
+  stage = make_stage(experiment, space, workdir)
+  checkpoints = checkpoint.Checkpoints(workdir)
+  try:
+    step = checkpoints.latest()
+    if step is None:
+      raise InputError(f"{workdir} has no checkpoint: train it first.")
+    state = checkpoints.restore(step, stage.abstract_state())
+  finally:
+    checkpoints.close()
+  return Run(experiment, stage, state, space, step)
+
+
+def _speech_encoder(config: expression.Config) -> nnx.Module:
+  if config.encoder == "whisper":
+    return whisper_weights.load(config.encoder_path or assets.fetch("whisper"))
+  return wav2vec2_weights.load(config.encoder_path)
+
+
+def _name(experiment: Experiment) -> str:
+  return next(
+    name for name, kind in STAGES.items() if isinstance(experiment.stage, kind)
+  )
+
+
+def _perceptual(taps: int) -> nnx.Module:
+  return lpips_weights.load(assets.fetch("lpips"), "vgg", taps=taps)

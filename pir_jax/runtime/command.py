@@ -1,0 +1,50 @@
+"""How every main starts: flags read, user errors told in one sentence."""
+
+import pathlib
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+
+from pir_jax import assets
+from pir_jax.types import InputError
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs `main` under absl; an InputError is one line and exit code 1."""
+
+  def guarded(argv: list[str]) -> None:
+    if len(argv) > 1:
+      _fail(f"unexpected argument {argv[1]!r}: flags are written --name=value.")
+    # absl raises the level to INFO: other libraries' news are not the user's.
+    logging.set_verbosity(logging.WARNING)
+    _keep_compilations()
+    try:
+      main()
+    except InputError as error:
+      _fail(str(error))
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(f"{error}; --help lists the flags.")
+  except KeyError as error:  # ml_collections: a --config.field not there.
+    _fail(f"{error.args[0]}; see the dataclass in the --config file.")
+
+
+def _keep_compilations() -> None:
+  # A second run of the same step starts at once.
+  jax.config.update(
+    "jax_compilation_cache_dir", str(assets.cache_directory() / "compilations")
+  )
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _fail(sentence: str) -> None:
+  print(f"{pathlib.Path(sys.argv[0]).stem}: {sentence}", file=sys.stderr)
+  sys.exit(1)

@@ -1,0 +1,64 @@
+"""What the two picture stages share: conditions, masked frames, LPIPS crops.
+
+b batch, h height, w width, i identity and e expression coefficients.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from pir_jax.geometry import cameras as camera_geometry
+from pir_jax.ops import images
+from pir_jax.types import Cameras, FaceSpace
+
+BLANK = 0.0  # What the inpainting network sees under the mask: mid-grey.
+
+
+class Inputs(NamedTuple):
+  """What the generator is conditioned on, standardised."""
+
+  identity: Float[Array, "b i"]
+  expression: Float[Array, "b e"]
+  cameras: Float[Array, "b 25"]
+
+
+def inputs(
+  space: FaceSpace,
+  identity: Float[Array, "b i"],
+  expression: Float[Array, "b e"],
+  cameras: Cameras,
+) -> Inputs:
+  """Raw coefficients and cameras -> what the generator takes."""
+  return Inputs(
+    identity,
+    space.standardise(expression),
+    camera_geometry.to_vector(cameras),
+  )
+
+
+def masked(
+  image: Float[Array, "b h w 3"], mask: Float[Array, "b h w 1"]
+) -> Float[Array, "b h w 3"]:
+  """The frame as the network may see it: nothing from under the mask."""
+  # `where`, not a product: not even a NaN under the mask comes through.
+  return jnp.where(mask > 0, BLANK, image)
+
+
+def perceptual(
+  lpips: nnx.Module,
+  image: Float[Array, "b h w 3"],
+  target: Float[Array, "b h w 3"],
+  size: int,
+  key: Key[Array, ""],
+) -> Float[Array, "b"]:
+  """LPIPS of a random crop of side `size`; 0 for the whole image."""
+  if size and size < image.shape[1]:
+    corner = jax.random.randint(
+      key, (image.shape[0], 2), 0, image.shape[1] - size + 1
+    )
+    image = images.crop(image, corner, size)
+    target = images.crop(target, corner, size)
+  return lpips(image, target)

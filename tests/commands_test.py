@@ -1,0 +1,138 @@
+"""What a user does wrong is told in one sentence, and leaves nothing behind."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from pir_jax.data import synthetic
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(module, *arguments):
+  """Runs a command as a user does; returns its exit code and error lines."""
+  result = subprocess.run(
+    [sys.executable, "-m", f"pir_jax.{module}", *map(str, arguments)],
+    cwd=ROOT,
+    env={**os.environ, "XLA_FLAGS": ""},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  lines = [
+    line
+    for line in result.stderr.splitlines()
+    if line and not line.startswith(("INFO", "WARNING"))
+  ]
+  return result.returncode, lines
+
+
+def expect_sentence(module, *arguments, says):
+  code, lines = run(module, *arguments)
+  assert code == 1, lines
+  assert len(lines) == 1, lines
+  assert says in lines[0], lines
+
+
+@pytest.fixture
+def video(tmp_path):
+  """A moving disc: a video in which no face can be seen."""
+  path = tmp_path / 'no face; "here".mp4'
+  synthetic.write_video(path, num_frames=12)
+  return path
+
+
+def test_video_that_is_not_there(tmp_path):
+  output = tmp_path / "data"
+  arguments = ("--video=nowhere.mp4", f"--output={output}")
+  expect_sentence("prepare", *arguments, says="nowhere.mp4")
+  assert not output.exists()
+
+
+def test_video_without_a_face(tmp_path, video):
+  output = tmp_path / "data"
+  arguments = (f"--video={video}", f"--output={output}")
+  expect_sentence("prepare", *arguments, says="face")
+  assert not output.exists()
+  assert list(tmp_path.iterdir()) == [video]
+
+
+def test_truncated_video(tmp_path, video):
+  cut = tmp_path / "cut.mp4"
+  cut.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+  arguments = (f"--video={cut}", f"--output={tmp_path / 'data'}")
+  expect_sentence("prepare", *arguments, says="cut.mp4")
+  assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("samples", [0, 16000], ids=["empty", "silent"])
+def test_speech_without_a_sound(tmp_path, samples):
+  path = tmp_path / "speech.wav"
+  soundfile.write(path, np.zeros(samples, np.float32), 16000)
+  arguments = [f"--model={tmp_path}", "--video=x.mp4", f"--audio={path}"]
+  expect_sentence(
+    "reenact", *arguments, f"--output={tmp_path / 'out.mp4'}", says="sound"
+  )
+  assert not (tmp_path / "out.mp4").exists()
+
+
+def test_unknown_config_field(tmp_path):
+  expect_sentence(
+    "train",
+    "--config=experiments/triplane.py:demo",
+    "--config.stage.modle=1",
+    f"--workdir={tmp_path / 'run'}",
+    says="modle",
+  )
+  assert not (tmp_path / "run").exists()
+
+
+def test_unknown_variant_and_missing_config(tmp_path):
+  workdir = f"--workdir={tmp_path / 'run'}"
+  expect_sentence(
+    "train", "--config=experiments/triplane.py:huge", workdir, says="huge"
+  )
+  expect_sentence("train", "--config=nowhere.py", workdir, says="nowhere.py")
+  expect_sentence("train", workdir, says="--config")
+
+
+def test_data_that_is_not_prepared(tmp_path):
+  expect_sentence(
+    "train",
+    "--config=experiments/triplane.py:demo",
+    f"--config.data.path={tmp_path}",
+    f"--workdir={tmp_path / 'run'}",
+    says="not a prepared clip",
+  )
+
+
+def test_model_that_is_not_trained(tmp_path):
+  synthetic.write_synthetic(tmp_path / "data", num_frames=22)
+  expect_sentence(
+    "evaluate",
+    f"--model={tmp_path}",
+    f"--data={tmp_path / 'data'}",
+    f"--output={tmp_path / 'report'}",
+    says="not a training run",
+  )
+  assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+  "module", ["prepare", "train", "reenact", "evaluate", "demo"]
+)
+def test_help_explains_itself(module):
+  result = subprocess.run(
+    [sys.executable, "-m", f"pir_jax.{module}", "--help"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert f"pir_jax.{module}" in result.stdout
+  assert "--" in result.stdout

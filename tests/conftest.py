@@ -1,0 +1,17 @@
+"""What every test runs under: checked shapes, eight simulated devices, exact matmuls."""
+
+import os
+
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+
+# Tests compile far more than they run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
+
+jaxtyping.install_import_hook("pir_jax", "beartype.beartype")
+
+jax.config.update("jax_default_matmul_precision", "highest")

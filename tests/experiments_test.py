@@ -1,0 +1,132 @@
+"""Each `:demo` experiment takes real steps, and the next one can use it."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from pir_jax import reenactor, runs, train
+from pir_jax.data import synthetic
+from pir_jax.models import vgg, whisper
+from pir_jax.runtime import sharding
+from pir_jax.types import Cameras, InputError
+
+EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
+NAMES = ("expression", "triplane", "inpainting")
+
+
+def get_config(name, variant="demo"):
+  spec = importlib.util.spec_from_file_location(
+    name, EXPERIMENTS / f"{name}.py"
+  )
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """One step of every demo, as the user runs them, on synthetic data."""
+  folder = tmp_path_factory.mktemp("run")
+  synthetic.write_synthetic(folder / "data", num_frames=66)
+  patch = pytest.MonkeyPatch()
+  # Random weights: the sizes are the real ones, and nothing is downloaded.
+  patch.setattr(
+    runs,
+    "_perceptual",
+    lambda taps: vgg.Lpips("vgg", taps=taps, rngs=nnx.Rngs(0)),
+  )
+  patch.setattr(
+    runs,
+    "_speech_encoder",
+    lambda config: whisper.WhisperEncoder(whisper.Config(), rngs=nnx.Rngs(0)),
+  )
+  one = jax.devices()[:1]
+  make_mesh = sharding.make_mesh
+  patch.setattr(sharding, "make_mesh", lambda fsdp=1: make_mesh(fsdp, one))
+  for name in NAMES:
+    experiment = get_config(name)
+    experiment.data.path = str(folder / "data")
+    experiment.loop.num_steps = 1
+    train.train(experiment, folder / name)
+  yield folder
+  patch.undo()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_step_is_finite_and_moves_every_network(trained, name):
+  run = runs.open_run(trained / name)
+  assert run.step == 1
+  fresh = run.stage.init(jax.random.key(run.experiment.seed))
+  for network, net in run.state.nets.items():
+    leaves = jax.tree.leaves(net.params)
+    assert all(np.isfinite(leaf).all() for leaf in leaves), network
+    moved = jax.tree.map(
+      lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()),
+      net.params,
+      fresh.nets[network].params,
+    )
+    assert max(jax.tree.leaves(moved)) > 0, network
+
+
+def test_reenactor_cannot_see_under_the_mask(trained):
+  actor = reenactor.Reenactor(trained, np.zeros(4, np.float32), batch_size=2)
+  side = actor.resolution
+  random = np.random.default_rng(0)
+  image = random.uniform(-1, 1, (3, side, side, 3)).astype(np.float32)
+  mask = np.zeros((3, side, side, 1), np.float32)
+  mask[:, side // 4 : -side // 4, side // 4 : -side // 4] = 1
+  other = np.where(mask > 0, random.uniform(-1, 1, image.shape), image)
+  pose = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
+  pose[2, 3] = 2.7
+  intrinsics = np.float32([[4.2, 0, 0.5], [0, 4.2, 0.5], [0, 0, 1]])
+  cameras = Cameras(np.stack([pose] * 3), np.stack([intrinsics] * 3))
+  expression = np.zeros((3, actor.space.expression_size), np.float32)
+  first = actor.paint(image, mask, cameras, expression)
+  second = actor.paint(np.float32(other), mask, cameras, expression)
+  np.testing.assert_array_equal(first, second)
+  assert first.shape == image.shape
+
+
+def test_speech_of_any_length_gives_a_frame_each_40_ms(trained):
+  actor = reenactor.Reenactor(trained, np.zeros(4, np.float32))
+  spoken = actor.speak(np.zeros(16000 * 3 + 5, np.float32))
+  assert spoken.shape == (76, actor.space.expression_size)
+
+
+def test_a_run_of_another_config_is_refused(trained):
+  experiment = get_config("triplane")
+  experiment.data.path = str(trained / "data")
+  experiment.stage.mouth_weight = 7.0
+  with pytest.raises(InputError, match="another config"):
+    train.train(experiment, trained / "triplane")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_is_the_papers_size(name):
+  config = get_config(name, "").stage.model
+  sizes = {
+    "expression": {"width": 1024, "ffn": 2048, "num_heads": 4, "period": 25},
+    "triplane": {
+      "plane_resolution": 256,
+      "plane_channels": 32,
+      "feature_resolution": 64,
+      "resolution": 512,
+    },
+    "inpainting": {
+      "feature_channels": 32,
+      "num_global_blocks": 4,
+      "num_local_blocks": 3,
+      "num_downsamples": 2,
+    },
+  }[name]
+  assert {key: getattr(config, key) for key in sizes} == sizes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_variant_is_refused(name):
+  with pytest.raises(ValueError, match="no variant"):
+    get_config(name, "huge")

@@ -1,0 +1,205 @@
+"""The expression stage: one real step, what is trained, any length of speech.
+
+b batch, t frames, i identity, e expression.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from pir_jax.models import faceformer, wav2vec2, whisper
+from pir_jax.runtime import optim, sharding
+from pir_jax.stages import expression
+from pir_jax.types import FaceSpace, SpeechBatch
+
+SPACE = FaceSpace(
+  3,
+  ("jaw", "lips"),
+  np.array([0.3, -0.2], np.float32),
+  np.array([0.1, 0.5], np.float32),
+)
+DECODER = faceformer.Config(
+  width=16, ffn=24, num_heads=2, dropout=0.1, context=12
+)
+
+
+def small_encoder(name):
+  if name == "whisper":
+    return whisper.WhisperEncoder(
+      whisper.Config(width=12, num_heads=2, num_layers=1, ffn=16),
+      rngs=nnx.Rngs(0),
+    )
+  return wav2vec2.Wav2Vec2(
+    wav2vec2.Config(
+      conv_sizes=(4,) * 7,
+      width=12,
+      num_layers=1,
+      num_heads=2,
+      ffn=16,
+      position_kernel=4,
+      position_groups=2,
+    ),
+    rngs=nnx.Rngs(0),
+  )
+
+
+@functools.cache  # A stage holds no state: one compilation serves many tests.
+def make_stage(encoder="whisper", mode="autoregressive"):
+  config = expression.Config(
+    model=DECODER,
+    encoder=encoder,
+    optim=optim.Config(learning_rate=3e-3),
+    mode=mode,
+    gain=3.0,
+    window=12,
+    margin=3,
+    ema_decay=0.5,
+  )
+  return expression.Expression(
+    config,
+    SPACE,
+    small_encoder(encoder),
+    num_steps=100,
+    mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+  )
+
+
+def make_batch(seed=0, num_frames=12):
+  rng = np.random.default_rng(seed)
+  valid = np.ones((2, num_frames), np.float32)
+  valid[1, -4:] = 0
+  valid[0, 3] = 0
+  return SpeechBatch(
+    jnp.asarray(rng.normal(size=(2, 640 * num_frames)) * 0.1, jnp.float32),
+    jnp.asarray(rng.normal(size=(2, num_frames, 2)), jnp.float32),
+    jnp.asarray(valid),
+    jnp.asarray(rng.normal(size=(2, 3)), jnp.float32),
+  )
+
+
+def arrays(tree):
+  """Copies: the first step gives the memory of its input away."""
+  return [np.array(x) for x in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("mode", expression.MODES)
+def test_training_lowers_the_error_of_what_it_predicts(mode):
+  stage = make_stage(mode=mode)
+  state, key = stage.init(jax.random.key(0)), jax.random.key(1)
+  before = stage.evaluate(state, make_batch(), key)
+  for index in range(40):
+    state, metrics = stage.step(state, make_batch(), key, index=index)
+  after = stage.evaluate(state, make_batch(), key)
+  assert int(state.step) == 40
+  assert np.isfinite(metrics["loss"])
+  assert after["expression"] < 0.8 * before["expression"]
+  # A zero output layer says the mean: the two errors start equal.
+  np.testing.assert_allclose(before["expression"], before["of_mean"], rtol=1e-6)
+
+
+def test_wav2vec2_is_tuned_but_for_its_convolutions():
+  stage = make_stage("wav2vec2", mode="teacher_forced")
+  state = stage.init(jax.random.key(0))
+  published = nnx.state(small_encoder("wav2vec2"), nnx.Param)
+  for got, want in zip(
+    arrays(state.nets["encoder"].params), arrays(published), strict=True
+  ):
+    np.testing.assert_array_equal(got, want)
+  # Two steps: at the first the zero output layer passes no gradient down.
+  for index in range(2):
+    state, _ = stage.step(state, make_batch(), jax.random.key(1), index=index)
+  params = state.nets["encoder"].params
+  for got, want in zip(
+    arrays(params["features"]), arrays(published["features"]), strict=True
+  ):
+    np.testing.assert_array_equal(got, want)
+  moved = params["layers"][0]["value"]["kernel"][...]
+  assert np.any(moved != published["layers"][0]["value"]["kernel"][...])
+
+
+def test_whisper_is_not_in_the_state():
+  state = make_stage().init(jax.random.key(0))
+  assert set(state.nets) == {"decoder"}
+
+
+def test_frames_that_are_not_valid_teach_nothing():
+  batch = make_batch()
+  other = batch._replace(
+    expression=jnp.where(batch.valid[..., None] > 0, batch.expression, 1e3),
+    waveform=batch.waveform.at[1, -4 * 640 :].set(0.9),
+  )
+  for mode in expression.MODES:
+    stage = make_stage(mode=mode)
+    key = jax.random.key(1)
+    one, first = stage.step(stage.init(key), batch, key, index=0)
+    two, second = stage.step(stage.init(key), other, key, index=0)
+    assert first["loss"] == second["loss"]
+    for a, b in zip(arrays(one), arrays(two), strict=True):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_predict_is_raw_and_equals_the_network_in_one_window():
+  stage = make_stage()
+  state = stage.init(jax.random.key(0))
+  batch = make_batch()
+  for index in range(3):
+    state, _ = stage.step(state, batch, jax.random.key(1), index=index)
+  out = stage.predict(state, batch.waveform[0], batch.identity[0])
+  whole = batch._replace(
+    expression=jnp.stack([out, out]), valid=jnp.ones_like(batch.valid)
+  )
+  whole = jax.tree.map(lambda x: x[:1], whole)
+  error = stage.evaluate(state, whole, jax.random.key(2))["expression"]
+  # Only float32 rounding lies between (values of order 1, squared).
+  assert error < 1e-9
+
+
+@pytest.mark.parametrize("num_samples", [1, 7680, 7681, 23_000])
+def test_predict_takes_speech_of_any_length(num_samples):
+  stage = make_stage()
+  state = stage.init(jax.random.key(0))
+  waveform = jnp.asarray(np.random.default_rng(0).normal(size=num_samples))
+  out = stage.predict(
+    state, waveform.astype(jnp.float32), jnp.zeros(SPACE.identity_size)
+  )
+  assert out.shape == (-(-num_samples // 640), SPACE.expression_size)
+  # Untrained, it says the mean of the data.
+  np.testing.assert_allclose(out, np.tile(SPACE.expression_mean, (len(out), 1)))
+
+
+def test_augmentation_has_the_asked_loudness_and_noise():
+  waveform = jnp.asarray(
+    np.random.default_rng(0).normal(size=(64, 4000)), jnp.float32
+  )
+  key = jax.random.key(0)
+  louder = expression.augment(key, waveform, gain=6.0, noise=0.0)
+  decibels = 20 * np.log10(np.std(louder, axis=1) / np.std(waveform, axis=1))
+  assert np.max(np.abs(decibels)) <= 6.0 + 1e-3
+  assert np.min(decibels) < -3 and np.max(decibels) > 3
+  noisy = expression.augment(key, waveform, gain=0.0, noise=0.5)
+  # 4000 samples know their deviation to about 1 / sqrt(8000) = 1.1 %.
+  np.testing.assert_allclose(
+    np.std(noisy - waveform, axis=1),
+    0.5 * np.std(waveform, axis=1),
+    rtol=0.06,
+  )
+
+
+def test_refuses_an_unknown_mode_and_a_window_of_margins():
+  for changes, message in (
+    ({"mode": "guess"}, "mode='guess' must be one of"),
+    ({"window": 10, "margin": 5}, "margin=5 must be below half"),
+  ):
+    config = expression.Config(**changes)
+    with pytest.raises(ValueError, match=message):
+      expression.Expression(
+        config,
+        SPACE,
+        small_encoder("whisper"),
+        num_steps=1,
+        mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+      )
