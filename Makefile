@@ -12,7 +12,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m pir_jax.demo --video="$$VIDEO" --audio="$$AUDIO" --run="$$RUN"
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -m "not slow" -n 2 -q
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile -q
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow -q

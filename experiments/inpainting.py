@@ -40,8 +40,8 @@ def demo() -> runs.Experiment:
       perceptual_taps=3,
       ema_decay=0.99,
     ),
-    data=runs.Data(batch_size=4, resolution=128),
+    data=runs.Data(batch_size=2, resolution=128),
     loop=loop.Config(
-      num_steps=600, log_every=50, save_every=200, evaluate_every=300
+      num_steps=800, log_every=100, save_every=200, evaluate_every=800
     ),
   )

@@ -58,10 +58,11 @@ def demo() -> runs.Experiment:
       ),
       perceptual_size=64,
       perceptual_taps=3,
+      expression_noise=0.15,
       ema_decay=0.99,
     ),
     data=runs.Data(batch_size=2, resolution=128),
     loop=loop.Config(
-      num_steps=1100, log_every=50, save_every=250, evaluate_every=500
+      num_steps=1100, log_every=100, save_every=275, evaluate_every=1100
     ),
   )

@@ -1,4 +1,4 @@
-"""What every test runs under: checked shapes, eight simulated devices, exact matmuls."""
+"""What every test runs under: checked shapes, eight devices, exact matmuls."""
 
 import os
 
@@ -9,8 +9,8 @@ os.environ["XLA_FLAGS"] = (
 # Tests compile far more than they run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-import jax  # noqa: E402
-import jaxtyping  # noqa: E402
+import jax
+import jaxtyping
 
 jaxtyping.install_import_hook("pir_jax", "beartype.beartype")
 

@@ -14,7 +14,9 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
 
+from pir_jax.losses import sequences
 from pir_jax.models import faceformer
+from pir_jax.ops import audio
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
 from pir_jax.stages import base
@@ -229,7 +231,9 @@ class Expression(base.Stage):
     )
     metrics = base.total(terms, dataclasses.asdict(self.config.weights))[1]
     target = self.space.standardise(batch.expression)
-    of_mean = squared_error(target, jnp.zeros_like(target), batch.valid)
+    of_mean = sequences.squared_error(
+      target, jnp.zeros_like(target), batch.valid
+    )
     return {**metrics, "of_mean": jnp.mean(of_mean)}
 
   def _encode_phase(self, state, frozen, waveform):
@@ -257,7 +261,7 @@ class Expression(base.Stage):
     waveform = batch.waveform
     if key is not None:
       noise_key, encoder_key, decoder_key = jax.random.split(key, 3)
-      waveform = augment(
+      waveform = audio.disturb(
         noise_key, waveform, gain=self.config.gain, noise=self.config.noise
       )
     # What follows the last frame of use is padding, of no use either.
@@ -279,8 +283,8 @@ class Expression(base.Stage):
     both = batch.valid[:, 1:] * batch.valid[:, :-1]
     change = jnp.diff(out, axis=1), jnp.diff(target, axis=1)
     return {
-      "expression": squared_error(out, target, batch.valid),
-      "velocity": squared_error(*change, both),
+      "expression": sequences.squared_error(out, target, batch.valid),
+      "velocity": sequences.squared_error(*change, both),
     }
 
   def _encode(
@@ -292,40 +296,6 @@ class Expression(base.Stage):
       return encoder(waveform, num_frames, lengths=lengths, key=key)
     encoder = self.encoder.bind(*frozen["encoder"])
     return jax.lax.stop_gradient(encoder(waveform, num_frames, lengths=lengths))
-
-
-def squared_error(
-  prediction: Float[Array, "b t e"],
-  target: Float[Array, "b t e"],
-  valid: Float[Array, "b t"],
-) -> Float[Array, "b"]:
-  """Mean square over coefficients and valid frames; none valid gives 0."""
-  error = jnp.mean((prediction - target) ** 2, axis=-1)
-  count = jnp.maximum(jnp.sum(valid, axis=1), 1.0)
-  return jnp.sum(error * valid, axis=1) / count
-
-
-def augment(
-  key: Key[Array, ""],
-  waveform: Float[Array, "b n"],
-  *,
-  gain: float,
-  noise: float,
-) -> Float[Array, "b n"]:
-  """Random loudness (decibels, either way) and white noise of each row.
-
-  The noise has `noise` times the row's own standard deviation.
-  """
-  gain_key, noise_key = jax.random.split(key)
-  rows = (len(waveform), 1)
-  if noise:
-    deviation = jnp.std(waveform, axis=1, keepdims=True)
-    grain = jax.random.normal(noise_key, waveform.shape)
-    waveform = waveform + noise * deviation * grain
-  if gain:
-    decibels = jax.random.uniform(gain_key, rows, minval=-gain, maxval=gain)
-    waveform = waveform * 10.0 ** (decibels / 20.0)
-  return waveform
 
 
 def _used(state):

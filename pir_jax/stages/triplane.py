@@ -51,6 +51,9 @@ class Config:
     empty_weight: pixels off the head count this much, and should be empty.
     perceptual_size: side of the LPIPS crop in pixels; 0 takes all.
     perceptual_taps: leading VGG taps used; 5 is the published distance.
+    expression_noise: added to the standardised expression in training,
+      standard deviation: near expressions should look alike, and a short clip
+      shows few.
     ema_decay: of the averaged parameters, which are the ones used.
   """
 
@@ -65,6 +68,7 @@ class Config:
   empty_weight: float = 0.1
   perceptual_size: int = 0
   perceptual_taps: int = 5
+  expression_noise: float = 0.0
   ema_decay: float = 0.999
 
 
@@ -183,12 +187,19 @@ class TriPlane(base.Stage):
     train: bool,
   ) -> dict[str, Float[Array, "b"]]:
     model = self.generator.bind(params, buffers)
-    out = model(
-      *faces.inputs(
-        self.space, batch.identity, batch.expression, batch.cameras
-      ),
-      key=prng.named(key, "render") if train else None,
+    given = faces.inputs(
+      self.space, batch.identity, batch.expression, batch.cameras
     )
+    render_key = None
+    if train:
+      render_key = prng.named(key, "render")
+      noise = jax.random.normal(
+        prng.named(key, "expression"), given.expression.shape
+      )
+      given = given._replace(
+        expression=given.expression + self.config.expression_noise * noise
+      )
+    out = model(*given, key=render_key)
     target = batch.head * batch.image + (1.0 - batch.head) * EMPTY
     weight = (
       batch.head

@@ -13,9 +13,7 @@ IMAGE = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
 def test_shrinking_keeps_the_mean():
   small = images.shrink(IMAGE, 2)
   assert small.shape == (2, 2, 2, 3)
-  np.testing.assert_allclose(
-    small.mean((1, 2)), IMAGE.mean((1, 2)), atol=1e-6
-  )
+  np.testing.assert_allclose(small.mean((1, 2)), IMAGE.mean((1, 2)), atol=1e-6)
 
 
 def test_shrinking_to_a_size_that_does_not_divide_is_refused():
@@ -34,9 +32,7 @@ def test_a_shift_by_whole_pixels_moves_the_picture():
   matrix = jnp.tile(jnp.array([[1.0, 0, 2], [0, 1.0, -1]]), (2, 1, 1))
   moved = images.warp(IMAGE, matrix)
   # Sampled 2 to the right and 1 above: the picture moves left and down.
-  np.testing.assert_allclose(
-    moved[:, 1:, :-2], IMAGE[:, :-1, 2:], atol=1e-5
-  )
+  np.testing.assert_allclose(moved[:, 1:, :-2], IMAGE[:, :-1, 2:], atol=1e-5)
 
 
 def test_a_quarter_turn_is_about_the_centre():
