@@ -5,17 +5,15 @@ rate, to the length of the speech. Frames without a face pass unchanged.
 """
 
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 from absl import flags
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from rich import progress
 
 from pir_jax import footage, sheet
-from pir_jax.data import media, palindrome, timing, windows, writer
-from pir_jax.face import masks
-from pir_jax.reenactor import Reenactor, to_bytes
+from pir_jax.data import media, timing, writer
+from pir_jax.reenactor import Reenactor, repaint
 from pir_jax.runtime import checkpoint, command
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
@@ -29,8 +27,15 @@ _FACE = flags.DEFINE_integer("face", 0, "Which face: 0 is the largest.")
 _SHEET = flags.DEFINE_string(
   "sheet", "", "Also write a contact sheet (png): real above reenacted frames."
 )
+_EYES = flags.DEFINE_enum(
+  "eyes",
+  "source",
+  ["source", "speech"],
+  "Eyes and brows: as in the source frame, or, like the paper's, as the "
+  "expression network hears them in the speech.",
+)
 _SHEET_COLUMNS = 6
-_CHUNK = 32  # Frames in memory at once.
+_UPPER = ("eye", "brow", "cheekSquint", "noseSneer")
 
 
 def reenact(
@@ -40,6 +45,7 @@ def reenact(
   output: str | pathlib.Path,
   *,
   face: int = 0,
+  eyes: str = "source",
   contact_sheet: str | pathlib.Path = "",
 ) -> tuple[int, int]:
   """Writes the video; returns (frames, frames that passed unchanged).
@@ -63,11 +69,14 @@ def reenact(
     np.arange(count) / float(rate),
   )
   size = (seen.video.width, seen.video.height)
+  # Speech says little of blinks, and the source's own go with its picture.
+  names = actor.space.expression_names
+  kept = np.array([eyes == "source" and n.startswith(_UPPER) for n in names])
   unchanged = 0
   shown = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
   real, reenacted = [], []
   with writer.VideoWriter(output, size, rate, audio=audio) as sink:
-    pairs = _frames(seen, actor, wanted)
+    pairs = repaint(actor, seen, wanted, kept)
     for index, (before, after) in enumerate(
       progress.track(pairs, description="painting", total=count)
     ):
@@ -80,43 +89,6 @@ def reenact(
     rows = {"real": np.stack(real), "reenacted": np.stack(reenacted)}
     sheet.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(contact_sheet)
   return count, unchanged
-
-
-def _frames(
-  seen: footage.Footage,
-  actor: Reenactor,
-  wanted: Float[np.ndarray, "count e"],
-) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
-  """Yields (frame, the same painted); without a face, the very same."""
-  side = actor.resolution
-  source = palindrome.read(seen.path, seen.track.times, len(wanted))
-  for start in range(0, len(wanted), _CHUNK):
-    expression = wanted[start : start + _CHUNK]
-    part = [next(source) for _ in expression]
-    index = np.array([i for i, _ in part])
-    with_face = np.flatnonzero(seen.track.present[index])
-    painted = {}
-    if len(with_face):
-      chosen = index[with_face]
-      cover = seen.face_masks(chosen, side)
-      crops = [
-        windows.crop_window(part[i][1], seen.track.window[index[i]], side)
-        for i in with_face
-      ]
-      images = actor.paint(
-        np.stack(crops).astype(np.float32) / 127.5 - 1,
-        cover[..., None].astype(np.float32),
-        seen.cameras(chosen),
-        expression[with_face],
-      )
-      patches = zip(to_bytes(images), masks.feather(cover), strict=True)
-      painted = dict(zip(with_face, patches, strict=True))
-    for i, (number, frame) in enumerate(part):
-      if i in painted:
-        window = seen.track.window[number]
-        yield frame, windows.blend_window(frame, window, *painted[i])
-      else:
-        yield frame, frame
 
 
 def _identity(model: pathlib.Path, sha256: str) -> Float[np.ndarray, "i"]:
@@ -138,7 +110,10 @@ def main() -> None:
   if not all(given):
     raise InputError("say --model, --video, --audio and --output.")
   count, unchanged = reenact(
-    *given, face=_FACE.value, contact_sheet=_SHEET.value
+    *given,
+    face=_FACE.value,
+    eyes=_EYES.value,
+    contact_sheet=_SHEET.value,
   )
   print(f"{_OUTPUT.value}: {count} frames, {unchanged} unchanged (no face)")
 

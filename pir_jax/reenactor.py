@@ -1,15 +1,20 @@
 """The three trained networks of one person, ready to speak and to paint."""
 
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from pir_jax import runs
+from pir_jax import footage, runs
+from pir_jax.data import palindrome, windows
+from pir_jax.face import masks
 from pir_jax.stages import inpainting
 from pir_jax.types import Cameras, FaceSpace, InputError
+
+_CHUNK = 32  # Frames in memory at once.
 
 
 class Reenactor:
@@ -84,6 +89,51 @@ class Reenactor:
       painted = self._picture.stage.paint(self._picture.state, *part)
       parts.append(np.asarray(painted)[:num])
     return np.concatenate(parts)
+
+
+def repaint(
+  actor: Reenactor,
+  seen: footage.Footage,
+  wanted: Float[np.ndarray, "count e"],
+  kept: Bool[np.ndarray, "e"],
+) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
+  """Yields (frame, the same painted); without a face, the very same.
+
+  Args:
+    actor: who paints.
+    seen: the video; it plays there and back as long as is wanted.
+    wanted: expression of each frame to be made.
+    kept: coefficients that are left as the source frame has them.
+  """
+  side = actor.resolution
+  source = palindrome.read(seen.path, seen.track.times, len(wanted))
+  for start in range(0, len(wanted), _CHUNK):
+    expression = wanted[start : start + _CHUNK]
+    part = [next(source) for _ in expression]
+    index = np.array([i for i, _ in part])
+    with_face = np.flatnonzero(seen.track.present[index])
+    painted = {}
+    if len(with_face):
+      chosen = index[with_face]
+      cover = seen.face_masks(chosen, side)
+      crops = [
+        windows.crop_window(part[i][1], seen.track.window[index[i]], side)
+        for i in with_face
+      ]
+      images = actor.paint(
+        np.stack(crops).astype(np.float32) / 127.5 - 1,
+        cover[..., None].astype(np.float32),
+        seen.cameras(chosen),
+        np.where(kept, seen.track.expression[chosen], expression[with_face]),
+      )
+      patches = zip(to_bytes(images), masks.feather(cover), strict=True)
+      painted = dict(zip(with_face, patches, strict=True))
+    for i, (number, frame) in enumerate(part):
+      if i in painted:
+        window = seen.track.window[number]
+        yield frame, windows.blend_window(frame, window, *painted[i])
+      else:
+        yield frame, frame
 
 
 def to_bytes(
