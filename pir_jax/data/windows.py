@@ -12,11 +12,14 @@ from PIL import Image
 
 
 def _resample(
-  image: np.ndarray, box: tuple[float, ...], size: tuple[int, int]
+  image: np.ndarray,
+  box: tuple[float, ...],
+  size: tuple[int, int],
+  method: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> np.ndarray:
   """What lies in a box (left, top, right, bottom) of an image, at a new size.
 
-  Beyond the image its edge repeats. Bicubic, antialiased when shrinking.
+  Beyond the image its edge repeats. Antialiased when shrinking.
   """
   rows, cols = image.shape[:2]
   left, top, right, bottom = box
@@ -30,7 +33,7 @@ def _resample(
     top, bottom = top + before[0], bottom + before[0]
   picture = Image.fromarray(np.ascontiguousarray(image))
   box = (left, top, right, bottom)
-  return np.array(picture.resize(size, Image.Resampling.BICUBIC, box))
+  return np.array(picture.resize(size, method, box))
 
 
 def crop_window(
@@ -55,6 +58,7 @@ def place_window(
   patch: UInt8[np.ndarray, "s s *ch"],
   window: Float[np.ndarray, "3"],
   frame_size: tuple[int, int],
+  method: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> tuple[UInt8[np.ndarray, "r c *ch"], slice, slice]:
   """The inverse of crop_window: a patch on the pixel grid of its frame.
 
@@ -62,6 +66,7 @@ def place_window(
     patch: what the window shows.
     window: centre x, centre y, side in pixels of the frame.
     frame_size: width and height of the frame.
+    method: of resampling.
 
   Returns:
     The pixels that lie wholly inside the window and the frame, and the slices
@@ -91,7 +96,7 @@ def place_window(
   )
   limit = float(len(patch))
   box = tuple(min(max(edge, 0.0), limit) for edge in box)
-  pixels = _resample(patch, box, (right - left, bottom - top))
+  pixels = _resample(patch, box, (right - left, bottom - top), method)
   return pixels, slice(top, bottom), slice(left, right)
 
 
@@ -108,7 +113,9 @@ def blend_window(
   size = (frame.shape[1], frame.shape[0])
   cover = (opacity * 255 + 0.5).astype(np.uint8)
   pixels, rows, columns = place_window(patch, window, size)
-  share = place_window(cover, window, size)[0][..., None] / 255.0
+  # Bilinear never rises outside the pixels that are covered.
+  linear = Image.Resampling.BILINEAR
+  share = place_window(cover, window, size, linear)[0][..., None] / 255.0
   under = frame[rows, columns]
   result = frame.copy()
   result[rows, columns] = np.where(

@@ -103,7 +103,8 @@ def feather(
   """
   width = share * mask.shape[-1]
   inside = np.stack([ndimage.distance_transform_edt(m) for m in mask])
-  ramp = np.clip((inside - 0.5) / width, 0, 1)
+  # The outermost pixels stay at 0: interpolation then ends inside the mask.
+  ramp = np.clip((inside - 1) / width, 0, 1)
   # Smoothstep: no crease where the ramp begins and ends.
   return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
 

@@ -1,0 +1,89 @@
+"""Frames come out in order, painted where a face is and untouched elsewhere."""
+
+import numpy as np
+import pytest
+
+from pir_jax import footage, reenactor
+from pir_jax.data import media, palindrome, synthetic
+
+NUM_FRAMES, WANTED = 20, 45
+
+
+class Footage(footage.Footage):
+  """A clip whose face mask is the middle of its window."""
+
+  def face_masks(self, frames, side):
+    mask = np.zeros((len(frames), side, side), bool)
+    mask[:, side // 4 : -side // 4, side // 4 : -side // 4] = True
+    return mask
+
+
+class Painter(reenactor.Reenactor):
+  """Paints the first expression coefficient as a grey."""
+
+  def __init__(self):
+    self.resolution = 16
+    self.seen = []
+
+  def paint(self, image, mask, cameras, expression):
+    self.seen.append(expression)
+    return np.ones_like(image) * expression[:, :1, None, None]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+  path = tmp_path_factory.mktemp("clip") / "disc.mp4"
+  synthetic.write_video(path, num_frames=NUM_FRAMES)
+  info = media.probe(path)
+  track = synthetic.synthetic_track(NUM_FRAMES, size=info.height)
+  times = np.array([float(time) for time, _ in media.read_frames(path)])
+  present = np.ones(NUM_FRAMES, bool)
+  present[5:9] = False
+  window = np.tile(
+    np.float32([info.width / 2, info.height / 2, info.height * 0.8]),
+    (NUM_FRAMES, 1),
+  )
+  track = track._replace(times=times, present=present, window=window)
+  return Footage(path, info, None, None, track)
+
+
+def run(clip, kept=False):
+  painter = Painter()
+  size = clip.track.expression.shape[1]
+  wanted = np.zeros((WANTED, size), np.float32)
+  wanted[:, 0] = np.linspace(-1, 1, WANTED)
+  mask = np.zeros(size, bool)
+  mask[1:] = kept
+  pairs = list(reenactor.repaint(painter, clip, wanted, mask))
+  return pairs, painter, wanted
+
+
+def test_frames_without_a_face_are_the_very_same(clip):
+  pairs, _, _ = run(clip)
+  indices = palindrome.frame_indices(NUM_FRAMES, WANTED)
+  for index, (before, after) in zip(indices, pairs, strict=True):
+    assert (after is before) == (not clip.track.present[index])
+
+
+def test_each_frame_shows_its_own_expression_and_only_inside_the_mask(clip):
+  pairs, _, wanted = run(clip)
+  height, width, _ = pairs[0][0].shape
+  for (before, after), expression in zip(pairs, wanted, strict=True):
+    if after is before:
+      continue
+    grey = (expression[0] + 1) * 127.5
+    assert np.abs(after[height // 2, width // 2] - grey).max() <= 2
+    changed = (before != after).any(-1)
+    # The mask is the middle half of a window of 0.8 of the height.
+    assert not changed[: round(0.29 * height)].any()
+    assert not changed[:, : width // 2 - round(0.21 * height)].any()
+
+
+def test_kept_coefficients_are_the_source_frames_own(clip):
+  _, painter, wanted = run(clip, kept=True)
+  shown = np.concatenate(painter.seen)
+  indices = palindrome.frame_indices(NUM_FRAMES, WANTED)
+  with_face = clip.track.present[indices]
+  expected = clip.track.expression[indices[with_face]]
+  np.testing.assert_array_equal(shown[:, 1:], expected[:, 1:])
+  np.testing.assert_array_equal(shown[:, 0], wanted[with_face, 0])
