@@ -23,6 +23,7 @@ from pir_jax.reenactor import Reenactor, to_bytes
 from pir_jax.types import FRAME_RATE, Cameras
 
 SIZE = 512  # Side of the windows compared.
+MAX_FRAMES = 200  # Of a long tail: bounds memory to a few GB.
 TRUTH = "ground truth, re-encoded"
 FROZEN = "frozen mouth"
 FITTED = "ours, fitted expression"
@@ -161,8 +162,12 @@ def _heard(data, actor, times, index):
 
 
 def _stack(source) -> dict[str, np.ndarray]:
-  items = [source[i] for i in range(len(source))]
-  return {name: np.stack([item[name] for item in items]) for name in items[0]}
+  """Items of a source, at most MAX_FRAMES of them, evenly spaced."""
+  num = min(len(source), MAX_FRAMES)
+  chosen = np.linspace(0, len(source) - 1, num).round().astype(int)
+  names = ("image", "mask", "pose", "intrinsics", "expression", "index")
+  items = [{n: source[int(i)][n] for n in names} for i in chosen]
+  return {name: np.stack([item[name] for item in items]) for name in names}
 
 
 def _blend(truth, painted, opacity):

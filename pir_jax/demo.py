@@ -1,8 +1,8 @@
 """The whole way in one command: `make demo`, or `python -m pir_jax.demo`.
 
 Prepares a clip, trains the three stages small, reenacts it with another voice
-and measures the result. Each step is printed as the command it is; what is
-already done is not done again.
+and measures the result. Each step is printed as the command it is; what was
+prepared and trained before is used again.
 """
 
 import pathlib
@@ -38,11 +38,17 @@ def demo(video: str, audio: str, folder: pathlib.Path) -> None:
   Raises:
     InputError: a file cannot be used, or the folder holds another video's run.
   """
-  folder.mkdir(parents=True, exist_ok=True)
+  # Wrong files are told at once, not after minutes of training.
   video = video or str(assets.fetch("demo_video"))
+  if not media.probe(video).has_audio:
+    raise InputError(
+      f"{video} has no sound: the speech that goes with the face is needed to "
+      "learn from."
+    )
+  if audio:
+    media.check_speech(media.read_audio(audio))
+  folder.mkdir(parents=True, exist_ok=True)
   audio = audio or str(_packaged_voice(folder))
-  # Told at once, not after minutes of training.
-  media.check_speech(media.read_audio(audio))
   data = folder / "data"
   if data.exists():
     if manifest.load_manifest(data).sha256 != media.digest(video):

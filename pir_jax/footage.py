@@ -25,6 +25,7 @@ class Footage(NamedTuple):
     model: the parametric head.
     fit: of the head to every frame.
     track: the same in the form that is kept on disk.
+    num_faces: people seen in the video.
   """
 
   path: pathlib.Path
@@ -32,6 +33,7 @@ class Footage(NamedTuple):
   model: morphable.FaceModel
   fit: fitting.Fit
   track: track.Track
+  num_faces: int
 
   @property
   def measured(self) -> Bool[np.ndarray, "t"]:
@@ -143,4 +145,5 @@ def analyse(
         measured, np.ptp(found.landmarks[..., 1], axis=1), np.nan
       ).astype(np.float32),
     ),
+    found.num_faces,
   )

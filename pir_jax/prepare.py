@@ -22,11 +22,17 @@ _FACE = flags.DEFINE_integer(
   "face", 0, "Which face, where there are several: 0 is the largest."
 )
 _RESOLUTION = flags.DEFINE_integer(
-  "resolution", 512, "Side of the stored window; never more than the source's."
+  "resolution",
+  512,
+  "Side of the stored window; never more than the source's.",
+  lower_bound=16,
 )
 _OVERWRITE = flags.DEFINE_boolean(
   "overwrite", False, "Replace a folder that an earlier preparation made."
 )
+# A head of 0.6 units between the demo's rays' ends, 2.3 and 3.1; a little of it
+# may be missing before it shows.
+NEAREST, FARTHEST = 2.5, 2.9
 _CHUNK = 32  # Frames whose masks are made together: bounds memory.
 
 
@@ -54,6 +60,8 @@ def prepare(
     if seen.video.has_audio
     else np.zeros(0, np.float32)
   )
+  for note in notes(seen):
+    print(note)
   side = min(resolution, round(float(np.median(seen.track.window[:, 2]))))
   return store.write_dataset(
     output,
@@ -83,6 +91,25 @@ def _frames(seen: footage.Footage, side: int) -> Iterator[store.Frame]:
       frame, image = next(crops)
       assert frame == index
       yield store.Frame(int(index), image, mask, head, mouth)
+
+
+def notes(seen: footage.Footage) -> list[str]:
+  """What a person should know before training on a clip."""
+  found = []
+  if seen.num_faces > 1:
+    found.append(
+      f"{seen.num_faces} faces are in the video; --face chooses another one. "
+      "(Someone who was out of sight for more than a second counts again.)"
+    )
+  distance = np.linalg.norm(seen.track.pose[seen.measured, :3, 3], axis=-1)
+  near, far = np.percentile(distance, [1, 99])
+  if near < NEAREST or far > FARTHEST:
+    found.append(
+      f"The head is {near:.2f} to {far:.2f} head units away; outside of "
+      f"{NEAREST} to {FARTHEST} it leaves the volume that stage 2 renders: cut "
+      "the clip, or set stage.model.renderer.ray_start and ray_end."
+    )
+  return found
 
 
 def report(made: manifest.Manifest) -> str:

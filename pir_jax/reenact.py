@@ -12,7 +12,7 @@ from jaxtyping import Float
 from rich import progress
 
 from pir_jax import footage, sheet
-from pir_jax.data import media, timing, writer
+from pir_jax.data import media, palindrome, timing, windows, writer
 from pir_jax.reenactor import Reenactor, repaint
 from pir_jax.runtime import checkpoint, command
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
@@ -35,6 +35,7 @@ _EYES = flags.DEFINE_enum(
   "expression network hears them in the speech.",
 )
 _SHEET_COLUMNS = 6
+_SHEET_SIDE = 256
 _UPPER = ("eye", "brow", "cheekSquint", "noseSneer")
 
 
@@ -53,6 +54,8 @@ def reenact(
   Raises:
     InputError: a file cannot be used, or the model is not whole.
   """
+  output = pathlib.Path(output)
+  _check_output(output, video, audio, contact_sheet)
   speech = media.read_audio(audio)
   media.check_speech(speech)
   trained = pathlib.Path(model)
@@ -73,6 +76,7 @@ def reenact(
   names = actor.space.expression_names
   kept = np.array([eyes == "source" and n.startswith(_UPPER) for n in names])
   unchanged = 0
+  source = palindrome.frame_indices(len(seen.track.times), count)
   shown = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
   real, reenacted = [], []
   with writer.VideoWriter(output, size, rate, audio=audio) as sink:
@@ -83,12 +87,30 @@ def reenact(
       unchanged += after is before
       sink.write(after)
       if index in shown:
-        real.append(before)
-        reenacted.append(after)
+        window = seen.track.window[source[index]]
+        real.append(windows.crop_window(before, window, _SHEET_SIDE))
+        reenacted.append(windows.crop_window(after, window, _SHEET_SIDE))
   if contact_sheet:
     rows = {"real": np.stack(real), "reenacted": np.stack(reenacted)}
     sheet.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(contact_sheet)
   return count, unchanged
+
+
+def _check_output(output, video, audio, contact_sheet) -> None:
+  """Told before the work, not after it."""
+  if output.resolve() in {pathlib.Path(p).resolve() for p in (video, audio)}:
+    raise InputError(f"{output} is the source itself: choose another name.")
+  if output.suffix.lower() != ".mp4" or not output.parent.is_dir():
+    raise InputError(
+      f"{output} must end in .mp4 and lie in a folder that exists."
+    )
+  place = pathlib.Path(contact_sheet)
+  if contact_sheet and (
+    place.suffix.lower() not in (".png", ".jpg") or not place.parent.is_dir()
+  ):
+    raise InputError(
+      f"{place} must end in .png or .jpg and lie in a folder that exists."
+    )
 
 
 def _identity(model: pathlib.Path, sha256: str) -> Float[np.ndarray, "i"]:
@@ -115,7 +137,9 @@ def main() -> None:
     eyes=_EYES.value,
     contact_sheet=_SHEET.value,
   )
-  print(f"{_OUTPUT.value}: {count} frames, {unchanged} unchanged (no face)")
+  print(
+    f"{_OUTPUT.value}: {count} frames, {unchanged} unchanged (face not seen)"
+  )
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Reenactor:
     self.space: FaceSpace = self._picture.space
     if self.space.expression_names != self._speech.space.expression_names:
       raise InputError(
-        f"the runs in {model} were trained on different face models: train "
+        f"the runs in {model} were trained with different face models: train "
         "them again on one data set."
       )
     self.identity = np.asarray(identity, np.float32)

@@ -3,9 +3,11 @@
 import dataclasses
 import importlib.metadata
 import json
+import math
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
@@ -47,6 +49,8 @@ class Data:
     """The prepared clips, one by one."""
     if not self.path:
       raise InputError("no data: say --config.data.path=FOLDER.")
+    if pathlib.Path(self.path).exists():  # A comma may be part of a name.
+      return [self.path]
     return self.path.split(",")
 
 
@@ -79,8 +83,23 @@ class Run(NamedTuple):
   step: int
 
 
+def mesh_for(experiment: Experiment) -> Mesh:
+  """As many devices as the batch can be shared out to evenly."""
+  devices = jax.devices()
+  num = math.gcd(len(devices), experiment.data.batch_size)
+  if num < len(devices):
+    print(
+      f"{num} of {len(devices)} devices are used: a batch of "
+      f"{experiment.data.batch_size} is not shared out to more."
+    )
+  return sharding.make_mesh(experiment.fsdp, devices[:num])
+
+
 def make_stage(
-  experiment: Experiment, space: FaceSpace, workdir: pathlib.Path
+  experiment: Experiment,
+  space: FaceSpace,
+  workdir: pathlib.Path,
+  mesh: Mesh,
 ) -> base.Stage:
   """The stage of an experiment, with the frozen networks it needs.
 
@@ -88,8 +107,11 @@ def make_stage(
     experiment: what to make.
     space: coefficients of the data.
     workdir: of the run; the inpainting stage looks for stage 2 beside it.
+    mesh: where it lives.
+
+  Raises:
+    InputError: a file is missing, or sizes do not fit each other.
   """
-  mesh = sharding.make_mesh(experiment.fsdp)
   config = experiment.stage
   num_steps = experiment.loop.num_steps
   if isinstance(config, expression.Config):
@@ -102,20 +124,31 @@ def make_stage(
     )
   perceptual = _perceptual(config.perceptual_taps)
   if isinstance(config, triplane.Config):
+    _check_resolution(experiment, config.model)
     return triplane.TriPlane(
       config, space, perceptual, num_steps=num_steps, mesh=mesh
     )
   source = pathlib.Path(
     config.triplane or workdir.resolve().parent / "triplane"
   )
+  generator = generator_of(open_run(source, mesh))
+  _check_resolution(experiment, generator.config)
   return inpainting.Inpainting(
     config,
     space,
     perceptual,
-    generator_of(open_run(source, mesh)),
+    generator,
     num_steps=num_steps,
     mesh=mesh,
   )
+
+
+def _check_resolution(experiment, model) -> None:
+  if experiment.data.resolution != model.resolution:
+    raise InputError(
+      f"data.resolution={experiment.data.resolution} must be the tri-plane's "
+      f"own resolution={model.resolution}."
+    )
 
 
 def generator_of(run: Run) -> nnx.Module:
@@ -151,7 +184,13 @@ def write(
         f"{workdir} holds a {old['stage']} run on other data: choose another "
         "--workdir or delete it."
       )
-    if old["config"]["stage"] != record["config"]["stage"]:
+    # What a resumed run must share to see the batches it would have seen.
+    if any(
+      old["config"][key] != record["config"][key] for key in ("stage", "seed")
+    ) or any(
+      old["config"]["data"][key] != record["config"]["data"][key]
+      for key in ("batch_size", "resolution", "num_frames")
+    ):
       raise InputError(
         f"{workdir} holds a run of another config: choose another --workdir or "
         "delete it."
@@ -180,6 +219,10 @@ def _record(experiment, space, people) -> dict[str, Any]:
 def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
   """The newest checkpoint of a run and the stage it belongs to.
 
+  Args:
+    workdir: of the run.
+    mesh: where it lives; one device unless said otherwise.
+
   Raises:
     InputError: no such run, or it has no checkpoint yet.
   """
@@ -201,7 +244,9 @@ def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
     np.float32(record["space"]["expression_mean"]),
     np.float32(record["space"]["expression_scale"]),
   )
-  stage = make_stage(experiment, space, workdir)
+  if mesh is None:
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  stage = make_stage(experiment, space, workdir, mesh)
   checkpoints = checkpoint.Checkpoints(workdir)
   try:
     step = checkpoints.latest()

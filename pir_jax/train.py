@@ -33,12 +33,20 @@ def train(experiment: runs.Experiment, workdir: pathlib.Path) -> None:
     {"source": made.source, "sha256": made.sha256, "identity": made.identity}
     for made in map(manifest.load_manifest, paths)
   ]
-  stage = runs.make_stage(experiment, space, workdir)
+  # Both are made before anything is trained or written: they may refuse.
+  batches = _batches(experiment, train=True)
+  _batches(experiment, train=False)
+  try:
+    stage = runs.make_stage(
+      experiment, space, workdir, runs.mesh_for(experiment)
+    )
+  except ValueError as error:  # Sizes that no network can have, by name.
+    raise InputError(f"{error}") from error
   runs.write(workdir, experiment, space, people)
   loop.fit(
     stage,
     experiment.loop,
-    _batches(experiment, train=True),
+    batches,
     lambda: _batches(experiment, train=False),
     workdir,
     seed=experiment.seed,
@@ -69,9 +77,12 @@ def main() -> None:
   """The command."""
   experiment = _CONFIG.value
   if not isinstance(experiment, runs.Experiment):
+    flag = flags.FLAGS["config"]
+    given = flag.config_filename if flag.present else "nothing"
     raise InputError(
-      "no experiment: say --config=experiments/triplane.py:demo, or another "
-      "file whose get_config returns a runs.Experiment."
+      f"{given} is no experiment: say "
+      "--config=experiments/triplane.py:demo, or another file whose get_config "
+      "returns a runs.Experiment."
     )
   if not _WORKDIR.value:
     raise InputError("nowhere to keep the run: say --workdir=DIRECTORY.")

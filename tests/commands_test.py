@@ -81,6 +81,50 @@ def test_speech_without_a_sound(tmp_path, samples):
   assert not (tmp_path / "out.mp4").exists()
 
 
+@pytest.fixture
+def speech(tmp_path):
+  path = tmp_path / "speech.wav"
+  soundfile.write(path, synthetic.speech_like(1.0, 16000), 16000)
+  return path
+
+
+def test_speech_for_a_video_that_is_not_there(tmp_path, speech):
+  output = f"--output={tmp_path / 'out.mp4'}"
+  expect_sentence(
+    "reenact",
+    f"--model={tmp_path}",
+    "--video=x.mp4",
+    f"--audio={speech}",
+    output,
+    says="x.mp4",
+  )
+
+
+def test_output_that_would_replace_the_source(tmp_path, speech, video):
+  before = video.read_bytes()
+  expect_sentence(
+    "reenact",
+    f"--model={tmp_path}",
+    f"--video={video}",
+    f"--audio={speech}",
+    f"--output={video}",
+    says="source itself",
+  )
+  assert video.read_bytes() == before
+
+
+def test_data_of_a_video_without_sound(tmp_path):
+  synthetic.write_synthetic(tmp_path / "data", num_frames=22, sound=False)
+  expect_sentence(
+    "train",
+    "--config=experiments/expression.py:demo",
+    f"--config.data.path={tmp_path / 'data'}",
+    f"--workdir={tmp_path / 'run'}",
+    says="sound",
+  )
+  assert not (tmp_path / "run").exists()
+
+
 def test_unknown_config_field(tmp_path):
   expect_sentence(
     "train",

@@ -11,7 +11,6 @@ from flax import nnx
 from pir_jax import reenactor, runs, train
 from pir_jax.data import synthetic
 from pir_jax.models import vgg, whisper
-from pir_jax.runtime import sharding
 from pir_jax.types import Cameras, InputError
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
@@ -44,9 +43,6 @@ def trained(tmp_path_factory):
     "_speech_encoder",
     lambda config: whisper.WhisperEncoder(whisper.Config(), rngs=nnx.Rngs(0)),
   )
-  one = jax.devices()[:1]
-  make_mesh = sharding.make_mesh
-  patch.setattr(sharding, "make_mesh", lambda fsdp=1: make_mesh(fsdp, one))
   for name in NAMES:
     experiment = get_config(name)
     experiment.data.path = str(folder / "data")
@@ -73,7 +69,7 @@ def test_one_step_is_finite_and_moves_every_network(trained, name):
 
 
 def test_reenactor_cannot_see_under_the_mask(trained):
-  actor = reenactor.Reenactor(trained, np.zeros(4, np.float32), batch_size=2)
+  actor = reenactor.Reenactor(trained, np.zeros(3, np.float32), batch_size=2)
   side = actor.resolution
   random = np.random.default_rng(0)
   image = random.uniform(-1, 1, (3, side, side, 3)).astype(np.float32)
@@ -92,7 +88,7 @@ def test_reenactor_cannot_see_under_the_mask(trained):
 
 
 def test_speech_of_any_length_gives_a_frame_each_40_ms(trained):
-  actor = reenactor.Reenactor(trained, np.zeros(4, np.float32))
+  actor = reenactor.Reenactor(trained, np.zeros(3, np.float32))
   spoken = actor.speak(np.zeros(16000 * 3 + 5, np.float32))
   assert spoken.shape == (76, actor.space.expression_size)
 

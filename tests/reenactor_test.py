@@ -44,7 +44,7 @@ def clip(tmp_path_factory):
     (NUM_FRAMES, 1),
   )
   track = track._replace(times=times, present=present, window=window)
-  return Footage(path, info, None, None, track)
+  return Footage(path, info, None, None, track, 1)
 
 
 def run(clip, kept=False):

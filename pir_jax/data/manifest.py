@@ -64,7 +64,7 @@ class Manifest:
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes manifest.json into a folder."""
-    text = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+    text = json.dumps(dataclasses.asdict(self), indent=2)
     (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
 

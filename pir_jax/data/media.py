@@ -61,12 +61,7 @@ class VideoInfo(NamedTuple):
     return self.sound_rate is not None
 
 
-def open_media(path: Path):
-  """Opens a file with PyAV; the caller closes it.
-
-  Raises:
-    InputError: no such file, or nothing that can be decoded.
-  """
+def _existing(path: Path) -> pathlib.Path:
   path = pathlib.Path(path)
   if not path.exists():
     raise InputError(f"{path} does not exist: check the name.")
@@ -74,6 +69,16 @@ def open_media(path: Path):
     raise InputError(f"{path} is a folder: name one video or sound file.")
   if path.stat().st_size == 0:
     raise InputError(f"{path} is an empty file: copy it again.")
+  return path
+
+
+def open_media(path: Path):
+  """Opens a file with PyAV; the caller closes it.
+
+  Raises:
+    InputError: no such file, or nothing that can be decoded.
+  """
+  path = _existing(path)
   try:
     # "file:" keeps names such as "a:b.mp4" from being read as addresses.
     return av.open("file:" + os.fspath(path.absolute()))
@@ -88,10 +93,17 @@ def _reason(error: Exception) -> str:
   return getattr(error, "strerror", None) or str(error)
 
 
+def _moving(container) -> list:
+  """Video streams, but not the cover picture that songs come with."""
+  cover = av.stream.Disposition.attached_pic
+  return [s for s in container.streams.video if not s.disposition & cover]
+
+
 def _video_stream(container, path: Path):
-  if not container.streams.video:
+  streams = _moving(container)
+  if not streams:
     raise InputError(f"{path} has no picture: give a video file.")
-  stream = container.streams.video[0]
+  stream = streams[0]
   stream.thread_type = "AUTO"
   return stream
 
@@ -128,8 +140,8 @@ def _time_zero(path: Path) -> Fraction:
 
 
 def digest(path: Path) -> str:
-  """SHA-256 of a file's bytes."""
-  with open(path, "rb") as file:
+  """SHA-256 of a file's bytes; InputError where there is no such file."""
+  with open(_existing(path), "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -250,7 +262,7 @@ def read_sound(
   with open_media(path) as container:
     if not container.streams.audio:
       raise InputError(f"{path} has no sound: give a file with speech.")
-    zero = _time_zero(path) if container.streams.video else None
+    zero = _time_zero(path) if _moving(container) else None
     stream = container.streams.audio[0]
     resampler = av.AudioResampler(format="flt")
     done = 0  # samples given so far

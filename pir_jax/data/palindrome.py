@@ -4,6 +4,7 @@ A short video lends its picture to a longer speech by playing forward, then
 backward, and so on: no jump, and bounded memory.
 """
 
+import itertools
 import pathlib
 from collections.abc import Iterator
 
@@ -35,6 +36,10 @@ def read(
     count: how many frames are wanted.
   """
   indices = frame_indices(len(times), count)
+  if len(times) == 1:
+    _, image = next(media.read_frames(path))
+    yield from ((0, image) for _ in range(count))
+    return
   start = 0
   while start < count:
     # A leg runs one way, to the end of the video or of what is wanted.
@@ -53,15 +58,15 @@ def read(
 
 
 def _forward(path, times, low, high):
+  """Frames [low, high), each with its index."""
   frames = media.read_frames(path, start=float(times[low]))
-  for index, (time, image) in enumerate(frames, low):
+  first = next(frames, None)
+  # Seeking is only as good as the container's index, and a wrong frame must
+  # never be shown for the one whose mask and pose are known.
+  if first is None or abs(float(first[0]) - times[low]) > 1e-3:
+    frames = itertools.islice(media.read_frames(path), low, None)
+    first = next(frames)
+  for index, (_, image) in enumerate(itertools.chain([first], frames), low):
     if index >= high:
       return
-    # Seeking is only as good as the container's index: never show a wrong
-    # frame for the one whose mask and pose are known.
-    if abs(float(time) - times[index]) > 1e-3:
-      raise RuntimeError(
-        f"{path}: frame {index} came at {float(time):.3f} s, not at "
-        f"{times[index]:.3f} s"
-      )
     yield index, image

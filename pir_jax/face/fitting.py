@@ -162,9 +162,9 @@ def _prepare(landmarks, present, centre, height, model, config):
   depths = landmarks[..., 2:] / height
   seen = np.flatnonzero(present)
   # Missing frames start from the nearest seen one; their weight is zero.
-  nearest = seen[
-    np.abs(np.arange(num_frames + padded)[:, None] - seen).argmin(1)
-  ]
+  places = np.arange(num_frames + padded)
+  nearest = np.interp(places, seen, np.arange(len(seen))).round().astype(int)
+  nearest = seen[nearest]
   points, depths = points[nearest], depths[nearest]
   weight = np.full(landmarks.shape[1], config.landmark_weight)
   weight[morphable.LIPS] *= config.lip_weight

@@ -102,7 +102,10 @@ def feather(
   outside the mask is ever touched.
   """
   width = share * mask.shape[-1]
-  inside = np.stack([ndimage.distance_transform_edt(m) for m in mask])
+  # A ring of zeros: a mask that meets the window's edge fades there too.
+  ringed = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
+  inside = np.stack([ndimage.distance_transform_edt(m) for m in ringed])
+  inside = inside[:, 1:-1, 1:-1]
   # The outermost pixels stay at 0: interpolation then ends inside the mask.
   ramp = np.clip((inside - 1) / width, 0, 1)
   # Smoothstep: no crease where the ramp begins and ends.
@@ -133,12 +136,17 @@ def window(
     return np.tile(square, (len(side), 1)).astype(np.float32)
   deviation = config.window_seconds * fps
   near = 2 * round(deviation) + 1
-  # The largest side around comes first, so that smoothing cuts no mask.
-  side = ndimage.maximum_filter1d(side, near, mode="nearest")
-  squares = np.concatenate([(low + high) / 2, side[:, None]], axis=1)
-  return ndimage.gaussian_filter1d(
-    squares, deviation, axis=0, mode="nearest"
-  ).astype(np.float32)
+
+  def smooth(values):
+    return ndimage.gaussian_filter1d(values, deviation, axis=0, mode="nearest")
+
+  centre = smooth((low + high) / 2)
+  # As large as the mask needs about the smoothed centre, and smooth again: the
+  # largest side near a frame, averaged over less than that, cuts no mask.
+  need = 2 * np.maximum(centre - low, high - centre).max(1) / config.fill
+  wide = ndimage.maximum_filter1d(need, near, mode="nearest")
+  side = ndimage.uniform_filter1d(wide, near, mode="nearest")
+  return np.append(centre, side[:, None], axis=1).astype(np.float32)
 
 
 def cameras_of(fit: fitting.Fit, window: Float[np.ndarray, "t 3"]) -> Cameras:

@@ -24,6 +24,9 @@ def run(main: Callable[[], None]) -> None:
       main()
     except InputError as error:
       _fail(str(error))
+    except OSError as error:
+      # A full disk, a folder that may not be written: not ours to explain more.
+      _fail(f"{error.strerror or error}: {error.filename or 'no file named'}.")
 
   app.run(guarded, flags_parser=_parse)
 
@@ -32,7 +35,9 @@ def _parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
-    _fail(f"{error}; --help lists the flags.")
+    # ml_collections puts a whole traceback in the message of one flag.
+    said = [line for line in str(error).splitlines() if line.strip()]
+    _fail(f"{said[-1].removeprefix('ValueError: ')}; --help lists the flags.")
   except KeyError as error:  # ml_collections: a --config.field not there.
     _fail(f"{error.args[0]}; see the dataclass in the --config file.")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pir_jax.runtime import checkpoint, metrics, sharding
@@ -81,14 +82,23 @@ def fit(
         if step % config.log_every == 0 or last or index == start:
           reporter.scalars(step, _finite(values, step, workdir))
         if step % config.save_every == 0 or last:
-          # A state that is not finite must not replace one that is.
-          _finite(values, step, workdir)
+          # A state that is not finite must not replace one that is; the
+          # metrics are of the parameters before the step.
+          _finite({**values, "the state": _health(state)}, step, workdir)
           checkpoints.save(step, state, iterator)
         if step % config.evaluate_every == 0 or last:
           _evaluate(stage, state, held_out(), step, reporter)
     return state
   finally:
     checkpoints.close()
+
+
+@jax.jit
+def _health(state: Any) -> jax.Array:
+  """0, or NaN if any number of the state is not finite."""
+  leaves = [x for x in jax.tree.leaves(state) if x.dtype == jnp.float32]
+  sound = jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
+  return jnp.where(sound, 0.0, jnp.nan)
 
 
 def _evaluate(
@@ -120,7 +130,8 @@ def _finite(
   for name, value in numbers.items():
     if not math.isfinite(value):
       raise InputError(
-        f"{name} is {value} at step {step}: training stopped; {workdir} keeps "
-        "its last good checkpoint, start again with a lower learning rate."
+        f"{name} is {value} at step {step}: training stopped, and {workdir} "
+        "keeps what was saved before; train in another --workdir with a lower "
+        "learning rate."
       )
   return numbers

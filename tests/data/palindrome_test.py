@@ -19,6 +19,13 @@ def test_indices_turn_round_at_both_ends_without_a_repeat():
   np.testing.assert_array_equal(palindrome.frame_indices(1, 3), [0, 0, 0])
 
 
+def test_a_single_frame_is_shown_as_often_as_wanted(tmp_path):
+  path = tmp_path / "one.mp4"
+  synthetic.write_video(path, num_frames=1)
+  shown = list(palindrome.read(path, np.zeros(1), 5))
+  assert [i for i, _ in shown] == [0] * 5
+
+
 def test_frames_are_the_ones_their_indices_name(video):
   frames = list(media.read_frames(video))
   times = np.array([float(time) for time, _ in frames])

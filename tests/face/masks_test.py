@@ -100,6 +100,27 @@ def test_window_holds_the_mask_at_the_share_asked(model):
   assert np.ptp(rows) / RESOLUTION == pytest.approx(share, abs=0.03)
 
 
+def test_no_mask_is_cut_when_the_head_jumps(model):
+  x = np.where(np.arange(120) < 60, 0.0, 0.9)
+  fit = _fit(depth=(2.7,) * 120, x=tuple(x))
+  window = masks.window(model, fit)
+  assert np.ptp(window[:, 0]) > 10, "the window follows"
+  mask = masks.face_mask(model, fit, window, 64)
+  edge = np.concatenate(
+    [mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1]], axis=1
+  )
+  assert not edge.any()
+
+
+def test_opacity_is_zero_at_the_masks_and_at_the_windows_edge():
+  mask = np.zeros((1, 32, 32), bool)
+  mask[0, 4:, 6:20] = True
+  opacity = masks.feather(mask)[0]
+  assert not opacity[~mask[0]].any()
+  assert not opacity[4].any() and not opacity[-1].any()
+  assert opacity.max() == 1.0
+
+
 def test_window_follows_a_zoom(model):
   depth = np.linspace(2.0, 4.0, 200).astype(np.float32)
   fit = _fit(depth=depth, x=np.zeros(200, np.float32))
