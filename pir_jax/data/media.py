@@ -159,7 +159,7 @@ def probe(path: Path) -> VideoInfo:
     width, height = frame.width, frame.height
     if frame.rotation % 180:
       width, height = height, width
-    rate = stream.average_rate or stream.guessed_rate
+    rate = _rate(stream)
     if not rate:
       raise InputError(
         f"{path} does not tell its frame rate: convert it to mp4 first."
@@ -179,6 +179,15 @@ def probe(path: Path) -> VideoInfo:
       num_frames=stream.frames or None,
       sound_rate=sounds[0].rate if sounds else None,
     )
+
+
+def _rate(stream) -> Fraction | None:
+  """Frames a second: the exact one of a steady video, else the mean."""
+  mean, steady = stream.average_rate, stream.guessed_rate
+  # A last frame that is cut short moves the mean of a steady video a little.
+  if mean and steady and abs(steady / mean - 1) < 0.02:
+    return steady
+  return mean or steady
 
 
 def _to_rgb(frame) -> UInt8[np.ndarray, "h w 3"]:
