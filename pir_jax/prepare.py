@@ -32,7 +32,7 @@ _OVERWRITE = flags.DEFINE_boolean(
 )
 # A head of 0.6 units between the demo's rays' ends, 2.3 and 3.1; a little of it
 # may be missing before it shows.
-NEAREST, FARTHEST = 2.5, 2.9
+NEAREST, FARTHEST = 2.5, 3.0
 _CHUNK = 32  # Frames whose masks are made together: bounds memory.
 
 
