@@ -39,6 +39,10 @@ def demo() -> runs.Experiment:
       # Minutes are too few for a judge to teach detail; at full weight it
       # paints coloured specks on the eyes.
       weights=inpainting.Weights(adversarial=0.1, feature_matching=1.0),
+      # A pixel of these 32x32 features is four of the frame: larger shifts
+      # would blur where the lips are.
+      augmentation=inpainting.Augmentation(shift=0.15, angle=0.01, scale=0.01),
+      mouth_weight=8.0,
       perceptual_size=64,
       perceptual_taps=3,
       ema_decay=0.99,
