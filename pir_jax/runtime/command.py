@@ -39,7 +39,7 @@ def _parse(argv: list[str]) -> list[str]:
     said = [line for line in str(error).splitlines() if line.strip()]
     _fail(f"{said[-1].removeprefix('ValueError: ')}; --help lists the flags.")
   except KeyError as error:  # ml_collections: a --config.field not there.
-    _fail(f"{error.args[0]}; see the dataclass in the --config file.")
+    _fail(f"{error.args[0]}; the Config dataclasses name them.")
 
 
 def _keep_compilations() -> None:

@@ -55,9 +55,10 @@ class Reporter:
     self._progress.update(self._task, completed=step, note=note)
     if not self._progress.console.is_terminal:
       left = (self._num_steps - step) / max(rate, 1e-9)
+      # The first step is mostly compilation: it foretells nothing.
+      ahead = f"{left:.0f} s left" if step - before > 1 else "compiled"
       print(
-        f"{self._name} {step}/{self._num_steps}  {note}  {left:.0f} s left",
-        flush=True,
+        f"{self._name} {step}/{self._num_steps}  {note}  {ahead}", flush=True
       )
 
   def evaluation(self, step: int, values: Mapping[str, float]) -> None:
@@ -65,7 +66,9 @@ class Reporter:
     for key, value in values.items():
       self._writer.add_scalar(f"held_out/{key}", value, step)
     self._progress.console.print(
-      f"{self._name} {step}: held-out {_line(values)}", highlight=False
+      f"{self._name} {step}: held-out {_line(values)}",
+      highlight=False,
+      soft_wrap=True,
     )
 
   def image(
