@@ -8,6 +8,7 @@ small encoder on two CPU cores in about a minute.
 """
 
 from pir_jax import runs
+from pir_jax.data import speech
 from pir_jax.models import faceformer
 from pir_jax.runtime import loop, optim
 from pir_jax.stages import expression
@@ -32,9 +33,13 @@ def demo() -> runs.Experiment:
   """Everything smaller; one clip is overfitted soon, hence few steps."""
   return runs.Experiment(
     stage=expression.Config(
-      model=faceformer.Config(width=64, ffn=128, dropout=0.3, context=50),
+      model=faceformer.Config(width=128, ffn=256, dropout=0.3, context=50),
       encoder="whisper",
       encoder_path="",
+      # Whisper's middle layers say more of sounds, its last ones of words.
+      tap=2,
+      reach=4,
+      weights=expression.Weights(expression=0.3, lips=4.0),
       optim=optim.Config(
         learning_rate=1e-3, warmup_steps=20, decay_start=0.5, final_scale=0.05
       ),
@@ -44,8 +49,13 @@ def demo() -> runs.Experiment:
       margin=10,
       ema_decay=0.98,
     ),
-    data=runs.Data(batch_size=4, num_frames=50),
+    data=runs.Data(
+      batch_size=4,
+      num_frames=50,
+      pauses=speech.Config(share=0.3),
+      speeds=(0.88, 1.0, 1.12),
+    ),
     loop=loop.Config(
-      num_steps=200, log_every=50, save_every=200, evaluate_every=50
+      num_steps=300, log_every=50, save_every=300, evaluate_every=50
     ),
   )

@@ -13,6 +13,7 @@ from absl import flags
 from pir_jax import footage
 from pir_jax.data import manifest, media, store, timing
 from pir_jax.face import morphable
+from pir_jax.metrics import lips
 from pir_jax.runtime import command
 from pir_jax.types import InputError
 
@@ -68,6 +69,7 @@ def prepare(
     seen.track,
     _frames(seen, side),
     sound,
+    opening=lips.opening(seen.track.landmarks[..., :2]),
     video=seen.video,
     expression_names=morphable.EXPRESSION_NAMES,
     overwrite=overwrite,

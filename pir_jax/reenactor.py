@@ -4,12 +4,11 @@ import pathlib
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from pir_jax import footage, runs
-from pir_jax.data import palindrome, windows
+from pir_jax.data import palindrome, speech, windows
 from pir_jax.face import masks
 from pir_jax.stages import inpainting
 from pir_jax.types import Cameras, FaceSpace, InputError
@@ -52,10 +51,8 @@ class Reenactor:
 
   def speak(self, waveform: Float[np.ndarray, "n"]) -> Float[np.ndarray, "t e"]:
     """Raw expressions at FRAME_RATE for speech at SAMPLE_RATE."""
-    return np.asarray(
-      self._speech.stage.predict(
-        self._speech.state, jnp.asarray(waveform), jnp.asarray(self.identity)
-      )
+    return self._speech.stage.predict(
+      self._speech.state, speech.level(waveform), self.identity
     )
 
   def paint(

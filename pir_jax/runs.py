@@ -11,14 +11,20 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from pir_jax import assets
 from pir_jax.convert import lpips as lpips_weights
 from pir_jax.convert import wav2vec2 as wav2vec2_weights
 from pir_jax.convert import whisper as whisper_weights
+from pir_jax.data import speech
+from pir_jax.face import morphable
 from pir_jax.runtime import checkpoint, configs, loop, sharding
 from pir_jax.stages import base, expression, inpainting, triplane
 from pir_jax.types import FaceSpace, InputError
+
+# log10 power; what Whisper cuts off 8 below a loudest bin of 1, at our level.
+WHISPER_FLOOR = -7.0
 
 STAGES = {
   "expression": expression.Config,
@@ -37,12 +43,16 @@ class Data:
     batch_size: over all devices.
     resolution: of the network's frame (picture stages).
     num_frames: of a speech window (the expression stage).
+    pauses: put into speech windows in training.
+    speeds: at which speech is learnt; 1.0 is as it was spoken.
   """
 
   path: str = ""
   batch_size: int = 1
   resolution: int = 512
   num_frames: int = 100
+  pauses: speech.Config = dataclasses.field(default_factory=speech.Config)
+  speeds: tuple[float, ...] = (1.0,)
 
   @property
   def paths(self) -> list[str]:
@@ -81,6 +91,7 @@ class Run(NamedTuple):
   state: base.TrainState
   space: FaceSpace
   step: int
+  people: list[dict[str, Any]]
 
 
 def mesh_for(experiment: Experiment) -> Mesh:
@@ -121,6 +132,7 @@ def make_stage(
       _speech_encoder(config),
       num_steps=num_steps,
       mesh=mesh,
+      lip_basis=_lip_basis(space) if config.weights.lips else None,
     )
   perceptual = _perceptual(config.perceptual_taps)
   if isinstance(config, triplane.Config):
@@ -189,7 +201,7 @@ def write(
       old["config"][key] != record["config"][key] for key in ("stage", "seed")
     ) or any(
       old["config"]["data"][key] != record["config"]["data"][key]
-      for key in ("batch_size", "resolution", "num_frames")
+      for key in ("batch_size", "resolution", "num_frames", "pauses", "speeds")
     ):
       raise InputError(
         f"{workdir} holds a run of another config: choose another --workdir or "
@@ -255,13 +267,32 @@ def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
     state = checkpoints.restore(step, stage.abstract_state())
   finally:
     checkpoints.close()
-  return Run(experiment, stage, state, space, step)
+  return Run(experiment, stage, state, space, step, record["people"])
 
 
 def _speech_encoder(config: expression.Config) -> nnx.Module:
   if config.encoder == "whisper":
-    return whisper_weights.load(config.encoder_path or assets.fetch("whisper"))
-  return wav2vec2_weights.load(config.encoder_path)
+    return whisper_weights.load(
+      config.encoder_path or assets.fetch("whisper"),
+      tap=config.tap or None,
+      floor=WHISPER_FLOOR,
+    )
+  encoder = wav2vec2_weights.load(config.encoder_path)
+  # The speech is levelled as a whole before it is cut into windows.
+  encoder.config.normalize = False
+  encoder.config.remat = config.remat
+  return encoder
+
+
+def _lip_basis(space: FaceSpace) -> Float[np.ndarray, "e p"]:
+  """What each coefficient moves the lip points by, head units."""
+  if space.expression_names != morphable.EXPRESSION_NAMES:
+    raise InputError(
+      "weights.lips knows the open head's expressions only: set "
+      "--config.stage.weights.lips=0."
+    )
+  basis = np.asarray(morphable.load().landmark_expression)[:, morphable.LIPS]
+  return basis.reshape(len(basis), -1)
 
 
 def _name(experiment: Experiment) -> str:

@@ -1,13 +1,14 @@
-"""Contact sheets: frames side by side, so that a person can look at them.
+"""Sheets to look at: frames side by side, curves over time.
 
 t frames, h height, w width.
 """
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 _LABEL = 22  # Pixels above each row for its name.
+_COLOURS = ("black", "crimson", "steelblue", "darkorange", "seagreen")
 
 
 def contact_sheet(
@@ -39,3 +40,49 @@ def contact_sheet(
       )
       sheet.paste(picture, (column * width, top + _LABEL))
   return sheet
+
+
+def curves(
+  panels: dict[str, dict[str, Float[np.ndarray, "_"]]],
+  *,
+  rate: float,
+  unit: str,
+  size: tuple[int, int] = (900, 220),
+) -> Image.Image:
+  """Lines over time, one panel under another; a panel's lines share a scale.
+
+  Args:
+    panels: title -> name -> values, `rate` a second.
+    rate: values a second.
+    unit: of the values.
+    size: width and height of a panel in pixels.
+  """
+  width, height = size
+  picture = Image.new("RGB", (width, len(panels) * height), "white")
+  draw = ImageDraw.Draw(picture)
+  font = ImageFont.load_default(size=13)
+  left, top, bottom = 50, 2 * _LABEL, height - _LABEL
+  for number, (title, lines) in enumerate(panels.items()):
+    base = number * height
+    draw.text((left, base + 4), title, fill="black", font=font)
+    low = min(values.min() for values in lines.values())
+    high = max(max(v.max() for v in lines.values()), low + 1e-6)
+    longest = max(len(values) for values in lines.values())
+    step = (width - left - 10) / max(longest - 1, 1)
+    for value in (low, high):
+      y = base + bottom - (value - low) / (high - low) * (bottom - top)
+      draw.line([(left, y), (width - 10, y)], fill="lightgrey")
+      draw.text((2, y - 7), f"{value:.1f}", fill="grey", font=font)
+    draw.text((2, base + top + 14), unit, fill="grey", font=font)
+    for second in range(int(longest / rate) + 1):
+      x = left + second * rate * step
+      draw.line([(x, base + bottom), (x, base + bottom + 4)], fill="grey")
+      draw.text((x, base + bottom + 4), f"{second} s", fill="grey", font=font)
+    place = left
+    for colour, (name, values) in zip(_COLOURS, lines.items(), strict=False):
+      y = base + bottom - (values - low) / (high - low) * (bottom - top)
+      x = left + step * np.arange(len(values))
+      draw.line(list(zip(x, y, strict=True)), fill=colour, width=2)
+      draw.text((place, base + _LABEL), name, fill=colour, font=font)
+      place += 20 + draw.textlength(name, font=font)
+  return picture

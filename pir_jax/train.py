@@ -66,7 +66,11 @@ def _batches(experiment: runs.Experiment, *, train: bool):
   )
   if isinstance(experiment.stage, expression.Config):
     return pipelines.speech_dataset(
-      data.paths, num_frames=data.num_frames, **options
+      data.paths,
+      num_frames=data.num_frames,
+      pauses=data.pauses if train else None,
+      speeds=data.speeds,
+      **options,
     )
   return pipelines.face_dataset(
     data.paths, resolution=data.resolution, **options

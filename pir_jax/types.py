@@ -96,7 +96,8 @@ class SpeechBatch(NamedTuple):
   """Speech and the expressions that go with it, at FRAME_RATE.
 
   Attributes:
-    waveform: mono at SAMPLE_RATE, n = t * SAMPLE_RATE / FRAME_RATE samples.
+    waveform: mono at SAMPLE_RATE, n = t * SAMPLE_RATE / FRAME_RATE samples, of
+      about zero mean and unit variance over the whole utterance.
     expression: raw coefficients.
     valid: 1 for true frames, 0 for padding or frames without a face.
     identity: coefficients of the speaker.

@@ -168,7 +168,7 @@ def test_model_that_is_not_trained(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "module", ["prepare", "train", "reenact", "evaluate", "demo"]
+  "module", ["prepare", "train", "reenact", "evaluate", "demo", "compile"]
 )
 def test_help_explains_itself(module):
   result = subprocess.run(

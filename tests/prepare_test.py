@@ -53,6 +53,7 @@ def test_report_is_readable():
     expression_names=["jawOpen"],
     expression_mean=[0.0],
     expression_std=[1.0],
+    expression_closed=[0.0],
     identity=[0.0],
     audio_seconds=4.0,
   )

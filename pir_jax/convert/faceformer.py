@@ -61,14 +61,42 @@ def _split(state_dict):
   return parts
 
 
+# Where each size of the Config stands: a map's name and an axis of its weight.
+_SIZES = {
+  "identity_size": ("obj_vector", 1),
+  "expression_size": ("vertice_map", 1),
+  "audio_size": ("audio_feature_map", 1),
+  "width": ("audio_feature_map", 0),
+  "ffn": ("transformer_decoder.layers.0.linear1", 0),
+}
+
+
+def _infer(state_dict):
+  """The Config of a state dict: its shapes, FaceFormer's heads and period."""
+  config = faceformer.Config(num_heads=4, period=25)
+  for field, (name, axis) in _SIZES.items():
+    shape = np.shape(state_dict.get(f"{name}.weight"))
+    # Without it the size is any: the table names the weight as wrong.
+    if len(shape) == 2:
+      setattr(config, field, shape[axis])
+  return config
+
+
 def from_torch(
-  state_dict: Mapping[str, np.ndarray], config: faceformer.Config
+  state_dict: Mapping[str, np.ndarray], config: faceformer.Config | None = None
 ) -> faceformer.ExpressionDecoder:
   """Builds the decoder from a state dict with FaceFormer's names.
+
+  Args:
+    state_dict: published name -> array.
+    config: None reads the sizes from the shapes and takes FaceFormer's 4 heads
+      and period of 25 frames, which no shape tells.
 
   Raises:
     ValueError: naming every missing, unused or mis-shaped weight.
   """
+  if config is None:
+    config = _infer(state_dict)
   model = faceformer.ExpressionDecoder(config, rngs=nnx.Rngs(0))
   tables.apply(_table(), _split(state_dict), model)
   return model

@@ -4,9 +4,11 @@ Little endian: version, the spec's name, revision, number of variables; then a
 variable each: name, rank, shape, type, number of bytes, data.
 """
 
+import dataclasses
 import os
 import pathlib
 import struct
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -132,10 +134,16 @@ def from_variables(
   return model
 
 
-def load(path: str | os.PathLike) -> whisper.WhisperEncoder:
+def load(path: str | os.PathLike, **options: Any) -> whisper.WhisperEncoder:
   """The encoder of a CTranslate2 Whisper file (`model.bin`).
+
+  Args:
+    path: of the file.
+    **options: fields of whisper.Config that are not sizes.
 
   Raises:
     InputError: the file is absent or not of this format.
   """
-  return from_variables(read(path))
+  model = from_variables(read(path))
+  model.config = dataclasses.replace(model.config, **options)
+  return model

@@ -9,7 +9,7 @@ import numpy as np
 
 from pir_jax.types import FaceSpace, InputError
 
-VERSION = 1
+VERSION = 2
 FILE_NAME = "manifest.json"
 # A coefficient that hardly moves in the data must not be blown up to unit size.
 SMALLEST_SCALE = 0.03
@@ -34,6 +34,7 @@ class Manifest:
       pixels and as a share of face height.
     train, held_out: frame ranges; held_out is the clip's tail.
     expression_mean, expression_std: over the measured training frames.
+    expression_closed: mean over those of them with the most closed lips.
     identity: coefficients of the person.
     audio_seconds: sound that goes with the frames; 0 for a silent video.
   """
@@ -59,6 +60,7 @@ class Manifest:
   expression_names: list[str]
   expression_mean: list[float]
   expression_std: list[float]
+  expression_closed: list[float]
   identity: list[float]
   audio_seconds: float
 

@@ -6,10 +6,12 @@ sees exactly the batches it would have seen: save it with
 """
 
 import sys
+from collections.abc import Sequence
 
 import grain
 import numpy as np
 
+from pir_jax.data import speech
 from pir_jax.data.manifest import Paths
 from pir_jax.data.sources import FrameSource, SpeechSource, Split
 from pir_jax.types import Cameras, FaceBatch, SpeechBatch
@@ -28,7 +30,7 @@ def _to_faces(arrays: dict[str, np.ndarray]) -> FaceBatch:
 
 
 def _to_speech(arrays: dict[str, np.ndarray]) -> SpeechBatch:
-  return SpeechBatch(**arrays)
+  return SpeechBatch(**{name: arrays[name] for name in SpeechBatch._fields})
 
 
 def _batches(
@@ -41,6 +43,7 @@ def _batches(
   repeat: bool,
   process_index: int,
   process_count: int,
+  change=None,
 ) -> grain.IterDataset:
   if batch_size % process_count:
     raise ValueError(
@@ -61,6 +64,10 @@ def _batches(
         " make it smaller"
       )
     dataset = dataset[:whole]
+  if change is not None:
+    # Its draws belong to the example's place in the order, so a resumed run and
+    # any number of processes see the same ones.
+    dataset = dataset.random_map(change)
   # Slicing after shuffling and repeating keeps the contents of each global
   # batch the same whatever the number of processes.
   dataset = dataset[process_index : sys.maxsize - process_count : process_count]
@@ -127,6 +134,8 @@ def speech_dataset(
   split: Split = "train",
   shuffle: bool = True,
   repeat: bool = True,
+  pauses: speech.Config | None = None,
+  speeds: Sequence[float] = (1.0,),
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.IterDataset:
@@ -142,13 +151,23 @@ def speech_dataset(
     shuffle: off for a fixed order.
     repeat: endless; off ends after one pass, with a short last batch (which is
       left out where there are several processes).
+    pauses: put into some windows; None: into none.
+    speeds: at which the training part is spoken, see speech.at_speed.
     process_index: of this process.
     process_count: of all processes.
 
   Raises:
     InputError: a path is not a prepared clip, or the split has no speech.
   """
-  source = SpeechSource(paths, num_frames=num_frames, split=split)
+  source = SpeechSource(
+    paths, num_frames=num_frames, split=split, speeds=speeds
+  )
+  change = None
+  if pauses is not None and pauses.share:
+
+    def change(window, rng):
+      return speech.at_random(window, rng, pauses)
+
   return _batches(
     source,
     _to_speech,
@@ -158,4 +177,5 @@ def speech_dataset(
     repeat=repeat,
     process_index=process_index,
     process_count=process_count,
+    change=change,
   )

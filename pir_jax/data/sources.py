@@ -6,13 +6,14 @@ identity and e expression coefficients.
 
 import pathlib
 import threading
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import safetensors.numpy
 from PIL import Image
 
-from pir_jax.data import store, timing
+from pir_jax.data import speech, store, timing
 from pir_jax.data.manifest import Manifest, Paths, as_paths, load_manifest
 from pir_jax.data.track import load_track
 from pir_jax.types import FRAME_RATE, InputError
@@ -195,7 +196,7 @@ def _held_out_starts(run: store.Clip, num_frames: int) -> list[int]:
   return starts[::-1]
 
 
-def _held_out_tick(folder: pathlib.Path) -> int:
+def held_out_tick(folder: pathlib.Path) -> int:
   """First tick of the held-out tail of a prepared clip."""
   times = load_track(folder)[0].times
   edge = load_manifest(folder).held_out[0]
@@ -208,37 +209,62 @@ def _held_out_tick(folder: pathlib.Path) -> int:
 class SpeechSource:
   """Windows of `num_frames` ticks of speech; one dict an item.
 
-  An item has waveform (n), expression (k e), valid (k), identity (i), all
+  An item has waveform (n, levelled over its run), expression (k e), valid (k),
+  identity (i) and closed (e: the person's expression with closed lips), all
   float32. Training: every start at which a window fits before the held-out
   tail. Held out: windows cut backwards from the end of each run, the first one
   reaching back into the training part for context, with valid = 0 there. Where
   a run is too short, zeros with valid = 0 stand for what is missing.
   """
 
-  def __init__(self, paths: Paths, *, num_frames: int, split: Split = "train"):
+  def __init__(
+    self,
+    paths: Paths,
+    *,
+    num_frames: int,
+    split: Split = "train",
+    speeds: Sequence[float] = (1.0,),
+  ):
+    """Reads the runs.
+
+    Args:
+      paths: prepared clips.
+      num_frames: k.
+      split: which part.
+      speeds: training runs are there once at each of these, see
+        speech.at_speed; held-out ones as they are.
+    """
     self.num_frames = num_frames
     self._runs: list[store.Clip] = []
+    self._closed: list[np.ndarray] = []
     self._rows: list[tuple[int, int]] = []
     folders = as_paths(paths)
     for folder in folders:
-      edge = _held_out_tick(folder)
+      closed = np.float32(load_manifest(folder).expression_closed)
+      edge = held_out_tick(folder)
       reader = store.open_records(folder / store.CLIPS)
       for row in range(len(reader)):
         run = store.decode_clip(reader[row])
+        run = run._replace(waveform=speech.level(run.waveform))
         if split == "train":
           run = _training_part(run, edge)
-          starts = _training_starts(run, num_frames)
+          for speed in speeds if len(run.valid) else ():
+            changed = speech.at_speed(run, speed)
+            self._add(changed, closed, _training_starts(changed, num_frames))
         else:
           run = _held_out_part(run, edge)
-          starts = _held_out_starts(run, num_frames)
-        self._rows += [(len(self._runs), start) for start in starts]
-        self._runs.append(run)
+          self._add(run, closed, _held_out_starts(run, num_frames))
     if not self._rows:
       names = ", ".join(str(folder) for folder in folders)
       raise InputError(
         f"{names} has no speech with a face in its {split} part: prepare a"
         " clip with sound, or a longer one."
       )
+
+  def _add(self, run, closed, starts) -> None:
+    self._rows += [(len(self._runs), start) for start in starts]
+    self._runs.append(run)
+    self._closed.append(closed)
 
   def __len__(self) -> int:
     return len(self._rows)
@@ -255,4 +281,5 @@ class SpeechSource:
       "expression": window.expression,
       "valid": window.valid.astype(np.float32),
       "identity": window.identity,
+      "closed": self._closed[run],
     }

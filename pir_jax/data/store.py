@@ -5,6 +5,7 @@ samples, i identity and e expression coefficients, l landmarks.
 """
 
 import io
+import math
 import pathlib
 import shutil
 import uuid
@@ -29,6 +30,7 @@ CLIPS = "clips-00000-of-00001.array_record"
 SAMPLES_PER_TICK = SAMPLE_RATE // FRAME_RATE
 # Ticks without a face that end a run: a shorter gap stays inside it, marked.
 LONGEST_GAP = FRAME_RATE
+CLOSED_SHARE = 0.05  # Of the frames: those whose lips count as closed.
 
 
 class Frame(NamedTuple):
@@ -157,10 +159,14 @@ def cut_clips(track: Track, waveform: Float[np.ndarray, "n"]) -> list[Clip]:
   return clips
 
 
-def _manifest(track, waveform, video, names, indices, clips, side) -> Manifest:
+def _manifest(
+  track, waveform, video, names, indices, clips, side, opening
+) -> Manifest:
   measured = track.present & ~track.interpolated
   edge = timing.held_out_start(track.times)
   train = track.expression[:edge][measured[:edge]]
+  by_opening = np.argsort(opening[:edge][measured[:edge]])
+  closed = train[by_opening[: math.ceil(CLOSED_SHARE * len(train))]]
   if not len(train):
     raise InputError(
       f"{video.name} shows no face in its training part: choose a clip in"
@@ -190,6 +196,7 @@ def _manifest(track, waveform, video, names, indices, clips, side) -> Manifest:
     expression_names=list(names),
     expression_mean=train.mean(0).astype(float).tolist(),
     expression_std=train.std(0).astype(float).tolist(),
+    expression_closed=closed.mean(0).astype(float).tolist(),
     identity=track.identity.astype(float).tolist(),
     audio_seconds=len(waveform) / SAMPLE_RATE,
   )
@@ -233,6 +240,7 @@ def write_dataset(
   frames: Iterable[Frame],
   waveform: Float[np.ndarray, "n"],
   *,
+  opening: Float[np.ndarray, "t"],
   video: VideoInfo,
   expression_names: tuple[str, ...] | list[str],
   overwrite: bool = False,
@@ -248,6 +256,8 @@ def write_dataset(
     frames: windows of the frames to learn from (see timing.select_frames), in
       order; taken one by one, so a generator keeps memory flat.
     waveform: mono at SAMPLE_RATE from the time of the first frame, or empty.
+    opening: of the lips in every source frame, in any unit: where it is least
+      they are closed.
     video: from media.probe.
     expression_names: one per coefficient.
     overwrite: replace a data set that is there.
@@ -285,7 +295,14 @@ def write_dataset(
     writer.close()
     save_track(part, track, indices)
     manifest = _manifest(
-      track, waveform, video, expression_names, indices, clips, side
+      track,
+      waveform,
+      video,
+      expression_names,
+      indices,
+      clips,
+      side,
+      opening,
     )
     manifest.save(part)
     if path.exists():

@@ -230,6 +230,7 @@ def write_synthetic(
     track,
     frames(),
     waveform.astype(np.float32),
+    opening=track.expression[:, 0],
     video=video_info(track, side),
     expression_names=NAMES,
     overwrite=overwrite,

@@ -3,11 +3,12 @@
 The autoregressive decoder of the paper (supplement, section 1), which is
 FaceFormer's (Fan et al., CVPR 2022) with the identity coefficients as style:
 one post-norm transformer layer between small linear maps.
-b batch, t frames, s cached frames, a audio channels, i identity coefficients,
-e expression coefficients, d width, h heads.
+b batch, t frames, s remembered frames, a audio channels, i identity and e
+expression coefficients, d width, h heads, c channels of a head, n rows (b h).
 """
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -27,6 +28,7 @@ class Config:
     period: of the positions and of the bias, in frames.
     dropout: share dropped when a key is given.
     context: past frames that self-attention may see; None: all of them.
+    remat: the gradient keeps little and computes the rest again.
   """
 
   identity_size: int = 80
@@ -38,6 +40,7 @@ class Config:
   period: int = 25
   dropout: float = 0.1
   context: int | None = None
+  remat: bool = False
 
 
 def periodic_positions(
@@ -67,20 +70,52 @@ def _subkeys(key, num):
   return [None] * num if key is None else list(jax.random.split(key, num))
 
 
+def _scan_in_blocks(step, carry, inputs):
+  """`lax.scan` whose gradient keeps the carry once a block of sqrt(t) steps.
+
+  All else is computed again. Checkpointing the step alone would still keep
+  the carry, here the whole cache, once a step.
+  """
+  num_steps = len(jax.tree.leaves(inputs)[0])
+  size = max(1, math.isqrt(num_steps))
+  whole = num_steps - num_steps % size
+  blocks = jax.tree.map(
+    lambda x: x[:whole].reshape(whole // size, size, *x.shape[1:]), inputs
+  )
+  run = jax.checkpoint(lambda *block: jax.lax.scan(step, *block))
+  carry, out = jax.lax.scan(run, carry, blocks)
+  carry, last = run(carry, jax.tree.map(lambda x: x[whole:], inputs))
+  return carry, jnp.concatenate([out.reshape(whole, *out.shape[2:]), last])
+
+
+# PyTorch's own, under which the recipe is known; it draws query, key and value
+# as one stacked map, hence their other scale.
+_UNIFORM = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+_STACKED = nnx.initializers.variance_scaling(0.5, "fan_in", "uniform")
+
+
 def _linear(size_in, size_out, *, rngs, bias=True):
-  # PyTorch's own uniform initialisation, under which the recipe is known.
-  uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
   bound = size_in**-0.5
   return nnx.Linear(
     size_in,
     size_out,
     use_bias=bias,
-    kernel_init=uniform,
+    kernel_init=_UNIFORM,
     bias_init=lambda key, shape, dtype: jax.random.uniform(
       key, shape, dtype, -bound, bound
     ),
     rngs=rngs,
   )
+
+
+class Memory(NamedTuple):
+  """Keys and values of s tokens, n = b h rows.
+
+  With b and h apart, XLA copies a cache several times at every update.
+  """
+
+  keys: Float[Array, "n s c"]
+  values: Float[Array, "n s c"]
 
 
 class Attention(nnx.Module):
@@ -90,42 +125,39 @@ class Attention(nnx.Module):
     """Declares the four maps."""
     if width % num_heads:
       raise ValueError(f"width={width} must be a multiple of {num_heads} heads")
-    # Uniform over the three stacked maps, as PyTorch draws them.
-    stacked = nnx.initializers.variance_scaling(0.5, "fan_in", "uniform")
     self.num_heads = num_heads
-    self.query = nnx.Linear(width, width, kernel_init=stacked, rngs=rngs)
-    self.key = nnx.Linear(width, width, kernel_init=stacked, rngs=rngs)
-    self.value = nnx.Linear(width, width, kernel_init=stacked, rngs=rngs)
-    uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    self.out = nnx.Linear(width, width, kernel_init=uniform, rngs=rngs)
+    self.query = nnx.Linear(width, width, kernel_init=_STACKED, rngs=rngs)
+    self.key = nnx.Linear(width, width, kernel_init=_STACKED, rngs=rngs)
+    self.value = nnx.Linear(width, width, kernel_init=_STACKED, rngs=rngs)
+    self.out = nnx.Linear(width, width, kernel_init=_UNIFORM, rngs=rngs)
 
-  def keys_values(
-    self, x: Float[Array, "b s d"]
-  ) -> tuple[Float[Array, "b s d"], Float[Array, "b s d"]]:
-    """The keys and the values of a memory."""
-    return self.key(x), self.value(x)
+  def keys_values(self, x: Float[Array, "b s d"]) -> Memory:
+    """The keys and the values of s tokens."""
+    return Memory(self._heads(self.key(x)), self._heads(self.value(x)))
 
   def __call__(
     self,
     x: Float[Array, "b t d"],
-    keys: Float[Array, "b s d"],
-    values: Float[Array, "b s d"],
+    memory: Memory,
     bias: Float[Array, "#h t s"],
     *,
     rate: float = 0.0,
     key: Array | None = None,
   ) -> Float[Array, "b t d"]:
-    """Attends from x to given keys and values under an additive bias."""
-
-    def heads(y):
-      return y.reshape(*y.shape[:2], self.num_heads, -1)
-
-    query = heads(self.query(x))
-    logits = jnp.einsum("bthc,bshc->bhts", query, heads(keys))
+    """Attends from x to a memory under an additive bias."""
+    query = self._heads(self.query(x))
+    bias = jnp.tile(bias, (len(query) // len(bias), 1, 1))
+    logits = jnp.einsum("ntc,nsc->nts", query, memory.keys)
     logits = logits * query.shape[-1] ** -0.5 + bias
     weights = _dropout(jax.nn.softmax(logits, axis=-1), rate, key)
-    mixed = jnp.einsum("bhts,bshc->bthc", weights, heads(values))
-    return self.out(mixed.reshape(x.shape))
+    mixed = jnp.einsum("nts,nsc->ntc", weights, memory.values)
+    mixed = mixed.reshape(len(x), self.num_heads, *mixed.shape[1:])
+    return self.out(mixed.swapaxes(1, 2).reshape(x.shape))
+
+  def _heads(self, x):
+    """(b s d) -> (b h s c) -> (n s c)."""
+    x = x.reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2)
+    return x.reshape(-1, *x.shape[2:])
 
 
 class DecoderLayer(nnx.Module):
@@ -133,47 +165,74 @@ class DecoderLayer(nnx.Module):
 
   def __init__(self, config: Config, *, rngs: nnx.Rngs):
     """Declares the layer."""
-    width = config.width
+    width, heads = config.width, config.num_heads
     self.rate = config.dropout
-    self.self_attention = Attention(width, config.num_heads, rngs=rngs)
-    self.cross_attention = Attention(width, config.num_heads, rngs=rngs)
+    self.self_attention = Attention(width, heads, rngs=rngs)
+    self.cross_attention = Attention(width, heads, rngs=rngs)
     self.expand = _linear(width, config.ffn, rngs=rngs)
     self.contract = _linear(config.ffn, width, rngs=rngs)
     self.norms = nnx.List(
       nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs) for _ in range(3)
     )
 
-  def __call__(
+  def look_back(
     self,
     x: Float[Array, "b t d"],
-    past: tuple[Float[Array, "b s d"], Float[Array, "b s d"]],
-    past_bias: Float[Array, "h t s"],
-    audio: tuple[Float[Array, "b u d"], Float[Array, "b u d"]],
-    audio_bias: Float[Array, "t u"],
+    past: Memory,
+    bias: Float[Array, "h t s"],
     *,
     key: Array | None = None,
   ) -> Float[Array, "b t d"]:
-    """Runs t tokens against the (key, value) pairs of past and audio."""
-    rate = self.rate
-    keys = _subkeys(key, 6)
-    y = self.self_attention(x, *past, past_bias, rate=rate, key=keys[0])
-    x = self.norms[0](x + _dropout(y, rate, keys[1]))
-    # The diagonal bias leaves one key a query, whose softmax is 1: query and
-    # key maps change nothing and get no gradient. They stay, so that published
-    # weights fit and another bias can be tried.
-    y = self.cross_attention(
-      x, *audio, audio_bias[None], rate=rate, key=keys[2]
-    )
-    x = self.norms[1](x + _dropout(y, rate, keys[3]))
-    y = _dropout(jax.nn.relu(self.expand(x)), rate, keys[4])
-    return self.norms[2](x + _dropout(self.contract(y), rate, keys[5]))
+    """Self-attention of t tokens to the past."""
+    keys = _subkeys(key, 2)
+    y = self.self_attention(x, past, bias, rate=self.rate, key=keys[0])
+    return self.norms[0](x + _dropout(y, self.rate, keys[1]))
+
+  def hear(
+    self,
+    audio: Float[Array, "b t d"],
+    kept: Float[Array, "b t h"] | None = None,
+  ) -> Float[Array, "b t d"]:
+    """Cross-attention under the diagonal bias, for all frames at once.
+
+    The softmax over one key is 1 whatever the query: the query and key maps
+    change nothing and get no gradient. They stay, so that published weights
+    fit and another bias can be tried.
+
+    Args:
+      audio: frame i is all that frame i hears.
+      kept: attention weights after dropout; None: all of them 1.
+    """
+    values = self.cross_attention.value(audio)
+    if kept is not None:
+      heads = values.reshape(*kept.shape, -1)
+      values = (heads * kept[..., None]).reshape(values.shape)
+    return self.cross_attention.out(values)
+
+  def finish(
+    self,
+    x: Float[Array, "b t d"],
+    heard: Float[Array, "b t d"],
+    *,
+    key: Array | None = None,
+  ) -> Float[Array, "b t d"]:
+    """Adds what was heard, then the feed-forward."""
+    keys = _subkeys(key, 3)
+    x = self.norms[1](x + _dropout(heard, self.rate, keys[0]))
+    y = _dropout(jax.nn.relu(self.expand(x)), self.rate, keys[1])
+    return self.norms[2](x + _dropout(self.contract(y), self.rate, keys[2]))
 
 
-class Cache(NamedTuple):
-  """Keys and values of the last s tokens; token p lies in slot p mod s."""
+class Carry(NamedTuple):
+  """What decoding needs to go on: past s tokens, the next and its number.
 
-  keys: Float[Array, "b s d"]
-  values: Float[Array, "b s d"]
+  Token p lies in slot p mod s of the cache; `token` has no position yet.
+  """
+
+  cache: Memory
+  token: Float[Array, "b d"]
+  frame: Int[Array, ""]
+  style: Float[Array, "b d"]
 
 
 class ExpressionDecoder(nnx.Module):
@@ -188,11 +247,9 @@ class ExpressionDecoder(nnx.Module):
     self.expression_map = _linear(config.expression_size, width, rngs=rngs)
     self.layer = DecoderLayer(config, rngs=rngs)
     # Zero at the start, as in FaceFormer: the first prediction is the mean.
+    zeros = nnx.initializers.zeros
     self.expression_out = nnx.Linear(
-      width,
-      config.expression_size,
-      kernel_init=nnx.initializers.zeros,
-      rngs=rngs,
+      width, config.expression_size, kernel_init=zeros, rngs=rngs
     )
 
   def teacher_forced(
@@ -207,24 +264,25 @@ class ExpressionDecoder(nnx.Module):
 
     The first token is the style alone: there is no expression before it.
     """
-    num_frames = audio_features.shape[1]
-    frames = jnp.arange(num_frames)
+    frames = jnp.arange(audio_features.shape[1])
     style = self.style_map(identity)[:, None]
     fed_back = self.expression_map(expression[:, :-1]) + style
     tokens = jnp.concatenate([style, fed_back], axis=1)
-    position_key, layer_key = _subkeys(key, 2)
+    position_key, look_key, hear_key, finish_key = _subkeys(key, 4)
     x = self._positioned(tokens, frames, position_key)
+    layer, attention = self.layer, self.layer.cross_attention
+    past = layer.self_attention.keys_values(x)
     bias = self._past_bias(frames, frames)
-    attention = self.layer.cross_attention
-    x = self.layer(
+    x = layer.look_back(x, past, bias, key=look_key)
+    # Not `hear` but the published module, against which `hear` is tested.
+    heard = attention(
       x,
-      self.layer.self_attention.keys_values(x),
-      bias,
       attention.keys_values(self.audio_map(audio_features)),
-      masks.diagonal_bias(num_frames),
-      key=layer_key,
+      masks.diagonal_bias(len(frames))[None],
+      rate=self.config.dropout,
+      key=hear_key,
     )
-    return self.expression_out(x)
+    return self.expression_out(layer.finish(x, heard, key=finish_key))
 
   def generate(
     self,
@@ -235,74 +293,107 @@ class ExpressionDecoder(nnx.Module):
   ) -> Float[Array, "b t e"]:
     """Predicts each frame from its own predictions before it.
 
-    One scan with cached keys and values: past tokens never change under one
-    causal layer, so without dropout this equals running the whole decoder anew
-    at every frame. With a key, dropout is drawn once a frame (FaceFormer draws
-    it anew for all frames at every step). Gradients flow through what is fed
-    back. `config.context` bounds the cache for long audio.
+    Past tokens never change under one causal layer: a scan with cached keys
+    and values equals running the whole decoder anew at every frame. With a
+    key, dropout is drawn once a frame (FaceFormer draws it anew for all frames
+    at every step). Gradients flow through what is fed back. Audio too long for
+    one run goes through `start` and `extend`.
     """
-    batch, num_frames, _ = audio_features.shape
-    config = self.config
-    size = min(config.context or num_frames, num_frames)
-    style = self.style_map(identity)
-    audio = self.layer.cross_attention.keys_values(
-      self.audio_map(audio_features)
-    )
-    empty = jnp.zeros((batch, size, config.width), style.dtype)
+    carry = self.start(identity, num_frames=audio_features.shape[1])
+    return self.extend(carry, audio_features, key=key)[1]
 
-    def step(carry, inputs):
-      cache, token = carry
-      frame, audio_keys, audio_values = inputs
-      frame_key = None if key is None else jax.random.fold_in(key, frame)
-      expression, cache = self._next(
-        cache, token, frame, (audio_keys, audio_values), frame_key
+  def start(
+    self, identity: Float[Array, "b i"], *, num_frames: int | None = None
+  ) -> Carry:
+    """The state before the first frame, for `extend`.
+
+    There will be at most `num_frames`; None: any number.
+
+    Raises:
+      ValueError: neither `num_frames` nor `config.context` bounds the cache.
+    """
+    bounds = [x for x in (num_frames, self.config.context) if x is not None]
+    if not bounds or min(bounds) < 1:
+      raise ValueError(
+        f"num_frames={num_frames} with context={self.config.context} bounds no "
+        "cache: give one of them, at least 1"
       )
-      return (cache, self.expression_map(expression) + style), expression
+    style, heads = self.style_map(identity), self.config.num_heads
+    shape = (len(style) * heads, min(bounds), self.config.width // heads)
+    empty = jnp.zeros(shape, style.dtype)
+    return Carry(Memory(empty, empty), style, jnp.int32(0), style)
 
-    inputs = (jnp.arange(num_frames), *(x.swapaxes(0, 1) for x in audio))
-    _, out = jax.lax.scan(step, (Cache(empty, empty), style), inputs)
-    return out.swapaxes(0, 1)
+  def extend(
+    self,
+    carry: Carry,
+    audio_features: Float[Array, "b t a"],
+    *,
+    key: Array | None = None,
+  ) -> tuple[Carry, Float[Array, "b t e"]]:
+    """Predicts the next t frames; any cut into pieces equals one run.
 
-  def _next(self, cache, token, frame, audio, key):
-    """One frame: (b d) token -> (b e) expression, and the longer cache."""
-    position_key, layer_key = _subkeys(key, 2)
-    x = self._positioned(token[:, None], frame[None], position_key)
-    size = cache.keys.shape[1]
-    cache = Cache(
-      *(
-        jax.lax.dynamic_update_slice_in_dim(old, new, frame % size, axis=1)
-        for old, new in zip(
-          cache, self.layer.self_attention.keys_values(x), strict=True
-        )
-      )
+    Dropout is drawn by frame number: give every piece the same key. Frames
+    past the `num_frames` that `start` was told are NaN: the cache is too short.
+    """
+    size = carry.cache.keys.shape[1]
+    frames = carry.frame + jnp.arange(audio_features.shape[1])
+    kept, keys = self._draw(key, len(carry.token), frames)
+    heard = self.layer.hear(self.audio_map(audio_features), kept)
+    scan = _scan_in_blocks if self.config.remat else jax.lax.scan
+    carry, out = scan(self._next, carry, (heard.swapaxes(0, 1), keys))
+    out = out.swapaxes(0, 1)
+    if self.config.context is None or size < self.config.context:
+      out = jnp.where((frames < size)[:, None], out, jnp.nan)
+    return carry, out
+
+  def _draw(self, key, batch, frames):
+    """Attention weights (b t h) for `hear`; keys (t 3) for `_next`."""
+    if key is None:
+      return None, None
+
+    def draw(frame):
+      ones = jnp.ones((batch, self.config.num_heads))
+      keys = jax.random.split(jax.random.fold_in(key, frame), 4)
+      return _dropout(ones, self.config.dropout, keys[0]), keys[1:]
+
+    return jax.vmap(draw, out_axes=(1, 0))(frames)
+
+  def _next(self, carry, inputs):
+    """One frame: (b d) of what is heard -> (b e) expression."""
+    heard, keys = inputs
+    position_key, look_key, finish_key = [None] * 3 if keys is None else keys
+    frame, layer = carry.frame, self.layer
+    x = self._positioned(carry.token[:, None], frame[None], position_key)
+    size = carry.cache.keys.shape[1]
+    cache = jax.tree.map(
+      lambda old, new: jax.lax.dynamic_update_slice_in_dim(
+        old, new, frame % size, axis=1
+      ),
+      carry.cache,
+      layer.self_attention.keys_values(x),
     )
     # The newest token p <= frame with p = slot (mod size); negative: none yet.
     slots = frame - (frame - jnp.arange(size)) % size
-    x = self.layer(
-      x,
-      cache,
-      self._past_bias(frame[None], slots),
-      tuple(y[:, None] for y in audio),
-      jnp.zeros((1, 1)),
-      key=layer_key,
-    )
-    return self.expression_out(x)[:, 0], cache
+    bias = self._past_bias(frame[None], slots)
+    x = layer.look_back(x, cache, bias, key=look_key)
+    x = layer.finish(x, heard[:, None], key=finish_key)
+    expression = self.expression_out(x)[:, 0]
+    token = self.expression_map(expression) + carry.style
+    return Carry(cache, token, frame + 1, carry.style), expression
 
   def _past_bias(self, queries, keys):
-    """The temporal bias, cut at `context` frames."""
     config = self.config
-    bias = masks.temporal_bias(
-      queries, keys, num_heads=config.num_heads, period=config.period
+    return masks.temporal_bias(
+      queries,
+      keys,
+      num_heads=config.num_heads,
+      period=config.period,
+      context=config.context,
     )
-    if config.context is None:
-      return bias
-    near = queries[:, None] - keys[None, :] < config.context
-    return jnp.where(near, bias, -jnp.inf)
 
   def _positioned(self, x, frames, key):
     """Adds the periodic positions to (b t d) tokens."""
-    config = self.config
     positions = periodic_positions(
-      frames, width=config.width, period=config.period
+      frames, width=x.shape[-1], period=self.config.period
     )
-    return _dropout(x + positions, config.dropout, key)
+    return _dropout(x + positions, self.config.dropout, key)

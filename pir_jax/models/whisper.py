@@ -32,6 +32,11 @@ class Config:
     full_window: pad every waveform with silence to `max_frames`, as Whisper
       was trained. Off by default: 4 s of speech then cost about a tenth, and
       the expression decoder is trained on the features it gets.
+    tap: layers after which the features are taken, without the last norm; None:
+      all of them, and the norm.
+    floor: least log10 power of the spectrogram; None: 8 below the loudest of
+      the row, as published, where a long pause is another sound than a short
+      one.
   """
 
   num_mels: int = 80
@@ -41,6 +46,8 @@ class Config:
   ffn: int = 1536
   max_frames: int = 1500
   full_window: bool = False
+  tap: int | None = None
+  floor: float | None = None
 
 
 @functools.cache
@@ -64,13 +71,17 @@ def mel_filters(num_mels: int) -> Float[np.ndarray, "f c"]:
 
 
 def log_mel(
-  waveform: Float[Array, "b n"], *, num_mels: int = 80
+  waveform: Float[Array, "b n"],
+  *,
+  num_mels: int = 80,
+  floor: float | None = None,
 ) -> Float[Array, "b m c"]:
   """Whisper's log-mel spectrogram, one frame every 160 samples (m = n // 160).
 
   Hann window of 400 samples centred on the frame; log10, floored 8 below the
-  loudest bin of the row, then (x + 4) / 4. The start is reflected as in
-  Whisper; silence follows the end, as where Whisper pads to 30 s.
+  loudest bin of the row (or at `floor`), then (x + 4) / 4. The start is
+  reflected as in Whisper; silence follows the end, as where Whisper pads to
+  30 s.
   """
   num_frames = waveform.shape[1] // HOP
   half = WINDOW // 2
@@ -86,7 +97,9 @@ def log_mel(
   power = jnp.abs(jnp.fft.rfft(pieces)) ** 2
   mel = jnp.matmul(power, mel_filters(num_mels), precision="highest")
   log = jnp.log10(jnp.maximum(mel, 1e-10))
-  log = jnp.maximum(log, jnp.max(log, axis=(1, 2), keepdims=True) - 8.0)
+  if floor is None:
+    floor = jnp.max(log, axis=(1, 2), keepdims=True) - 8.0
+  log = jnp.maximum(log, floor)
   return (log + 4.0) / 4.0
 
 
@@ -151,12 +164,13 @@ class WhisperEncoder(nnx.Module):
       num_frames: video frames the waveform spans; the 50 Hz features are
         resampled linearly to them. None: as they are, t = ceil(n / 320).
       lengths: true samples of each row; what follows changes nothing.
-      key: ignored: the encoder is deterministic.
+      key: each row's first frame then has a random position, so that what is
+        trained on the features does not learn where in a window a sound is;
+        None: the first.
 
     Raises:
       ValueError: the waveform is longer than 30 s; encode it in windows.
     """
-    del key
     config = self.config
     num_rows, num_samples = waveform.shape
     own = -(-num_samples // STRIDE)  # Encoder frames of the waveform itself.
@@ -171,7 +185,11 @@ class WhisperEncoder(nnx.Module):
     spoken = jnp.arange(num_samples) < lengths[:, None]
     waveform = jnp.where(spoken, waveform, 0.0)
     waveform = jnp.pad(waveform, ((0, 0), (0, frames * STRIDE - num_samples)))
-    x = self._encode(waveform, -(-lengths // STRIDE))[:, :own]
+    start = jnp.zeros((num_rows,), jnp.int32)
+    if key is not None:
+      free = config.max_frames - frames
+      start = jax.random.randint(key, (num_rows,), 0, free + 1)
+    x = self._encode(waveform, -(-lengths // STRIDE), start)[:, :own]
     if num_frames is None:
       return x
     return interpolation.resample_linear(
@@ -181,19 +199,22 @@ class WhisperEncoder(nnx.Module):
       new_lengths=jnp.round(lengths / num_samples * num_frames).astype(int),
     )
 
-  def _encode(self, waveform, lengths):
-    """(b n) to (b s d); `lengths` in encoder frames hide the padding."""
+  def _encode(self, waveform, lengths, start):
+    """(b n) to (b s d); `lengths` in encoder frames hide the padding.
+
+    `start` is the position of each row's first frame.
+    """
     config = self.config
     if config.full_window:  # Whisper hears its padding as silence.
       lengths = jnp.full_like(lengths, config.max_frames)
-    mel = log_mel(waveform, num_mels=config.num_mels)
+    mel = log_mel(waveform, num_mels=config.num_mels, floor=config.floor)
     half = (jnp.arange(mel.shape[1]) < 2 * lengths[:, None])[..., None]
     x = jnp.where(half, mel, 0.0)
     x = jax.nn.gelu(self.conv1(x), approximate=False)
     x = jnp.where(half, x, 0.0)
     x = jax.nn.gelu(self.conv2(x), approximate=False)
-    x = x + self.positions[: x.shape[1]]
+    x = x + self.positions[...][start[:, None] + jnp.arange(x.shape[1])]
     bias = masks.padding_bias(jnp.arange(x.shape[1]) < lengths[:, None])
-    for layer in self.layers:
+    for layer in list(self.layers)[: config.tap]:
       x = layer(x, bias)
-    return self.norm(x)
+    return self.norm(x) if config.tap is None else x

@@ -1,6 +1,6 @@
-"""Sequences resampled in time.
+"""Sequences resampled in time, joined, and widened by their neighbours.
 
-b batch, s given frames, t wanted frames, d channels.
+b batch, s given frames, t wanted frames, o frames of overlap, d channels.
 """
 
 import jax.numpy as jnp
@@ -44,3 +44,31 @@ def resample_linear(
   left = jnp.take_along_axis(x, low[..., None], axis=1)
   right = jnp.take_along_axis(x, high[..., None], axis=1)
   return left + weight * (right - left)
+
+
+def crossfade(
+  left: Float[Array, "b o d"], right: Float[Array, "b t d"]
+) -> Float[Array, "b t d"]:
+  """`right`, its first o frames faded in while `left` is faded out.
+
+  Frame i of the overlap has (i + 1/2) / o of the right: a window of a network
+  knows least at its ends, so each end counts least.
+  """
+  overlap = left.shape[1]
+  share = ((jnp.arange(overlap) + 0.5) / max(overlap, 1))[:, None]
+  share = share.astype(right.dtype)
+  mixed = left * (1 - share) + right[:, :overlap] * share
+  return jnp.concatenate([mixed, right[:, overlap:]], axis=1)
+
+
+def stack_neighbours(
+  x: Float[Array, "b t d"], reach: int
+) -> Float[Array, "b t c"]:
+  """Each frame with `reach` frames either side, c = (2 reach + 1) d channels.
+
+  From the earliest to the latest; beyond the ends the end itself repeats.
+  """
+  padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)), mode="edge")
+  num_frames = x.shape[1]
+  shifted = [padded[:, i : i + num_frames] for i in range(2 * reach + 1)]
+  return jnp.concatenate(shifted, axis=-1)

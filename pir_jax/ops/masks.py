@@ -34,6 +34,7 @@ def temporal_bias(
   *,
   num_heads: int,
   period: int,
+  context: int | None = None,
 ) -> Float[Array, "h t s"]:
   """Causal bias that falls by one slope a period into the past.
 
@@ -46,9 +47,12 @@ def temporal_bias(
     keys: frame numbers j; a negative one stands for an empty cache slot.
     num_heads: h.
     period: frames over which the bias is constant.
+    context: queries see this many frames, their own included; None: all.
   """
   distance = queries[:, None] - keys[None, :]
   seen = (distance >= 0) & (keys[None, :] >= 0)
+  if context is not None:
+    seen &= distance < context
   steps = jnp.where(seen, distance, 0) // period
   bias = -head_slopes(num_heads)[:, None, None] * steps.astype(jnp.float32)
   return jnp.where(seen, bias, -jnp.inf)

@@ -77,6 +77,24 @@ class Network:
     return nnx.merge(self.graphdef, params, buffers, copy=True)
 
 
+class CompiledStep:
+  """A jitted training step around the frozen networks it uses."""
+
+  def __init__(self, jitted: Callable, frozen: PyTree):
+    self._jitted = jitted
+    self._frozen = frozen
+
+  def __call__(
+    self, state: TrainState, batch: Any, key: Key[Array, ""]
+  ) -> tuple[TrainState, Metrics]:
+    """One step; the old state's memory is reused."""
+    return self._jitted(state, self._frozen, batch, key)
+
+  def lower(self, state: Any, batch: Any, key: Any) -> jax.stages.Lowered:
+    """The step for arguments of which only shape and sharding are known."""
+    return self._jitted.lower(state, self._frozen, batch, key)
+
+
 class Stage(abc.ABC):
   """What the loop needs of a stage.
 
@@ -85,6 +103,7 @@ class Stage(abc.ABC):
     mesh: where the arrays live.
     frozen: pytree of networks that this stage uses but does not train; an
       argument of the compiled steps, so that they hold no constants.
+    compiled: the training steps, which can be lowered without being run.
   """
 
   name: str
@@ -94,6 +113,7 @@ class Stage(abc.ABC):
   def __init__(self, mesh: Mesh, frozen: PyTree):
     self.mesh = mesh
     self.frozen = jax.device_put(frozen, sharding.replicated(mesh))
+    self.compiled: list[CompiledStep] = []
     self._shardings: PyTree | None = None
 
   @abc.abstractmethod
@@ -142,7 +162,7 @@ class Stage(abc.ABC):
       jax.eval_shape(self.init_state, jax.random.key(0)), self.shardings()
     )
 
-  def compile_step(self, function: Callable) -> Callable:
+  def compile_step(self, function: Callable) -> "CompiledStep":
     """The one place where training steps are jitted.
 
     Args:
@@ -150,13 +170,15 @@ class Stage(abc.ABC):
 
     Returns:
       (state, batch, key) -> (state, metrics); the old state's memory is reused.
+      It is kept in `compiled` too.
     """
     jitted = jax.jit(
       function,
       donate_argnums=0,
       out_shardings=(self.shardings(), sharding.replicated(self.mesh)),
     )
-    return lambda state, batch, key: jitted(state, self.frozen, batch, key)
+    self.compiled.append(CompiledStep(jitted, self.frozen))
+    return self.compiled[-1]
 
 
 def _strong(x: Array) -> Array:

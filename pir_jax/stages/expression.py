@@ -1,22 +1,26 @@
 """Stage 1: speech and identity -> expression.
 
 The loss is the mean square of standardised coefficients, like FaceFormer's on
-vertices; the paper's own is not known. b batch, n audio samples, t frames,
-d feature channels, i identity and e expression coefficients.
+vertices; the paper's own is not known. Waveforms are levelled: zero mean and
+unit variance over the whole utterance.
+b batch, n audio samples, t frames, d feature channels, i identity and e
+expression coefficients, p coordinates of lip points.
 """
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
 
 from pir_jax.losses import sequences
 from pir_jax.models import faceformer
-from pir_jax.ops import audio
+from pir_jax.ops import audio, interpolation
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
 from pir_jax.stages import base
@@ -30,19 +34,24 @@ from pir_jax.types import (
 
 HOP = SAMPLE_RATE // FRAME_RATE  # samples of a frame.
 MODES = ("autoregressive", "teacher_forced")
+# Whisper heard recordings, not unit variance: speech at about -20 dB.
+WHISPER_LEVEL = 0.1
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Weights:
-  """What each term counts for; the paper leaves both open.
+  """What each term counts for; the paper leaves them open.
 
   Attributes:
     expression: mean square error of standardised coefficients.
     velocity: the same of their change from frame to frame.
+    lips: mean square distance of the lip points they move, as a share of what
+      one deviation of every coefficient gives.
   """
 
   expression: float = 1.0
   velocity: float = 0.0
+  lips: float = 0.0
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -60,10 +69,14 @@ class Config:
       frozen.
     encoder_path: folder or Hugging Face name (wav2vec2), or file (whisper);
       "" takes the pinned asset, where there is one.
+    reach: frames at either side whose features are stacked to a frame's own: a
+      frozen encoder cannot learn to bring their context along.
+    tap: layers of Whisper after which its features are taken; 0: all.
+    remat: training keeps little of the forward pass and computes it again.
     gain: the waveform is scaled by up to this many decibels, either way.
     noise: white noise of this share of the waveform's own deviation.
     window: frames encoded at once in `predict`.
-    margin: frames at each end of such a window left to its neighbours.
+    margin: half of what neighbouring windows share, where they are crossfaded.
     ema_decay: of the averaged parameters, which are the ones used; 0 uses the
       trained ones themselves.
   """
@@ -78,6 +91,9 @@ class Config:
   mode: str = "autoregressive"
   encoder: str = "wav2vec2"
   encoder_path: str = "facebook/wav2vec2-large-960h-lv60-self"
+  reach: int = 0
+  tap: int = 0
+  remat: bool = False
   gain: float = 0.0
   noise: float = 0.0
   window: int = 100
@@ -98,6 +114,7 @@ class Expression(base.Stage):
     *,
     num_steps: int,
     mesh: Mesh,
+    lip_basis: Float[AnyArray, "e p"] | None = None,
   ):
     if config.mode not in MODES:
       raise ValueError(f"mode={config.mode!r} must be one of {MODES}")
@@ -105,11 +122,21 @@ class Expression(base.Stage):
       raise ValueError(
         f"margin={config.margin} must be below half of window={config.window}"
       )
+    if config.weights.lips and lip_basis is None:
+      raise ValueError(
+        f"weights.lips={config.weights.lips} needs a lip_basis: what each "
+        "coefficient moves the lip points by"
+      )
     self.config = config
     self.space = space
+    self._lips = None
+    if lip_basis is not None:
+      moved = lip_basis * np.asarray(space.expression_scale)[:, None]
+      self._lips = moved / np.sqrt(np.sum(np.square(moved)))
     model = dataclasses.replace(
       config.model,
-      audio_size=encoder.config.width,
+      remat=config.remat or config.model.remat,
+      audio_size=encoder.config.width * (2 * config.reach + 1),
       identity_size=space.identity_size,
       expression_size=space.expression_size,
     )
@@ -123,7 +150,8 @@ class Expression(base.Stage):
     self._train = self.compile_step(self._train_phase)
     self._evaluate = jax.jit(self._evaluate_phase)
     self._encode_window = jax.jit(self._encode_phase)
-    self._decode = jax.jit(self._decode_phase)
+    self._start = jax.jit(self._start_phase, static_argnames="num_frames")
+    self._extend = jax.jit(self._extend_phase, donate_argnums=1)
 
   def init_state(self, key: Key[Array, ""]) -> base.TrainState:
     """A fresh decoder; a tuned encoder's parameters are put in by `init`."""
@@ -183,32 +211,59 @@ class Expression(base.Stage):
     state: base.TrainState,
     waveform: Float[AnyArray, "n"],
     identity: Float[AnyArray, "i"],
-  ) -> Float[Array, "t e"]:
+  ) -> Float[np.ndarray, "t e"]:
     """Raw expressions for speech of any length, t = ceil(n / 640) frames.
 
-    The encoder sees windows that overlap by two margins, the decoder runs once
-    over their joined features; memory for both is bounded by the Config.
+    The encoder sees windows that overlap, crossfaded where they do; the decoder
+    goes through them once and carries what it remembers along. So time grows
+    with the length, and memory only by the result.
+
+    Args:
+      state: of a trained run.
+      waveform: levelled speech.
+      identity: whose face.
+
+    Raises:
+      ValueError: the waveform is empty.
     """
     if not len(waveform):
       raise ValueError("the waveform is empty: give at least one sample")
     num_frames = math.ceil(len(waveform) / HOP)
-    window, margin = self.config.window, self.config.margin
-    stride = window - 2 * margin
-    more = max(0, math.ceil((num_frames - window) / stride))
-    total = (window + more * stride) * HOP
-    padded = jnp.pad(waveform, (0, total - len(waveform)))
-    features = []
-    for i in range(more + 1):
-      start = i * stride * HOP
-      piece = padded[None, start : start + window * HOP]
-      part = self._encode_window(state, self.frozen, piece)[0]
-      # The first window keeps its start, the last one its end.
-      end = window - margin if i < more else window
-      features.append(part[margin if i else 0 : end])
-    joined = jnp.concatenate(features)
-    # Causal, so what the padding adds at the end is simply cut off.
-    out = self._decode(state, joined[None], identity[None])[0]
-    return self.space.restore(out[:num_frames])
+    carry = self._start(
+      state,
+      jnp.asarray(identity)[None],
+      # Without a context all frames are remembered.
+      num_frames=None if self.config.model.context else num_frames,
+    )
+    out, done = [], 0
+    for features in self._features(state, np.asarray(waveform), num_frames):
+      carry, part = self._extend(state, carry, features[:, : num_frames - done])
+      out.append(np.asarray(part[0]))
+      done += part.shape[1]
+    return np.asarray(self.space.restore(np.concatenate(out)))
+
+  def _features(
+    self, state: base.TrainState, waveform: Float[np.ndarray, "n"], total: int
+  ) -> Iterator[Float[Array, "1 t d"]]:
+    """Features of `total` frames and a little more, piece by piece."""
+    window, overlap = self.config.window, 2 * self.config.margin
+    stride = window - overlap
+    num_windows = 1 + max(0, math.ceil((total - window) / stride))
+    end = None
+    for i in range(num_windows):
+      sound = waveform[i * stride * HOP :][: window * HOP]
+      length = math.ceil(len(sound) / HOP) * HOP
+      sound = np.pad(sound, (0, window * HOP - len(sound)))
+      part = self._encode_window(
+        state, self.frozen, sound[None], np.int32([length])
+      )
+      if end is not None:
+        part = interpolation.crossfade(end, part)
+      end = part[:, stride:]
+      yield part[:, :stride]
+      if i * stride + stride >= total:
+        return
+    yield end
 
   def _train_phase(self, state, frozen, batch, key):
     def objective(params):
@@ -236,16 +291,26 @@ class Expression(base.Stage):
     )
     return {**metrics, "of_mean": jnp.mean(of_mean)}
 
-  def _encode_phase(self, state, frozen, waveform):
+  def _encode_phase(self, state, frozen, waveform, lengths):
     return self._encode(
-      _used(state), _buffers(state), frozen, waveform, self.config.window
+      _used(state),
+      _buffers(state),
+      frozen,
+      waveform,
+      self.config.window,
+      lengths,
     )
 
-  def _decode_phase(self, state, features, identity):
-    decoder = self.decoder.bind(
+  def _start_phase(self, state, identity, *, num_frames):
+    return self._bound_decoder(state).start(identity, num_frames=num_frames)
+
+  def _extend_phase(self, state, carry, features):
+    return self._bound_decoder(state).extend(carry, features)
+
+  def _bound_decoder(self, state):
+    return self.decoder.bind(
       _used(state)["decoder"], state.nets["decoder"].buffers
     )
-    return decoder.generate(features, identity)
 
   def _terms(
     self,
@@ -282,20 +347,30 @@ class Expression(base.Stage):
       out = decoder.generate(features, batch.identity, key=decoder_key)
     both = batch.valid[:, 1:] * batch.valid[:, :-1]
     change = jnp.diff(out, axis=1), jnp.diff(target, axis=1)
-    return {
+    terms = {
       "expression": sequences.squared_error(out, target, batch.valid),
       "velocity": sequences.squared_error(*change, both),
     }
+    if self._lips is not None:
+      # A mean over coordinates, and the weight is of their sum.
+      lips = (x @ self._lips for x in (out, target))
+      error = sequences.squared_error(*lips, batch.valid)
+      terms["lips"] = error * self._lips.shape[1]
+    return terms
 
   def _encode(
-    self, params, buffers, frozen, waveform, num_frames, lengths=None, key=None
+    self, params, buffers, frozen, waveform, num_frames, lengths, key=None
   ):
     """Speech features; no gradient into a frozen encoder."""
+    options = {"lengths": lengths, "key": key}
     if self.tuned:
       encoder = self.encoder.bind(params["encoder"], buffers["encoder"])
-      return encoder(waveform, num_frames, lengths=lengths, key=key)
-    encoder = self.encoder.bind(*frozen["encoder"])
-    return jax.lax.stop_gradient(encoder(waveform, num_frames, lengths=lengths))
+      features = encoder(waveform, num_frames, **options)
+    else:
+      encoder = self.encoder.bind(*frozen["encoder"])
+      features = encoder(waveform * WHISPER_LEVEL, num_frames, **options)
+      features = jax.lax.stop_gradient(features)
+    return interpolation.stack_neighbours(features, self.config.reach)
 
 
 def _used(state):

@@ -31,7 +31,7 @@ def weights(golden):
 
 
 def test_both_modes_equal_the_published_network(golden):
-  model = convert.from_torch(weights(golden), CONFIG)
+  model = convert.from_torch(weights(golden))
   audio, identity, expression = (
     jnp.asarray(golden[f"in/{name}"])
     for name in ("audio_features", "identity", "expression")
@@ -47,6 +47,10 @@ def test_both_modes_equal_the_published_network(golden):
   )
 
 
+def test_sizes_come_from_the_shapes(golden):
+  assert convert.from_torch(weights(golden)).config == CONFIG
+
+
 def test_positions_equal_the_published_table(golden):
   positions = faceformer.periodic_positions(jnp.arange(60), width=64, period=25)
   # A sine of a float32 phase of up to 24.
@@ -55,11 +59,12 @@ def test_positions_equal_the_published_table(golden):
   )
 
 
-def test_every_mismatch_is_named(golden):
+@pytest.mark.parametrize("config", [CONFIG, None])
+def test_every_mismatch_is_named(golden, config):
   state_dict = weights(golden)
   del state_dict["obj_vector.weight"]
   state_dict["surprise"] = np.zeros(3)
   with pytest.raises(ValueError) as error:
-    convert.from_torch(state_dict, CONFIG)
+    convert.from_torch(state_dict, config)
   assert "style_map.kernel" in str(error.value)
   assert "surprise" in str(error.value)

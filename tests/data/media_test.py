@@ -1,6 +1,7 @@
 """Reading files: counts, times, alignment of sound, and refusals."""
 
 import struct
+import tracemalloc
 from fractions import Fraction
 
 import av
@@ -87,6 +88,134 @@ def test_channels_are_averaged_and_the_rate_changed(tmp_path):
   want = 0.5 * np.sin(2 * np.pi * 300 * np.arange(16000) / 16000)
   # The filter of the resampler rings at both ends; -60 dB inside.
   np.testing.assert_allclose(got[500:15500], want[500:15500], atol=1e-3)
+
+
+def _tone(seconds, rate, hertz=440):
+  time = np.arange(round(seconds * rate)) / rate
+  return (0.5 * np.sin(2 * np.pi * hertz * time)).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["PCM_U8", "PCM_24", "FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_any_wav_keeps_its_length_pitch_and_loudness(
+  tmp_path, rate, channels, kind
+):
+  path = tmp_path / "sound.wav"
+  sound = np.stack([_tone(2.0, rate)] * channels, 1)
+  soundfile.write(path, sound, rate, subtype=kind)
+  got = media.read_audio(path)
+  assert got.dtype == np.float32
+  assert abs(len(got) - 2 * SAMPLE_RATE) <= 2
+  want = _tone(2.0, SAMPLE_RATE)
+  # 8 bits are 256 steps, rounded down or up by whoever writes them; the
+  # resampler's filter rings at both ends.
+  step = 2 * 2 / 256 if kind == "PCM_U8" else 1e-3
+  np.testing.assert_allclose(got[500:31500], want[500:31500], atol=step)
+
+
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [
+    ("a.mp3", {}),
+    ("a.flac", {}),
+    ("a.ogg", {}),
+    ("a.opus", {"format": "OGG", "subtype": "OPUS"}),
+  ],
+)
+def test_packed_sound_keeps_its_length_and_pitch(tmp_path, name, options):
+  path = tmp_path / name
+  sound = np.stack([_tone(2.0, 48000)] * 2, 1)
+  soundfile.write(path, sound, 48000, **options)
+  got = media.read_audio(path)
+  assert abs(len(got) - 2 * SAMPLE_RATE) <= 2
+  spectrum = np.abs(np.fft.rfft(got))
+  assert np.argmax(spectrum) / 2.0 == pytest.approx(440, abs=0.5)
+
+
+def test_50_ms_can_drive_a_face_and_10_ms_cannot(tmp_path):
+  path = tmp_path / "short.wav"
+  soundfile.write(path, _tone(0.05, 48000), 48000)
+  speech = media.read_audio(path)
+  assert len(speech) == 800
+  media.check_speech(speech)
+  soundfile.write(path, _tone(0.01, 48000), 48000)
+  with pytest.raises(InputError, match="lasts 10 ms"):
+    media.check_speech(media.read_audio(path))
+  # A single sample at 48 kHz is less than one at 16 kHz.
+  soundfile.write(path, _tone(1, 1), 48000)
+  with pytest.raises(InputError, match="empty"):
+    media.check_speech(media.read_audio(path))
+
+
+def test_a_file_of_zeros_is_silent(tmp_path):
+  path = tmp_path / "zeros.wav"
+  soundfile.write(path, np.zeros((44100, 2)), 44100)
+  with pytest.raises(InputError, match="the sound is silent"):
+    media.check_speech(media.read_audio(path))
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize(
+  "bad", [np.nan, np.inf, -np.inf, (np.inf, -np.inf), (3e38, 3e38)]
+)
+def test_one_bad_sample_is_refused_by_the_files_name(tmp_path, rate, bad):
+  path = tmp_path / "bad.wav"
+  sound = np.stack([_tone(1.0, rate)] * 2, 1)
+  sound[rate - 1] = bad  # (3e38 twice: finite, and their sum is not.)
+  soundfile.write(path, sound, rate, subtype="FLOAT")
+  with pytest.raises(InputError, match="bad.wav has samples that are not"):
+    media.read_audio(path)
+
+
+@pytest.mark.parametrize("second", [(44100, 1), (22050, 2)])
+def test_sound_that_changes_its_kind_midway_is_refused(tmp_path, second):
+  parts = []
+  for rate, channels in [(44100, 2), second]:
+    part = tmp_path / f"{rate}.mp3"
+    soundfile.write(part, np.stack([_tone(1.0, rate)] * channels, 1), rate)
+    parts.append(part.read_bytes())
+  path = tmp_path / "both.mp3"
+  path.write_bytes(b"".join(parts))
+  with pytest.raises(InputError, match="changes its sample rate or channels"):
+    media.read_audio(path)
+
+
+@pytest.mark.parametrize("block", [1, 640, 1000, 10**6])
+def test_blocks_joined_are_the_whole(tmp_path, block):
+  path = tmp_path / "sound.wav"
+  soundfile.write(path, synthetic.speech_like(0.3, 22050), 22050)
+  whole = media.read_audio(path)
+  blocks = list(media.stream_audio(path, block))
+  assert {len(b) for b in blocks[:-1]} <= {block}
+  assert 1 <= len(blocks[-1]) <= block
+  np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+def _traced(function):
+  """The peak of what numpy and Python allocate, in bytes."""
+  tracemalloc.start()
+  try:
+    function()
+    return tracemalloc.get_traced_memory()[1]
+  finally:
+    tracemalloc.stop()
+
+
+def test_reading_takes_no_more_memory_than_its_result(tmp_path):
+  path = tmp_path / "long.flac"
+  seconds = 600
+  soundfile.write(path, np.stack([_tone(seconds, 8000)] * 2, 1), 8000)
+  result = 4 * seconds * SAMPLE_RATE
+  # Grown by sixteenths; at this rate the decoded file is as large again.
+  assert _traced(lambda: media.read_audio(path)) < 1.3 * result
+
+  def stream():
+    for block in media.stream_audio(path, SAMPLE_RATE):
+      assert len(block) == SAMPLE_RATE
+
+  # Blocks that are passed on do not stay: 2 % is 12 of these seconds.
+  assert _traced(stream) < 0.02 * result
 
 
 @pytest.mark.parametrize("name", NAMES)

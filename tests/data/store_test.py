@@ -23,6 +23,7 @@ def _write(path, known, frames, **options):
     known,
     frames,
     options.pop("waveform", _silence(known)),
+    opening=known.expression[:, 0],
     video=video,
     expression_names=synthetic.NAMES,
     **options,
@@ -72,6 +73,9 @@ def test_the_manifest_counts(tmp_path):
   # float32 means of 33 rows.
   np.testing.assert_allclose(got.expression_mean, train.mean(0), rtol=1e-5)
   np.testing.assert_allclose(got.expression_std, train.std(0), rtol=1e-5)
+  # The most closed 5 % of 33 frames are two; `_write` opens by the first unit.
+  closed = train[np.argsort(train[:, 0])[:2]].mean(0)
+  np.testing.assert_allclose(got.expression_closed, closed, rtol=1e-5)
 
 
 def test_nothing_stays_when_the_frames_raise(tmp_path):

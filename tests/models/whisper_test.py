@@ -109,3 +109,40 @@ def test_a_full_window_hears_silence_after_the_speech():
 def test_more_than_thirty_seconds_is_refused():
   with pytest.raises(ValueError, match="encode windows"):
     make(max_frames=10)(jnp.zeros((1, 3201)))
+
+
+def test_tapped_features_are_those_of_the_first_layers():
+  waveform = jax.random.normal(jax.random.key(0), (1, 6400))
+  tapped = make(tap=1)
+  deep = make(tap=1)
+  # What lies behind the tap changes nothing.
+  deep.layers[1].out.kernel[...] += 1.0
+  np.testing.assert_array_equal(run(tapped, waveform), run(deep, waveform))
+  assert np.any(run(make(), waveform) != run(tapped, waveform))
+
+
+def test_a_fixed_floor_makes_a_pause_sound_alike_wherever_it_is():
+  rng = np.random.default_rng(0)
+  loud = jnp.asarray(rng.normal(size=(1, 3200)), jnp.float32)
+  silence = jnp.zeros((1, 3200))
+  mixed = jnp.concatenate([loud, silence], axis=1)
+  alone = whisper.log_mel(silence, floor=-7.0)
+  among = whisper.log_mel(mixed, floor=-7.0)
+  np.testing.assert_allclose(among[0, 22:], alone[0, 2:])
+  published = whisper.log_mel(mixed)[0, 22:] - whisper.log_mel(silence)[0, 2:]
+  assert np.abs(published).min() > 0.1
+
+
+def test_a_key_moves_the_positions_only():
+  waveform = jax.random.normal(jax.random.key(0), (2, 3200))
+  model = make()
+  one = run(model, waveform, key=jax.random.key(1))
+  np.testing.assert_array_equal(
+    one, run(model, waveform, key=jax.random.key(1))
+  )
+  assert np.any(one != run(model, waveform))
+  still = whisper.WhisperEncoder(model.config, rngs=nnx.Rngs(0))
+  still.positions[...] = jnp.zeros_like(still.positions[...])
+  np.testing.assert_array_equal(
+    run(still, waveform), run(still, waveform, key=jax.random.key(1))
+  )

@@ -50,3 +50,26 @@ def test_gradient_is_the_weight_of_each_frame():
 def test_nothing_to_resample_is_refused():
   with pytest.raises(ValueError, match="cannot resample 0 frames to 3"):
     interpolation.resample_linear(jnp.zeros((1, 0, 2)), 3)
+
+
+def test_crossfade_of_equal_halves_changes_nothing():
+  x = jax.random.normal(jax.random.key(0), (2, 9, 3))
+  out = interpolation.crossfade(x[:, :4], x)
+  # Two shares that sum to one, in float32.
+  np.testing.assert_allclose(out, x, atol=1e-6)
+  np.testing.assert_array_equal(interpolation.crossfade(x[:, :0], x), x)
+
+
+def test_crossfade_goes_from_left_to_right():
+  left, right = jnp.zeros((1, 4, 1)), jnp.ones((1, 6, 1))
+  out = interpolation.crossfade(left, right)[0, :, 0]
+  np.testing.assert_allclose(out, [0.125, 0.375, 0.625, 0.875, 1, 1])
+
+
+def test_neighbours_are_the_frames_around():
+  x = jnp.arange(5.0).reshape(1, 5, 1)
+  out = interpolation.stack_neighbours(x, 1)[0]
+  np.testing.assert_array_equal(
+    out, [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4]]
+  )
+  np.testing.assert_array_equal(interpolation.stack_neighbours(x, 0), x)

@@ -21,7 +21,9 @@ def test_slopes_are_geometric():
 @pytest.mark.parametrize("period", [1, 25, 30])
 def test_temporal_bias_is_the_equation(period):
   frames = jnp.arange(60)
-  bias = masks.temporal_bias(frames, frames, num_heads=4, period=period)
+  bias = np.asarray(
+    masks.temporal_bias(frames, frames, num_heads=4, period=period)
+  )
   for head, slope in enumerate((1 / 4, 1 / 16, 1 / 64, 1 / 256)):
     for i in range(60):
       for j in range(60):
@@ -34,6 +36,32 @@ def test_negative_keys_are_empty_slots():
     jnp.array([3]), jnp.array([0, -1, 3, -5]), num_heads=1, period=2
   )
   np.testing.assert_array_equal(np.isfinite(bias[0, 0]), [1, 0, 1, 0])
+
+
+def test_context_hides_what_is_too_long_ago():
+  frames = jnp.arange(60)
+  near, all_of_them = (
+    masks.temporal_bias(frames, frames, num_heads=2, period=25, context=context)
+    for context in (7, None)
+  )
+  distance = frames[:, None] - frames[None, :]
+  np.testing.assert_array_equal(
+    near, jnp.where(distance < 7, all_of_them, -jnp.inf)
+  )
+  np.testing.assert_array_equal(
+    np.isfinite(near[0]).sum(axis=1), np.minimum(np.arange(60) + 1, 7)
+  )
+
+
+def test_frame_numbers_may_be_large():
+  frames = jnp.arange(60)
+  near, far = (
+    masks.temporal_bias(
+      frames[-1:] + late, frames + late, num_heads=2, period=7, context=40
+    )
+    for late in (0, 2_000_000_000)  # float32 is exact up to 2^24 only.
+  )
+  np.testing.assert_array_equal(near, far)
 
 
 def test_diagonal_bias_shows_one_key():

@@ -3,6 +3,7 @@
 b batch, t frames, i identity, e expression.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -166,9 +167,124 @@ def test_predict_takes_speech_of_any_length(num_samples):
   out = stage.predict(
     state, waveform.astype(jnp.float32), jnp.zeros(SPACE.identity_size)
   )
+  assert isinstance(out, np.ndarray)
   assert out.shape == (-(-num_samples // 640), SPACE.expression_size)
   # Untrained, it says the mean of the data.
   np.testing.assert_allclose(out, np.tile(SPACE.expression_mean, (len(out), 1)))
+
+
+class Echo(nnx.Module):
+  """An encoder whose features are the loudness of each frame: no context."""
+
+  def __init__(self):
+    self.config = whisper.Config(width=1)
+    self.gain = nnx.Param(jnp.ones(()))
+
+  def __call__(self, waveform, num_frames=None, *, lengths=None, key=None):
+    del lengths, key
+    frames = waveform.reshape(len(waveform), num_frames, -1)
+    return self.gain * jnp.abs(frames).mean(-1, keepdims=True)
+
+
+def trained_decoder(stage):
+  """A state whose output layer is not zero any more."""
+  state = stage.init(jax.random.key(0))
+  used = state.ema.get("decoder", state.nets["decoder"].params)
+  kernel = used["expression_out"]["kernel"]
+  kernel[...] = jax.random.normal(jax.random.key(5), kernel[...].shape)
+  return state
+
+
+@pytest.mark.parametrize("context", [12, None])
+def test_windows_of_an_encoder_without_context_leave_no_trace(context):
+  """No border is seen, and the decoder's memory goes on across it."""
+
+  def predict(window, margin):
+    config = expression.Config(
+      model=dataclasses.replace(DECODER, context=context),
+      encoder="whisper",
+      window=window,
+      margin=margin,
+    )
+    stage = expression.Expression(
+      config,
+      SPACE,
+      Echo(),
+      num_steps=1,
+      mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+    )
+    wave = np.random.default_rng(0).normal(size=50 * 640 - 300)
+    return stage.predict(
+      trained_decoder(stage), np.float32(wave), np.ones(3, np.float32)
+    )
+
+  whole = predict(50, 0)
+  assert np.ptp(whole) > 0.1
+  # A crossfade of equal features, and float32 in another order.
+  for window, margin in ((12, 3), (10, 0), (9, 4)):
+    np.testing.assert_allclose(predict(window, margin), whole, atol=1e-4)
+
+
+def test_lip_term_counts_only_what_moves_the_lips():
+  basis = np.array([[0.0, 0.0], [3.0, 4.0]], np.float32)
+  config = expression.Config(
+    model=DECODER,
+    encoder="whisper",
+    weights=expression.Weights(expression=0.0, lips=1.0),
+  )
+  stage = expression.Expression(
+    config,
+    SPACE,
+    small_encoder("whisper"),
+    num_steps=1,
+    mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+    lip_basis=basis,
+  )
+  state, batch = stage.init(jax.random.key(0)), make_batch()
+  got = stage.evaluate(state, batch, jax.random.key(0))
+  # Untrained it says the mean; one deviation of the second coefficient is all
+  # that moves the lips, so the term is its mean square.
+  error = SPACE.standardise(batch.expression)[..., 1] ** 2
+  want = (error * batch.valid).sum(1) / batch.valid.sum(1)
+  np.testing.assert_allclose(got["lips"], want.mean(), rtol=1e-5)
+  np.testing.assert_allclose(got["loss"], got["lips"], rtol=1e-6)
+
+
+def test_an_identity_of_ones_own_is_heard():
+  """A person who was not in the training data has a style, too."""
+  stage = make_stage()
+  state = trained_decoder(stage)
+  wave = np.float32(np.random.default_rng(1).normal(size=7680))
+  one, other = (
+    stage.predict(state, wave, np.full(3, z, np.float32)) for z in (0.0, 2.0)
+  )
+  assert np.abs(one - other).max() > 1e-3
+
+
+def test_memory_of_long_speech_does_not_grow():
+  """Only the result grows: what runs is compiled for a window, once."""
+  stage = make_stage()
+  state = trained_decoder(stage)
+  wave = np.float32(np.random.default_rng(1).normal(size=640 * 400))
+  stage.predict(state, wave[: 640 * 40], np.zeros(3, np.float32))
+  sizes = [f._cache_size() for f in (stage._encode_window, stage._extend)]
+  stage.predict(state, wave, np.zeros(3, np.float32))
+  again = [f._cache_size() for f in (stage._encode_window, stage._extend)]
+  assert sizes[0] == again[0] == 1
+  # One more at most: the last piece has its own length.
+  assert again[1] <= sizes[1] + 1
+
+
+def test_refuses_lips_without_a_basis():
+  config = expression.Config(weights=expression.Weights(lips=1.0))
+  with pytest.raises(ValueError, match="needs a lip_basis"):
+    expression.Expression(
+      config,
+      SPACE,
+      small_encoder("whisper"),
+      num_steps=1,
+      mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+    )
 
 
 def test_refuses_an_unknown_mode_and_a_window_of_margins():

@@ -1,0 +1,93 @@
+"""What a compiled program takes on each device, before it is ever run."""
+
+import time
+from typing import NamedTuple
+
+import jax
+
+from pir_jax.types import InputError
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+class Footprint(NamedTuple):
+  """A compiled program on one of its devices; sizes in bytes.
+
+  Attributes:
+    arguments: what is given to it.
+    outputs: what it returns.
+    reused: outputs that take the place of arguments given away.
+    temporaries: what it needs besides, at its worst moment.
+    code: of the program itself.
+    flops: floating-point operations of one run, as XLA counts them: the body
+      of a loop counts once, however often it runs. None where XLA is silent.
+    seconds: that the compilation took.
+  """
+
+  arguments: int
+  outputs: int
+  reused: int
+  temporaries: int
+  code: int
+  flops: float | None
+  seconds: float
+
+  @property
+  def peak(self) -> int:
+    """Bytes a device must have free for the program and all it touches."""
+    return self.arguments + self.outputs - self.reused + self.temporaries
+
+
+def measure(lowered: jax.stages.Lowered) -> Footprint:
+  """Compiles a lowered program and reads what it will take.
+
+  Raises:
+    InputError: the compiler itself finds that it does not fit the device.
+  """
+  start = time.monotonic()
+  try:
+    compiled = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    raise InputError(
+      f"the step does not fit the devices ({str(error).splitlines()[0]}): take"
+      " a smaller --config.data.batch_size or more devices."
+    ) from error
+  seconds = time.monotonic() - start
+  sizes, costs = compiled.memory_analysis(), compiled.cost_analysis()
+  return Footprint(
+    arguments=sizes.argument_size_in_bytes,
+    outputs=sizes.output_size_in_bytes,
+    reused=sizes.alias_size_in_bytes,
+    temporaries=sizes.temp_size_in_bytes,
+    code=sizes.generated_code_size_in_bytes,
+    flops=costs.get("flops") if costs else None,
+    seconds=seconds,
+  )
+
+
+def readable(num_bytes: int) -> str:
+  """Bytes with a unit: `3.68 GiB`."""
+  size, unit = float(num_bytes), 0
+  while size >= 1000 and unit < len(_UNITS) - 1:  # At most three digits.
+    size, unit = size / 1024, unit + 1
+  return f"{size:.3g} {_UNITS[unit]}"
+
+
+def describe(footprint: Footprint) -> str:
+  """A footprint in lines, each of them a number and what it is."""
+  f = footprint
+  lines = [
+    f"{readable(f.peak)} at the peak: arguments, new outputs, temporaries",
+    f"{readable(f.arguments)} arguments",
+    f"{readable(f.outputs)} outputs, {readable(f.reused)} of it in the place of"
+    " arguments",
+    f"{readable(f.temporaries)} temporaries",
+  ]
+  if f.code:  # The CPU's compiler does not tell.
+    lines.append(f"{readable(f.code)} code")
+  if f.flops is not None:
+    lines.append(f"{f.flops:.3g} FLOPs, with a loop's body counted once")
+  lines.append(f"{f.seconds:.1f} s to compile")
+  return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""The command as a user runs it: an answer, or one sentence."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+EXPERIMENT = """
+from pir_jax import runs
+from pir_jax.models import faceformer
+from pir_jax.runtime import loop
+from pir_jax.stages import expression
+
+
+def get_config(variant=""):
+  model = faceformer.Config(width=8, ffn=8, num_heads=2, dropout=0.0)
+  return runs.Experiment(
+    stage=expression.Config(
+      model=model, encoder="whisper", mode="teacher_forced"
+    ),
+    data=runs.Data(batch_size=1, num_frames=2),
+    loop=loop.Config(num_steps=1),
+  )
+"""
+
+
+def run(folder, *arguments):
+  """Exit code, lines of the answer, lines of error."""
+  result = subprocess.run(
+    [sys.executable, "-m", "pir_jax.compile", *arguments],
+    cwd=ROOT,
+    # An empty cache: were a file wanted, it would have to be fetched.
+    env={**os.environ, "XLA_FLAGS": "", "PIR_JAX_CACHE": str(folder / "cache")},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return (
+    result.returncode,
+    result.stdout.splitlines(),
+    [s for s in result.stderr.splitlines() if not s.startswith(("W0", "I0"))],
+  )
+
+
+def test_the_answer_names_networks_and_the_peak(tmp_path):
+  path = tmp_path / "tiny.py"
+  path.write_text(EXPERIMENT)
+  code, lines, errors = run(
+    tmp_path, f"--config={path}", "--config.data.batch_size=3"
+  )
+  assert code == 0, errors
+  assert lines[0].startswith("expression, a step of 3 examples on 1 x cpu")
+  assert any("trained: decoder" in line for line in lines)
+  assert any("frozen: encoder" in line for line in lines)
+  assert any("at the peak" in line for line in lines)
+  kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+  assert not kept, "a file was fetched"
+
+
+def test_sizes_that_do_not_fit_and_wrong_files_are_told(tmp_path):
+  inpainting = "--config=experiments/inpainting.py:demo"
+  for arguments, says in [
+    ([], "say --config="),
+    ([inpainting], "inpainting takes it from --triplane"),
+    (
+      [inpainting, "--triplane=experiments/expression.py:demo"],
+      "another stage",
+    ),
+  ]:
+    code, lines, errors = run(tmp_path, *arguments)
+    assert (code, lines, len(errors)) == (1, [], 1), errors
+    assert says in errors[0]
