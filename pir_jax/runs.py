@@ -278,8 +278,10 @@ def _speech_encoder(config: expression.Config) -> nnx.Module:
       floor=WHISPER_FLOOR,
     )
   encoder = wav2vec2_weights.load(config.encoder_path)
-  # The speech is levelled as a whole before it is cut into windows.
+  # The speech is levelled as a whole before it is cut into windows, and a
+  # padded window is to give what the same words give alone.
   encoder.config.normalize = False
+  encoder.config.padding = "excluded"
   encoder.config.remat = config.remat
   return encoder
 

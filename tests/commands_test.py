@@ -167,6 +167,19 @@ def test_model_that_is_not_trained(tmp_path):
   assert not (tmp_path / "report").exists()
 
 
+def test_speech_report_without_a_model_or_with_a_silent_voice(tmp_path):
+  data = tmp_path / "data"
+  synthetic.write_synthetic(data)
+  soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+  given = ("evaluate", "--stage=expression", f"--model={tmp_path}")
+  given += (f"--data={data}", f"--output={tmp_path / 'report'}")
+  expect_sentence(*given, says="not a training run")
+  expect_sentence(
+    *given, f"--audio={tmp_path / 'silent.wav'}", says="the sound is silent"
+  )
+  assert not (tmp_path / "report").exists()
+
+
 @pytest.mark.parametrize(
   "module", ["prepare", "train", "reenact", "evaluate", "demo", "compile"]
 )

@@ -17,13 +17,17 @@ EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 NAMES = ("expression", "triplane", "inpainting")
 
 
-def get_config(name, variant="demo"):
+def load(name):
   spec = importlib.util.spec_from_file_location(
     name, EXPERIMENTS / f"{name}.py"
   )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config(variant)
+  return module
+
+
+def get_config(name, variant="demo"):
+  return load(name).get_config(variant)
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +133,15 @@ def test_the_default_is_the_papers_size(name):
 def test_an_unknown_variant_is_refused(name):
   with pytest.raises(ValueError, match="no variant"):
     get_config(name, "huge")
+
+
+@pytest.mark.parametrize("variant", ["", "demo"])
+@pytest.mark.parametrize("k", [1, 10, 50, 100, 200])
+def test_context_sweep_changes_the_context_and_nothing_else(variant, k):
+  base = get_config("expression", variant)
+  made = load("expression_context").with_context(base, k)
+  assert made.data.num_frames == made.stage.window == k
+  assert made.stage.model.context == k and 2 * made.stage.margin < k
+  frames = made.data.batch_size * made.data.num_frames
+  assert frames == base.data.batch_size * base.data.num_frames
+  assert made.loop == base.loop and made.stage.optim == base.stage.optim

@@ -16,6 +16,9 @@ from pir_jax.data.manifest import Paths
 from pir_jax.data.sources import FrameSource, SpeechSource, Split
 from pir_jax.types import Cameras, FaceBatch, SpeechBatch
 
+# Far from the largest length that Python can tell: Grain adds to it.
+_ENDLESS = sys.maxsize // 4
+
 
 def _to_faces(arrays: dict[str, np.ndarray]) -> FaceBatch:
   return FaceBatch(
@@ -70,7 +73,7 @@ def _batches(
     dataset = dataset.random_map(change)
   # Slicing after shuffling and repeating keeps the contents of each global
   # batch the same whatever the number of processes.
-  dataset = dataset[process_index : sys.maxsize - process_count : process_count]
+  dataset = dataset[process_index:_ENDLESS:process_count]
   dataset = dataset.batch(batch_size // process_count).map(to_batch)
   # Elements are whole batches here: Grain's default of 500 in flight would
   # fill the memory.

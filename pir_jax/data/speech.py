@@ -6,6 +6,7 @@ k ticks of FRAME_RATE in a window, n audio samples, e expression coefficients.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 import soxr
@@ -43,9 +44,11 @@ def level(waveform: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
   Over a whole utterance and not over each window: a window that holds a pause
   alone would otherwise become loud.
   """
-  centred = waveform - np.mean(waveform, dtype=np.float64)
-  deviation = np.sqrt(np.mean(np.square(centred), dtype=np.float64))
-  return (centred / max(deviation, QUIETEST)).astype(np.float32)
+  # Python numbers, or hours of speech would turn into float64.
+  levelled = waveform - float(np.mean(waveform, dtype=np.float64))
+  variance = float(np.mean(np.square(levelled), dtype=np.float64))
+  levelled /= max(math.sqrt(variance), QUIETEST)
+  return levelled
 
 
 def at_speed(run: store.Clip, speed: float) -> store.Clip:

@@ -235,12 +235,14 @@ class Expression(base.Stage):
       # Without a context all frames are remembered.
       num_frames=None if self.config.model.context else num_frames,
     )
-    out, done = [], 0
+    # Not a list of pieces: thousands of them would outweigh what they hold.
+    out = np.empty((num_frames, self.space.expression_size), np.float32)
+    done = 0
     for features in self._features(state, np.asarray(waveform), num_frames):
       carry, part = self._extend(state, carry, features[:, : num_frames - done])
-      out.append(np.asarray(part[0]))
+      out[done : done + part.shape[1]] = part[0]
       done += part.shape[1]
-    return np.asarray(self.space.restore(np.concatenate(out)))
+    return np.asarray(self.space.restore(out))
 
   def _features(
     self, state: base.TrainState, waveform: Float[np.ndarray, "n"], total: int

@@ -210,3 +210,13 @@ def test_refusals(clip, tmp_path):
   (silent / store.FRAMES).unlink()
   with pytest.raises(InputError, match="is missing"):
     _faces(silent)
+
+
+def test_batches_of_one_from_few_windows_are_endless(tmp_path):
+  synthetic.write_synthetic(tmp_path / "me", num_frames=44)
+  dataset = pipelines.speech_dataset(
+    tmp_path / "me", num_frames=200, batch_size=1
+  )
+  iterator = iter(dataset)
+  shapes = {next(iterator).waveform.shape for _ in range(3)}
+  assert shapes == {(1, 200 * 640)}

@@ -5,6 +5,7 @@ b batch, t frames, i identity, e expression.
 
 import dataclasses
 import functools
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from flax import nnx
 from pir_jax.models import faceformer, wav2vec2, whisper
 from pir_jax.runtime import optim, sharding
 from pir_jax.stages import expression
-from pir_jax.types import FaceSpace, SpeechBatch
+from pir_jax.types import FRAME_RATE, FaceSpace, SpeechBatch
 
 SPACE = FaceSpace(
   3,
@@ -186,6 +187,22 @@ class Echo(nnx.Module):
     return self.gain * jnp.abs(frames).mean(-1, keepdims=True)
 
 
+def make_echo_stage(context, *, window, margin):
+  config = expression.Config(
+    model=dataclasses.replace(DECODER, context=context),
+    encoder="whisper",
+    window=window,
+    margin=margin,
+  )
+  return expression.Expression(
+    config,
+    SPACE,
+    Echo(),
+    num_steps=1,
+    mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+  )
+
+
 def trained_decoder(stage):
   """A state whose output layer is not zero any more."""
   state = stage.init(jax.random.key(0))
@@ -200,19 +217,7 @@ def test_windows_of_an_encoder_without_context_leave_no_trace(context):
   """No border is seen, and the decoder's memory goes on across it."""
 
   def predict(window, margin):
-    config = expression.Config(
-      model=dataclasses.replace(DECODER, context=context),
-      encoder="whisper",
-      window=window,
-      margin=margin,
-    )
-    stage = expression.Expression(
-      config,
-      SPACE,
-      Echo(),
-      num_steps=1,
-      mesh=sharding.make_mesh(devices=jax.devices()[:1]),
-    )
+    stage = make_echo_stage(context, window=window, margin=margin)
     wave = np.random.default_rng(0).normal(size=50 * 640 - 300)
     return stage.predict(
       trained_decoder(stage), np.float32(wave), np.ones(3, np.float32)
@@ -223,6 +228,23 @@ def test_windows_of_an_encoder_without_context_leave_no_trace(context):
   # A crossfade of equal features, and float32 in another order.
   for window, margin in ((12, 3), (10, 0), (9, 4)):
     np.testing.assert_allclose(predict(window, margin), whole, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_three_hours_take_memory_for_their_result_only():
+  stage = make_echo_stage(12, window=500, margin=15)
+  state = trained_decoder(stage)
+  num_frames = 3 * 3600 * FRAME_RATE
+  wave = np.zeros(num_frames * 640, np.float32)
+  wave[::7] = 0.5
+  stage.predict(state, wave[: 640 * 2000], np.zeros(3, np.float32))
+  tracemalloc.start()
+  out = stage.predict(state, wave, np.zeros(3, np.float32))
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert out.shape == (num_frames, 2) and np.isfinite(out).all()
+  # The result, its restored copy and a few windows of sound.
+  assert peak < 3 * out.nbytes + 10 * 500 * 640 * 4 < wave.nbytes / 10
 
 
 def test_lip_term_counts_only_what_moves_the_lips():
@@ -273,6 +295,31 @@ def test_memory_of_long_speech_does_not_grow():
   assert sizes[0] == again[0] == 1
   # One more at most: the last piece has its own length.
   assert again[1] <= sizes[1] + 1
+
+
+def test_a_batch_shared_out_to_two_devices_learns_the_same():
+  states = []
+  for num in (1, 2):
+    config = expression.Config(
+      model=dataclasses.replace(DECODER, dropout=0.0), encoder="whisper"
+    )
+    stage = expression.Expression(
+      config,
+      SPACE,
+      small_encoder("whisper"),
+      num_steps=10,
+      mesh=sharding.make_mesh(devices=jax.devices()[:num]),
+    )
+    state = stage.init(jax.random.key(0))
+    batch = sharding.shard_batch(
+      stage.mesh, jax.tree.map(np.asarray, make_batch())
+    )
+    for index in range(2):
+      state, _ = stage.step(state, batch, jax.random.key(1), index=index)
+    states.append(arrays(state.nets["decoder"].params))
+  for one, two in zip(*states, strict=True):
+    # Sums in another order; Adam's first steps are of the rate, 1e-4.
+    np.testing.assert_allclose(one, two, atol=2e-6)
 
 
 def test_refuses_lips_without_a_basis():
