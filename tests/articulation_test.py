@@ -80,7 +80,7 @@ def test_rows_say_what_follows_the_speech(run):
   assert ours.below == 1.0 and ours.rest == 0.0
   assert rows[articulation.SHUFFLED].correlation < 0.5
   assert rows[articulation.MEAN].correlation == 0.0
-  assert rows[articulation.MEAN].spread == 0.0
+  assert rows[articulation.MEAN].spread < 1e-9  # Rounding of a mean.
   truth = openings[articulation.TRUTH]
   kept = truth[30:]
   # The worst of the two lip points is the moving one: half the true opening.

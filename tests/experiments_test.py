@@ -1,5 +1,6 @@
 """Each `:demo` experiment takes real steps, and the next one can use it."""
 
+import functools
 import importlib.util
 import pathlib
 
@@ -17,6 +18,7 @@ EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 NAMES = ("expression", "triplane", "inpainting")
 
 
+@functools.cache  # A module with flags can be made only once.
 def load(name):
   spec = importlib.util.spec_from_file_location(
     name, EXPERIMENTS / f"{name}.py"

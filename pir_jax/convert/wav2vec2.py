@@ -1,19 +1,33 @@
-"""Published wav2vec 2.0 weights (Hugging Face names) into `models.wav2vec2`."""
+"""Published wav2vec 2.0 weights (Hugging Face names) into `models.wav2vec2`.
 
+The configs are read by transformers' own classes, from local files only.
+"""
+
+import importlib
 import json
 import os
 import pathlib
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from flax import nnx
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from pir_jax.convert import tables
 from pir_jax.models import wav2vec2
-from pir_jax.types import InputError
+from pir_jax.types import SAMPLE_RATE, InputError
 
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+# The first that is there is read: one file, several files, a pickle.
+WEIGHTS = (
+  "model.safetensors",
+  "model.safetensors.index.json",
+  "pytorch_model.bin",
+)
 _POSITION = "encoder.pos_conv_embed.conv."
 # Direction and length of the weight-normed kernel, under both names that
 # transformers has given them.
@@ -76,51 +90,83 @@ def _fold_position(state_dict):
 def config_from_json(values: Mapping[str, Any]) -> wav2vec2.Config:
   """Our Config from the dict of a Hugging Face `config.json`.
 
+  What the dict leaves out has the value of transformers' Wav2Vec2Config.
+
   Raises:
-    InputError: an option that this network does not have.
+    InputError: an option that this network does not have, values that
+      transformers refuses, or no transformers.
   """
-  if values.get("model_type", "wav2vec2") != "wav2vec2":
-    raise InputError(
-      f"the config is of a {values['model_type']} model: give a wav2vec2 one."
-    )
-  if values.get("add_adapter") or values.get("adapter_attn_dim"):
+  kind = values.get("model_type", "wav2vec2")
+  if kind != "wav2vec2":
+    raise InputError(f"the config is of a {kind} model: give a wav2vec2 one.")
+  published = _imported("transformers").Wav2Vec2Config
+  refused = _imported("huggingface_hub.errors").StrictDataclassError
+  try:
+    theirs = published.from_dict(dict(values))
+  except refused as error:
+    reason = " ".join(str(error).split())
+    raise InputError(f"transformers refuses the config: {reason}") from error
+  if theirs.add_adapter or theirs.adapter_attn_dim:
     raise InputError(
       "the config has adapters, which this encoder lacks: take a plain model."
     )
   for name in ("hidden_act", "feat_extract_activation"):
-    if values.get(name, "gelu") != "gelu":
-      raise InputError(f"{name}={values[name]} is not supported: only gelu is.")
-  augment = values.get("apply_spec_augment", True)
-  ours = {
-    "conv_sizes": ("conv_dim", (512,) * 7),
-    "conv_kernels": ("conv_kernel", (10, 3, 3, 3, 3, 2, 2)),
-    "conv_strides": ("conv_stride", (5, 2, 2, 2, 2, 2, 2)),
-    "conv_bias": ("conv_bias", False),
-    "feature_norm": ("feat_extract_norm", "group"),
-    "pre_norm": ("do_stable_layer_norm", False),
-    "width": ("hidden_size", 768),
-    "num_layers": ("num_hidden_layers", 12),
-    "num_heads": ("num_attention_heads", 12),
-    "ffn": ("intermediate_size", 3072),
-    "position_kernel": ("num_conv_pos_embeddings", 128),
-    "position_groups": ("num_conv_pos_embedding_groups", 16),
-    "epsilon": ("layer_norm_eps", 1e-5),
-    "feature_dropout": ("feat_proj_dropout", 0.0),
-    "hidden_dropout": ("hidden_dropout", 0.1),
-    "attention_dropout": ("attention_dropout", 0.1),
-    "activation_dropout": ("activation_dropout", 0.1),
-    "layer_drop": ("layerdrop", 0.1),
-    "mask_time": ("mask_time_prob", 0.05),
-    "mask_time_span": ("mask_time_length", 10),
-    "mask_feature": ("mask_feature_prob", 0.0),
-    "mask_feature_span": ("mask_feature_length", 10),
-  }
-  fields = {to: values.get(name, other) for to, (name, other) in ours.items()}
-  for name in ("conv_sizes", "conv_kernels", "conv_strides"):
-    fields[name] = tuple(fields[name])
-  if not augment:
-    fields["mask_time"] = fields["mask_feature"] = 0.0
-  return wav2vec2.Config(**fields)
+    if getattr(theirs, name) != "gelu":
+      raise InputError(
+        f"{name}={getattr(theirs, name)} is not supported: only gelu is."
+      )
+  augment = theirs.apply_spec_augment
+  return wav2vec2.Config(
+    conv_sizes=tuple(theirs.conv_dim),
+    conv_kernels=tuple(theirs.conv_kernel),
+    conv_strides=tuple(theirs.conv_stride),
+    conv_bias=theirs.conv_bias,
+    feature_norm=theirs.feat_extract_norm,
+    pre_norm=theirs.do_stable_layer_norm,
+    width=theirs.hidden_size,
+    num_layers=theirs.num_hidden_layers,
+    num_heads=theirs.num_attention_heads,
+    ffn=theirs.intermediate_size,
+    position_kernel=theirs.num_conv_pos_embeddings,
+    position_groups=theirs.num_conv_pos_embedding_groups,
+    epsilon=theirs.layer_norm_eps,
+    feature_dropout=theirs.feat_proj_dropout,
+    hidden_dropout=theirs.hidden_dropout,
+    attention_dropout=theirs.attention_dropout,
+    activation_dropout=theirs.activation_dropout,
+    layer_drop=theirs.layerdrop,
+    mask_time=theirs.mask_time_prob if augment else 0.0,
+    mask_time_span=theirs.mask_time_length,
+    mask_time_least=theirs.mask_time_min_masks,
+    mask_feature=theirs.mask_feature_prob if augment else 0.0,
+    mask_feature_span=theirs.mask_feature_length,
+    mask_feature_least=theirs.mask_feature_min_masks,
+  )
+
+
+def read_config(folder: pathlib.Path) -> wav2vec2.Config:
+  """The Config of a folder, from its two JSON files.
+
+  Without `preprocessor_config.json` normalisation and padding are our
+  defaults. With it they are the published ones: batches are masked if it says
+  so, and otherwise padding is heard as silence.
+
+  Raises:
+    InputError: as `config_from_json`, or another sampling rate than 16 kHz.
+  """
+  config = config_from_json(_read_json(folder / CONFIG))
+  if not (folder / PREPROCESSOR).is_file():
+    return config
+  values = _read_json(folder / PREPROCESSOR)
+  theirs = _imported("transformers").Wav2Vec2FeatureExtractor.from_dict(values)
+  if theirs.sampling_rate != SAMPLE_RATE:
+    raise InputError(
+      f"{folder} is for speech at {theirs.sampling_rate} Hz: take a model for "
+      f"{SAMPLE_RATE} Hz."
+    )
+  config.normalize = bool(theirs.do_normalize)
+  config.padding = "masked" if theirs.return_attention_mask else "silence"
+  return config
 
 
 def from_torch(
@@ -137,19 +183,18 @@ def from_torch(
     name.removeprefix("wav2vec2."): array for name, array in state_dict.items()
   }
   model = wav2vec2.Wav2Vec2(config, rngs=nnx.Rngs(0))
-  # A model trained without SpecAugment has no embedding for it.
-  masked = config.mask_time or config.mask_feature
+  # A model made without SpecAugment has no embedding for it.
   tables.apply(
     _table(),
     _fold_position(weights),
     model,
-    keep=() if masked else ("mask_embedding",),
+    keep=() if config.mask_time else ("mask_embedding",),
   )
   return model
 
 
 def find(name_or_path: str) -> pathlib.Path:
-  """The folder with `config.json` and `model.safetensors`.
+  """The folder with `config.json` and one of the WEIGHTS.
 
   A folder is taken as it is; a name such as facebook/wav2vec2-large-960h is
   looked up in the Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub or
@@ -158,14 +203,13 @@ def find(name_or_path: str) -> pathlib.Path:
   Raises:
     InputError: a file is absent; says where it comes from and where it goes.
   """
-  files = ("config.json", "model.safetensors")
   folder = pathlib.Path(name_or_path).expanduser()
   if folder.is_dir():
-    missing = [name for name in files if not (folder / name).is_file()]
+    missing = _missing(folder)
     if missing:
       raise InputError(
         f"{folder} has no {' and no '.join(missing)}: save the model there "
-        "with transformers' save_pretrained(..., safe_serialization=True)."
+        "with transformers' save_pretrained."
       )
     return folder
   home = pathlib.Path(
@@ -174,12 +218,13 @@ def find(name_or_path: str) -> pathlib.Path:
   hub = pathlib.Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
   model = hub / ("models--" + name_or_path.replace("/", "--"))
   for snapshot in sorted(model.glob("snapshots/*")):
-    if all((snapshot / name).is_file() for name in files):
+    if not _missing(snapshot):
       return snapshot
   raise InputError(
-    f"no {' and '.join(files)} of {name_or_path} in {model}/snapshots: fetch "
-    f"them from https://huggingface.co/{name_or_path} into that cache (`hf "
-    f"download {name_or_path}`) or give the path of a folder that holds them."
+    f"no {CONFIG} and {WEIGHTS[0]} of {name_or_path} in {model}/snapshots: "
+    f"fetch them from https://huggingface.co/{name_or_path} into that cache "
+    f"(`hf download {name_or_path}`) or give the path of a folder that holds "
+    "them."
   )
 
 
@@ -187,10 +232,85 @@ def load(name_or_path: str) -> wav2vec2.Wav2Vec2:
   """The encoder of a folder or of a name in the Hugging Face cache.
 
   Raises:
-    InputError: a file is absent, or the model is of another kind.
+    InputError: a file is absent or damaged, the model is of another kind, or a
+      package that reads it is not installed.
     ValueError: the weights do not fit their config.
   """
   folder = find(name_or_path)
-  values = json.loads((folder / "config.json").read_text())
-  weights = safetensors.load_file(folder / "model.safetensors")
-  return from_torch(weights, config_from_json(values))
+  config = read_config(folder)
+  return from_torch(_read_weights(folder), config)
+
+
+def _missing(folder: pathlib.Path) -> list[str]:
+  """What a folder lacks, safetensors for all kinds of weights."""
+  lacks = [] if (folder / CONFIG).is_file() else [CONFIG]
+  if not any((folder / name).is_file() for name in WEIGHTS):
+    lacks.append(WEIGHTS[0])
+  return lacks
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    values = json.loads(path.read_text())
+  except ValueError as error:
+    raise InputError(f"{path} is not JSON: fetch it anew.") from error
+  if not isinstance(values, dict):
+    raise InputError(f"{path} holds no JSON object: fetch it anew.")
+  return values
+
+
+def _read_weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
+  """The state dict of the first of WEIGHTS that is there."""
+  single, index, pickled = (folder / name for name in WEIGHTS)
+  if single.is_file():
+    return _read_safetensors(single)
+  if not index.is_file():
+    return _read_pickle(pickled)
+  names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+  absent = [name for name in names if not (folder / name).is_file()]
+  if absent or not names:
+    raise InputError(
+      f"{index} names {', '.join(absent) or 'no files'}, not in {folder}: "
+      "fetch the model anew."
+    )
+  weights = {}
+  for name in names:
+    weights |= _read_safetensors(folder / name)
+  return weights
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  try:
+    return safetensors.load_file(path)
+  except SafetensorError as error:
+    raise InputError(f"{path} is damaged ({error}): fetch it anew.") from error
+
+
+def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """A state dict that only torch can read; no code in it is run."""
+  try:
+    # By name, so that nothing else in this package can lean on torch.
+    torch = importlib.import_module("torch")
+  except ImportError as error:
+    raise InputError(
+      f"{path} can only be read with torch: `pip install torch`, or save the "
+      f"model as {WEIGHTS[0]} where torch is installed."
+    ) from error
+  try:
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+  except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    raise InputError(
+      f"{path} is damaged or no state dict: fetch it anew."
+    ) from error
+  return {name: value.float().numpy() for name, value in weights.items()}
+
+
+def _imported(name: str) -> Any:
+  """The package transformers or one it needs, imported only when asked."""
+  try:
+    return importlib.import_module(name)
+  except ImportError as error:
+    raise InputError(
+      "wav2vec 2.0's configs are read by transformers, which is not installed: "
+      "`pip install 'transformers>=5.23'`, or pir_jax with its extra wav2vec2."
+    ) from error

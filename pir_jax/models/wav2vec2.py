@@ -4,7 +4,8 @@ Group-norm with post-norm layers (wav2vec2-base, -large) and layer-norm with
 pre-norm layers (-lv60, XLSR). As in FaceFormer, the convolutional features are
 resampled to the video frame rate before the transformer.
 b batch, n audio samples, s convolutional frames (50 Hz), t wanted frames,
-d width, h heads, c channels.
+d width, h heads, c channels; k taps, g groups, i and o channels of a group,
+m blocks, f frequencies.
 """
 
 import dataclasses
@@ -13,11 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from pir_jax.ops import interpolation, masks
 
-MIN_SPANS = 2  # SpecAugment spans in any sequence that can hold them.
+PADDINGS = ("excluded", "masked", "silence")
+_NORM_EPSILON = 1e-5  # Of the norms between convolutions, in every variant.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -27,11 +29,17 @@ class Config:
   Attributes:
     feature_norm: "group" (over time, first convolution only) or "layer".
     pre_norm: norms inside the residual branches ("stable layer norm").
+    padding: what the samples past a row's length do. "excluded": nothing, a
+      padded row equals the row alone. The others are what transformers does:
+      "masked", with an attention mask: hidden too, but the group norm counts
+      them. "silence", without one: zeros, heard like any other sound.
     normalize: bring each row to zero mean and unit variance first.
     freeze_convolutions: no gradient into the convolutions (FaceFormer).
     mask_time: share of frames hidden by SpecAugment spans when a key is given.
-    mask_feature: the same for channels.
+    mask_time_least: spans in any sequence that can hold them.
+    mask_feature, mask_feature_least: the same for channels.
     layer_drop: chance that a layer is passed over when a key is given.
+    remat: layers are computed again for the gradient, not remembered.
     dtype: of the activations; norms and softmax stay float32.
   """
 
@@ -48,6 +56,7 @@ class Config:
   position_kernel: int = 128
   position_groups: int = 16
   epsilon: float = 1e-5
+  padding: str = "excluded"
   normalize: bool = True
   freeze_convolutions: bool = True
   feature_dropout: float = 0.1
@@ -57,16 +66,18 @@ class Config:
   layer_drop: float = 0.1
   mask_time: float = 0.05
   mask_time_span: int = 10
+  mask_time_least: int = 2
   mask_feature: float = 0.0
   mask_feature_span: int = 10
+  mask_feature_least: int = 0
+  remat: bool = False
   dtype: str = "float32"
 
 
 def num_conv_frames(samples: Any, config: Config) -> Any:
   """Frames that unpadded convolutions make of `samples` (int or array)."""
-  for kernel, stride in zip(
-    config.conv_kernels, config.conv_strides, strict=True
-  ):
+  steps = zip(config.conv_kernels, config.conv_strides, strict=True)
+  for kernel, stride in steps:
     samples = (samples - kernel) // stride + 1
   return samples
 
@@ -97,9 +108,9 @@ def _linear(size_in, size_out, config, rngs):
   )
 
 
-def _layer_norm(size, config, rngs):
+def _layer_norm(size, epsilon, config, rngs):
   return nnx.LayerNorm(
-    size, epsilon=config.epsilon, dtype=jnp.dtype(config.dtype), rngs=rngs
+    size, epsilon=epsilon, dtype=jnp.dtype(config.dtype), rngs=rngs
   )
 
 
@@ -113,15 +124,58 @@ class TimeNorm(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(size))
 
   def __call__(
-    self, x: Float[Array, "b s c"], seen: Bool[Array, "b s"]
+    self, x: Float[Array, "b s c"], lengths: Int[Array, "b"]
   ) -> Float[Array, "b s c"]:
-    """Normalises; frames that are not `seen` do not count."""
+    """Normalises; frames from `lengths` on do not count."""
     y = x.astype(jnp.float32)
-    weight = seen[..., None] / jnp.sum(seen, axis=1)[:, None, None]
-    mean = jnp.sum(y * weight, axis=1, keepdims=True)
-    variance = jnp.sum((y - mean) ** 2 * weight, axis=1, keepdims=True)
-    y = (y - mean) * jax.lax.rsqrt(variance + 1e-5)
+    seen = (jnp.arange(x.shape[1]) < lengths[:, None])[..., None]
+    # Not the sum of `seen`: XLA's CPU backend would take it anew for every
+    # element, which costs a thousand times the convolution before it.
+    count = lengths[:, None, None].astype(jnp.float32)
+    y -= jnp.sum(jnp.where(seen, y, 0.0), axis=1, keepdims=True) / count
+    square = jnp.sum(jnp.where(seen, y**2, 0.0), axis=1, keepdims=True)
+    y = y * jax.lax.rsqrt(square / count + _NORM_EPSILON)
     return (y * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+class PositionConv(nnx.Module):
+  """A long grouped convolution in time, zeros around the ends.
+
+  An even kernel sees one frame less after than before. Weight norm is folded.
+  """
+
+  def __init__(self, config: Config, *, rngs: nnx.Rngs):
+    """Declares kernel (k i d) and bias."""
+    taps, width = config.position_kernel, config.width
+    shape = taps, width // config.position_groups, width
+    draw = nnx.initializers.normal(2 * (taps * width) ** -0.5)
+    self.kernel = nnx.Param(draw(rngs.params(), shape, jnp.float32))
+    self.bias = nnx.Param(jnp.zeros(width))
+
+  def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+    """Convolves by Fourier transforms of blocks, in float32.
+
+    As fast as the direct sum, whose gradient by a grouped kernel takes ten
+    times as long in XLA's CPU backend.
+    """
+    kernel = self.kernel[...]
+    (taps, size, width), (batch, num_frames, _) = kernel.shape, x.shape
+    hop = 1 << (taps - 1).bit_length()
+    num_blocks, before = -(-num_frames // hop), taps // 2
+    after = (num_blocks + 1) * hop - num_frames - before
+    y = jnp.pad(x.astype(jnp.float32), ((0, 0), (before, after), (0, 0)))
+    y = y.reshape(batch, num_blocks + 1, hop, width)
+    # Blocks of 2 hops: what wraps around falls on the second, which is cut.
+    y = jnp.fft.rfft(jnp.concatenate([y[:, :-1], y[:, 1:]], axis=2), axis=2)
+    # The conjugate: a network's kernel is not turned round.
+    filters = jnp.conj(jnp.fft.rfft(kernel, 2 * hop, axis=0))
+    y = jnp.einsum(
+      "bmfgi,figo->bmfgo",
+      y.reshape(batch, num_blocks, hop + 1, -1, size),
+      filters.reshape(hop + 1, size, -1, size),
+    ).reshape(batch, num_blocks, hop + 1, width)
+    y = jnp.fft.irfft(y, axis=2)[:, :, :hop].reshape(batch, -1, width)
+    return (y[:, :num_frames] + self.bias[...]).astype(x.dtype)
 
 
 class FeatureExtractor(nnx.Module):
@@ -129,10 +183,9 @@ class FeatureExtractor(nnx.Module):
 
   def __init__(self, config: Config, *, rngs: nnx.Rngs):
     """Declares the convolutions and their norms."""
-    if config.feature_norm not in ("group", "layer"):
-      raise ValueError(
-        f'feature_norm="{config.feature_norm}" must be "group" or "layer"'
-      )
+    kind = config.feature_norm
+    if kind not in ("group", "layer"):
+      raise ValueError(f'feature_norm="{kind}" must be "group" or "layer"')
     self.config = config
     sizes = (1, *config.conv_sizes)
     self.convs = nnx.List(
@@ -149,26 +202,28 @@ class FeatureExtractor(nnx.Module):
       )
       for i in range(len(config.conv_sizes))
     )
-    if config.feature_norm == "group":
+    if kind == "group":
       self.norms = nnx.List([TimeNorm(sizes[1], rngs=rngs)])
     else:
       self.norms = nnx.List(
-        _layer_norm(size, config, rngs) for size in sizes[1:]
+        _layer_norm(size, _NORM_EPSILON, config, rngs) for size in sizes[1:]
       )
 
   def __call__(
     self, waveform: Float[Array, "b n"], lengths: Int[Array, "b"]
   ) -> Float[Array, "b s c"]:
     """Features; frames that reach past the true samples are not valid."""
+    config = self.config
+    if config.padding != "excluded":
+      lengths = jnp.full_like(lengths, waveform.shape[1])
+    lengths = (lengths - config.conv_kernels[0]) // config.conv_strides[0] + 1
     x = waveform[..., None]
     for i, conv in enumerate(self.convs):
-      kernel = self.config.conv_kernels[i]
-      lengths = (lengths - kernel) // self.config.conv_strides[i] + 1
       x = conv(x)
-      if self.config.feature_norm == "layer":
+      if config.feature_norm == "layer":
         x = self.norms[i](x)
       elif i == 0:
-        x = self.norms[0](x, jnp.arange(x.shape[1]) < lengths[:, None])
+        x = self.norms[0](x, lengths)
       x = _gelu(x)
     return x
 
@@ -184,10 +239,10 @@ class Layer(nnx.Module):
     self.key = _linear(width, width, config, rngs)
     self.value = _linear(width, width, config, rngs)
     self.out = _linear(width, width, config, rngs)
-    self.attention_norm = _layer_norm(width, config, rngs)
+    self.attention_norm = _layer_norm(width, config.epsilon, config, rngs)
     self.expand = _linear(width, config.ffn, config, rngs)
     self.contract = _linear(config.ffn, width, config, rngs)
-    self.ffn_norm = _layer_norm(width, config, rngs)
+    self.ffn_norm = _layer_norm(width, config.epsilon, config, rngs)
 
   def __call__(
     self,
@@ -208,17 +263,16 @@ class Layer(nnx.Module):
     config = self.config
     weight_key, out_key = _subkeys(key, 2)
 
-    def heads(y):
-      return y.reshape(*y.shape[:2], config.num_heads, -1)
+    def heads(y):  # (b h t c): a plain product a head, no copies in between.
+      y = y.reshape(*y.shape[:2], config.num_heads, -1)
+      return y.transpose(0, 2, 1, 3)
 
     query = heads(self.query(x)) * (config.width // config.num_heads) ** -0.5
-    logits = jnp.einsum("bthc,bshc->bhts", query, heads(self.key(x)))
+    logits = query @ heads(self.key(x)).swapaxes(2, 3)
     weights = jax.nn.softmax(logits.astype(jnp.float32) + bias, axis=-1)
     weights = _dropout(weights, config.attention_dropout, weight_key)
-    mixed = jnp.einsum(
-      "bhts,bshc->bthc", weights.astype(x.dtype), heads(self.value(x))
-    )
-    y = self.out(mixed.reshape(x.shape))
+    mixed = weights.astype(x.dtype) @ heads(self.value(x))
+    y = self.out(mixed.transpose(0, 2, 1, 3).reshape(x.shape))
     return _dropout(y, config.hidden_dropout, out_key)
 
   def _feed_forward(self, x, key):
@@ -233,28 +287,16 @@ class Wav2Vec2(nnx.Module):
 
   def __init__(self, config: Config, *, rngs: nnx.Rngs):
     """Declares the network."""
+    if config.padding not in PADDINGS:
+      raise ValueError(f"padding={config.padding!r} must be one of {PADDINGS}")
     self.config = config
     size, width = config.conv_sizes[-1], config.width
     self.features = FeatureExtractor(config, rngs=rngs)
-    self.feature_norm = _layer_norm(size, config, rngs)
+    self.feature_norm = _layer_norm(size, config.epsilon, config, rngs)
     self.projection = _linear(size, width, config, rngs)
     self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (width,)))
-    before = config.position_kernel // 2
-    # One frame fewer after than before: an even kernel, its last step dropped.
-    # Weight norm is folded in: a kernel, not a direction and a length.
-    self.position_conv = nnx.Conv(
-      width,
-      width,
-      (config.position_kernel,),
-      padding=[(before, config.position_kernel - 1 - before)],
-      feature_group_count=config.position_groups,
-      kernel_init=nnx.initializers.normal(
-        2 * (1 / (config.position_kernel * width)) ** 0.5
-      ),
-      dtype=jnp.dtype(config.dtype),
-      rngs=rngs,
-    )
-    self.norm = _layer_norm(width, config, rngs)
+    self.position_conv = PositionConv(config, rngs=rngs)
+    self.norm = _layer_norm(width, config.epsilon, config, rngs)
     self.layers = nnx.List(
       Layer(config, rngs=rngs) for _ in range(config.num_layers)
     )
@@ -273,39 +315,37 @@ class Wav2Vec2(nnx.Module):
       waveform: samples, at least 400.
       num_frames: video frames the waveform spans; the convolutional features
         are resampled linearly to them. None: not resampled, 50 Hz.
-      lengths: true samples of each row, at least 400; what follows changes
-        nothing in the frames before it. None: all of them.
+      lengths: true samples of each row, at least 400; what follows is padding
+        (see Config.padding), whatever it holds. None: all of them.
       key: of dropout and SpecAugment; None is deterministic.
     """
     num_samples = waveform.shape[1]
     if num_conv_frames(num_samples, self.config) < 1:
       raise ValueError(f"{num_samples} samples are too few for one frame")
-    if lengths is None:
-      lengths = jnp.full((len(waveform),), num_samples)
-    x = self._convolve(waveform, lengths)
+    every = jnp.full((len(waveform),), num_samples)
+    lengths = every if lengths is None else lengths
+    heard = jnp.arange(num_samples) < lengths[:, None]
+    waveform = jnp.where(heard, waveform, 0.0)
+    if self.config.padding == "silence":
+      lengths, heard = every, True
+    x = self._convolve(waveform, lengths, heard)
     true = num_conv_frames(lengths, self.config)
     if num_frames is not None:
-      given, true = (
-        true,
-        jnp.maximum(
-          jnp.round(lengths / num_samples * num_frames).astype(jnp.int32), 1
-        ),
-      )
+      given, share = true, lengths / num_samples
+      true = jnp.maximum(jnp.round(share * num_frames).astype(jnp.int32), 1)
       x = interpolation.resample_linear(
         x, num_frames, lengths=given, new_lengths=true
       )
     return self._transform(x, true, key)
 
-  def _convolve(self, waveform, lengths):
-    """Normalised waveform to convolutional features."""
-    heard = jnp.arange(waveform.shape[1]) < lengths[:, None]
+  def _convolve(self, waveform, lengths, heard):
+    """Waveform, zero where it is not `heard`, to convolutional features."""
     if self.config.normalize:
-      count = lengths[:, None].astype(jnp.float32)
-      total = jnp.sum(waveform * heard, axis=1, keepdims=True)
-      centred = waveform - total / count
-      variance = jnp.sum(centred**2 * heard, axis=1, keepdims=True) / count
-      waveform = centred * jax.lax.rsqrt(variance + 1e-7)
-    x = self.features(jnp.where(heard, waveform, 0.0), lengths)
+      mean = jnp.sum(waveform, axis=1, keepdims=True) / lengths[:, None]
+      waveform = jnp.where(heard, waveform - mean, 0.0)
+      square = jnp.sum(waveform**2, axis=1, keepdims=True)
+      waveform *= jax.lax.rsqrt(square / lengths[:, None] + 1e-7)
+    x = self.features(waveform, lengths)
     return jax.lax.stop_gradient(x) if self.config.freeze_convolutions else x
 
   def _transform(self, x, lengths, key):
@@ -314,7 +354,8 @@ class Wav2Vec2(nnx.Module):
     span_key, feature_key, hidden_key, drop_key, layer_key = _subkeys(key, 5)
     x = self.projection(self.feature_norm(x))
     x = _dropout(x, config.feature_dropout, feature_key)
-    x = self._hide_spans(x, lengths, span_key)
+    if key is not None:
+      x = self._hide_spans(x, lengths, *jax.random.split(span_key))
     seen = jnp.arange(x.shape[1]) < lengths[:, None]
     x = jnp.where(seen[..., None], x, jnp.zeros_like(x))
     bias = masks.padding_bias(seen)
@@ -323,27 +364,25 @@ class Wav2Vec2(nnx.Module):
       x = self.norm(x)
     x = _dropout(x, config.hidden_dropout, hidden_key)
     layer_keys = _subkeys(layer_key, len(self.layers))
+    run = jax.checkpoint(Layer.__call__) if config.remat else Layer.__call__
     for i, layer in enumerate(self.layers):
-      y = layer(x, bias, key=layer_keys[i])
+      y = run(layer, x, bias, key=layer_keys[i])
       if drop_key is not None and config.layer_drop:
         u = jax.random.uniform(jax.random.fold_in(drop_key, i))
         y = jnp.where(u < config.layer_drop, x, y)
       x = y
     return self.norm(x) if config.pre_norm else x
 
-  def _hide_spans(self, x, lengths, key):
+  def _hide_spans(self, x, lengths, time_key, channel_key):
     """SpecAugment on the projected frames, after they were resampled."""
     config = self.config
-    if key is None:
-      return x
-    time_key, channel_key = jax.random.split(key)
     if config.mask_time and x.shape[1] >= config.mask_time_span:
       hidden = masks.random_spans(
         time_key,
         x.shape[:2],
         probability=config.mask_time,
         span=config.mask_time_span,
-        min_spans=MIN_SPANS,
+        min_spans=config.mask_time_least,
         lengths=lengths,
       )
       embedding = self.mask_embedding[...].astype(x.dtype)
@@ -354,7 +393,7 @@ class Wav2Vec2(nnx.Module):
         (x.shape[0], x.shape[2]),
         probability=config.mask_feature,
         span=config.mask_feature_span,
-        min_spans=0,
+        min_spans=config.mask_feature_least,
       )
       x = jnp.where(hidden[:, None], jnp.zeros_like(x), x)
     return x

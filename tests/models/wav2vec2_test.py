@@ -1,5 +1,6 @@
 """The wav2vec 2.0 encoder: lengths, padding, what is frozen, what is random."""
 
+import copy
 import functools
 
 import jax
@@ -13,30 +14,50 @@ from pir_jax.models import wav2vec2
 FAMILIES = ("group", "layer")
 
 
+# Every random choice but the one a test is about.
+QUIET = dict(
+  feature_dropout=0.0,
+  hidden_dropout=0.0,
+  attention_dropout=0.0,
+  activation_dropout=0.0,
+  layer_drop=0.0,
+  mask_time=0.0,
+)
+
+
 @functools.cache
 def make(family="group", **changes):
-  config = wav2vec2.Config(
+  values = dict(
     conv_sizes=(6,) * 7,
     conv_bias=family == "layer",
     feature_norm=family,
     pre_norm=family == "layer",
     width=16,
-    num_layers=2,
+    num_layers=1,
     num_heads=2,
     ffn=24,
     position_kernel=6,
     position_groups=2,
-    **changes,
   )
+  config = wav2vec2.Config(**(values | changes))
   return wav2vec2.Wav2Vec2(config, rngs=nnx.Rngs(0))
+
+
+@functools.cache
+def compiled(model):
+  graphdef, state = nnx.split(model)
+  apply = jax.jit(
+    lambda state, waveform, num_frames, arrays: nnx.merge(graphdef, state)(
+      waveform, num_frames, **arrays
+    ),
+    static_argnums=2,
+  )
+  return functools.partial(apply, state)
 
 
 def run(model, waveform, num_frames=None, **arrays):
   """The model, compiled: much sooner done than operation by operation."""
-  graphdef, state = nnx.split(model)
-  return jax.jit(lambda s, w, a: nnx.merge(graphdef, s)(w, num_frames, **a))(
-    state, waveform, arrays
-  )
+  return compiled(model)(waveform, num_frames, arrays)
 
 
 def speech(seconds=0.5):
@@ -95,16 +116,116 @@ def test_loudness_and_offset_of_the_recording_do_not_matter():
   )
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_as_transformers_has_it(family):
+  waveform = speech(7 * 640 / 16_000)
+  lengths = jnp.array([7 * 640, 5 * 640])
+  true = wav2vec2.num_conv_frames(5 * 640, wav2vec2.Config())
+  zeros = jnp.where(
+    jnp.arange(waveform.shape[1]) < lengths[:, None], waveform, 0.0
+  )
+  outs = {
+    padding: run(make(family, padding=padding), waveform, lengths=lengths)[
+      1, :true
+    ]
+    for padding in wav2vec2.PADDINGS
+  }
+  # Without a mask, padding is a recording of nothing.
+  np.testing.assert_array_equal(
+    outs["silence"], run(make(family), zeros)[1, :true]
+  )
+  assert np.abs(outs["silence"] - outs["excluded"]).max() > 0.1
+  # A mask hides padding from all but the group norm, over time.
+  change = np.abs(outs["masked"] - outs["excluded"]).max()
+  assert change > 0.01 if family == "group" else change == 0
+
+
+def test_time_norm_is_that_of_the_true_frames_alone():
+  x = np.random.default_rng(0).normal(3.0, 2.0, (2, 9, 4)).astype(np.float32)
+  norm = wav2vec2.TimeNorm(4, rngs=nnx.Rngs(0))
+  got = norm(jnp.asarray(x), jnp.array([9, 5]))
+  for row, length in enumerate((9, 5)):
+    y = x[row, :length].astype(np.float64)
+    want = (y - y.mean(0)) / np.sqrt(y.var(0) + 1e-5)
+    # Float32 rounding of values up to 3.
+    np.testing.assert_allclose(got[row, :length], want, atol=3e-6)
+
+
+@pytest.mark.parametrize(
+  ("taps", "num_frames"), [(6, 3), (6, 31), (7, 16), (16, 40)]
+)
+def test_position_convolution_equals_the_direct_sum(taps, num_frames):
+  config = wav2vec2.Config(width=8, position_groups=2, position_kernel=taps)
+  model = wav2vec2.PositionConv(config, rngs=nnx.Rngs(0))
+  x = jax.random.normal(jax.random.key(1), (2, num_frames, 8))
+  kernel = jax.random.normal(jax.random.key(2), (taps, 4, 8))
+
+  def ours(x, kernel):
+    graphdef, state = nnx.split(model)
+    state["kernel"] = state["kernel"].replace(kernel)
+    return nnx.merge(graphdef, state)(x)
+
+  def direct(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (1,),
+      [(taps // 2, taps - 1 - taps // 2)],
+      dimension_numbers=("NHC", "HIO", "NHC"),
+      feature_group_count=2,
+    )
+
+  # Sums of up to 64 products and transforms of 32 terms, rounded.
+  np.testing.assert_allclose(ours(x, kernel), direct(x, kernel), atol=5e-5)
+  got, want = (
+    jax.grad(lambda *a, f=f: jnp.sum(f(*a) ** 2), argnums=(0, 1))(x, kernel)
+    for f in (ours, direct)
+  )
+  for one, other in zip(got, want, strict=True):
+    np.testing.assert_allclose(one, other, atol=2e-5 * np.abs(other).max())
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_convolutions_are_frozen_if_asked(frozen):
   graphdef, params = nnx.split(make(freeze_convolutions=frozen), nnx.Param)
-  gradients = jax.grad(
-    lambda p: jnp.sum(nnx.merge(graphdef, p)(speech(), 10) ** 3)
+  gradients = jax.jit(
+    jax.grad(lambda p: jnp.sum(nnx.merge(graphdef, p)(speech(), 10) ** 3))
   )(params)
-  assert frozen != any(
-    np.any(x) for x in jax.tree.leaves(gradients["features"])
-  )
+  for leaf in jax.tree.leaves(gradients["features"]):
+    assert np.all(leaf == 0) if frozen else np.any(leaf != 0)
   assert np.any(gradients["projection"]["kernel"][...] != 0)
+
+
+@pytest.mark.parametrize("key", [None, jax.random.key(3)])
+def test_remat_changes_neither_values_nor_gradients(key):
+  def value_and_gradients(remat):
+    graphdef, params = nnx.split(make(remat=remat), nnx.Param)
+    return jax.jit(
+      jax.value_and_grad(
+        lambda p: jnp.sum(nnx.merge(graphdef, p)(speech(), 10, key=key) ** 3)
+      )
+    )(params)
+
+  want, got = value_and_gradients(False), value_and_gradients(True)
+  # The same sums, only compiled in another order.
+  for one, other in zip(
+    jax.tree.leaves(got), jax.tree.leaves(want), strict=True
+  ):
+    np.testing.assert_allclose(
+      one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max()
+    )
+
+
+def test_remat_remembers_less():
+  def residuals(remat):
+    graphdef, params = nnx.split(make(remat=remat, num_layers=3), nnx.Param)
+    _, pullback = jax.eval_shape(
+      lambda p: jax.vjp(lambda p: nnx.merge(graphdef, p)(speech(), 10), p),
+      params,
+    )
+    return sum(x.size for x in jax.tree.leaves(pullback))
+
+  assert residuals(True) < 0.7 * residuals(False)
 
 
 def test_deterministic_without_a_key_and_by_key_with_one():
@@ -119,21 +240,64 @@ def test_deterministic_without_a_key_and_by_key_with_one():
 
 
 def test_hidden_spans_say_nothing_of_the_speech():
-  rates = dict(
-    feature_dropout=0.0,
-    hidden_dropout=0.0,
-    attention_dropout=0.0,
-    activation_dropout=0.0,
-    layer_drop=0.0,
-  )
-  model = make(mask_time=1.0, mask_time_span=12, **rates)
-  key = jax.random.key(1)
   # One span as long as the sequence: all speeches sound the same.
-  one, two = run(model, speech(), 12, key=key)
+  model = make(**QUIET | dict(mask_time=1.0, mask_time_span=12))
+  one, two = run(model, speech(), 12, key=jax.random.key(1))
   np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
-  none = make(mask_time=0.0, **rates)
   np.testing.assert_array_equal(
-    run(none, speech(), 12, key=key), run(none, speech(), 12)
+    run(make(**QUIET), speech(), 12, key=jax.random.key(1)),
+    run(make(**QUIET), speech(), 12),
+  )
+
+
+def hidden_frames(lengths, num_keys):
+  """Which of 100 frames SpecAugment replaced, for many keys."""
+  # Each frame by itself: no layers, no convolution over the frames.
+  model = copy.deepcopy(make(**QUIET | dict(mask_time=0.05, num_layers=0)))
+  model.position_conv.kernel[...] = jnp.zeros_like(
+    model.position_conv.kernel[...]
+  )
+  waveform = jax.random.normal(jax.random.key(0), (2, 64_000))
+  keys = jax.random.split(jax.random.key(1), num_keys)
+  plain = run(model, waveform, 100, lengths=lengths)
+  drawn = [run(model, waveform, 100, lengths=lengths, key=key) for key in keys]
+  return np.abs(np.stack(drawn) - plain).max(axis=-1) > 1e-3
+
+
+def test_two_spans_of_ten_are_hidden_of_a_hundred_frames():
+  rows = hidden_frames(jnp.array([64_000, 64_000]), 16).reshape(-1, 100)
+  assert len(np.unique(rows, axis=0)) > 16  # Other keys and rows, other spans.
+  for row in rows:
+    edges = np.flatnonzero(np.diff(np.pad(row.astype(int), 1)))
+    spans = edges[1::2] - edges[::2]
+    # Two spans, or one where they overlap or touch.
+    assert list(spans) == [10, 10] or (len(spans) == 1 and 10 <= spans[0] <= 20)
+  assert rows.sum(axis=1).max() == 20
+
+
+def test_padded_frames_are_never_chosen_for_a_span():
+  # 25 true frames of 100: spans chosen anywhere would mostly miss them.
+  rows = hidden_frames(jnp.array([64_000, 16_000]), 16)[:, 1]
+  assert not rows[:, 25:].any()
+  assert (rows.sum(axis=1) >= 10).all()
+
+
+def test_layer_drop_passes_all_layers_over_or_none():
+  key = jax.random.key(2)
+  model = make(**QUIET | dict(layer_drop=1.0, num_layers=2))
+  without = copy.deepcopy(model)
+  without.layers = nnx.List([])
+  np.testing.assert_array_equal(
+    run(model, speech(), 12, key=key), run(without, speech(), 12)
+  )
+  # Without a key nothing is dropped, whatever the rate.
+  np.testing.assert_array_equal(
+    run(model, speech(), 12),
+    run(make(**QUIET | dict(num_layers=2)), speech(), 12),
+  )
+  assert np.any(run(model, speech(), 12) != run(without, speech(), 12))
+  np.testing.assert_array_equal(
+    run(make(**QUIET), speech(), 12, key=key), run(make(**QUIET), speech(), 12)
   )
 
 
@@ -152,3 +316,5 @@ def test_too_short_and_unknown_norms_are_refused():
     make()(jnp.zeros((1, 399)))
   with pytest.raises(ValueError, match='must be "group" or "layer"'):
     make("batch")
+  with pytest.raises(ValueError, match="padding='mirror' must be one of"):
+    make(padding="mirror")
