@@ -1,21 +1,29 @@
 # make demo [VIDEO=me.mp4 AUDIO=speech.wav RUN=runs/me]   the whole way
-# make test | lint | test-slow
+# make test | lint | test-slow | bench
+# make test-torch   beside PyTorch's networks; installs torch in the venv
 VENV ?= .venv
 PYTHON ?= python3
 export VIDEO AUDIO RUN
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format setup
+.PHONY: demo test test-slow test-torch bench lint format setup
 
 demo: $(VENV)/ready
 	@# The shell, not make, expands the names: spaces and quotes are safe.
 	$(BIN)/python -m pir_jax.demo --video="$$VIDEO" --audio="$$AUDIO" --run="$$RUN"
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile -q
+	$(BIN)/python -m pytest -m "not slow and not torch" -n 2 --dist loadfile -q
 
 test-slow: $(VENV)/ready
-	$(BIN)/python -m pytest -m slow -q
+	$(BIN)/python -m pytest -m "slow and not torch" -q
+
+test-torch: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet 'torch>=2.13'
+	$(BIN)/python -m pytest -m torch -q -rP
+
+bench: $(VENV)/ready
+	$(BIN)/python -m experiments.speech_speed
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -307,6 +307,8 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _imported(name: str) -> Any:
   """The package transformers or one it needs, imported only when asked."""
+  # Its advice to install PyTorch is not for those who come here.
+  os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
   try:
     return importlib.import_module(name)
   except ImportError as error:
