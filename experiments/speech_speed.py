@@ -88,9 +88,7 @@ def encoder_rows(family: str) -> list[tuple[str, float, float]]:
   shape = 1, _SECONDS.value * SAMPLE_RATE
   waveform = random.standard_normal(shape, np.float32)
   layer = family == "layer"
-  config = wav2vec2.Config(
-    feature_norm=family, pre_norm=layer, conv_bias=layer, normalize=False
-  )
+  config = wav2vec2.Config(feature_norm=family, pre_norm=layer, conv_bias=layer)
   model = wav2vec2.Wav2Vec2(config, rngs=nnx.Rngs(0))
   ours, compile_time = compiled(model, lambda m, x: m(x), waveform)
   name = f"wav2vec2-large ({family} norm), {_SECONDS.value} s of speech"

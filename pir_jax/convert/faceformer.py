@@ -1,6 +1,7 @@
 """Published FaceFormer decoder weights into `models.faceformer`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -83,18 +84,19 @@ def _infer(state_dict):
 
 
 def from_torch(
-  state_dict: Mapping[str, np.ndarray], config: faceformer.Config | None = None
+  state_dict: Mapping[str, Any], config: faceformer.Config | None = None
 ) -> faceformer.ExpressionDecoder:
   """Builds the decoder from a state dict with FaceFormer's names.
 
   Args:
-    state_dict: published name -> array.
+    state_dict: published name -> array, or anything numpy reads as one.
     config: None reads the sizes from the shapes and takes FaceFormer's 4 heads
       and period of 25 frames, which no shape tells.
 
   Raises:
     ValueError: naming every missing, unused or mis-shaped weight.
   """
+  state_dict = {name: np.asarray(x) for name, x in state_dict.items()}
   if config is None:
     config = _infer(state_dict)
   model = faceformer.ExpressionDecoder(config, rngs=nnx.Rngs(0))

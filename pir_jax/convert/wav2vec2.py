@@ -147,14 +147,15 @@ def config_from_json(values: Mapping[str, Any]) -> wav2vec2.Config:
 def read_config(folder: pathlib.Path) -> wav2vec2.Config:
   """The Config of a folder, from its two JSON files.
 
-  Without `preprocessor_config.json` normalisation and padding are our
-  defaults. With it they are the published ones: batches are masked if it says
-  so, and otherwise padding is heard as silence.
+  Without `preprocessor_config.json` rows are normalised and padding is ours.
+  With it both are the published ones: batches are masked if it says so, and
+  otherwise padding is heard as silence.
 
   Raises:
     InputError: as `config_from_json`, or another sampling rate than 16 kHz.
   """
   config = config_from_json(_read_json(folder / CONFIG))
+  config.normalize = True
   if not (folder / PREPROCESSOR).is_file():
     return config
   values = _read_json(folder / PREPROCESSOR)
@@ -170,18 +171,26 @@ def read_config(folder: pathlib.Path) -> wav2vec2.Config:
 
 
 def from_torch(
-  state_dict: Mapping[str, np.ndarray], config: wav2vec2.Config
+  state_dict: Mapping[str, Any],
+  config: wav2vec2.Config | Mapping[str, Any] | Any,
 ) -> wav2vec2.Wav2Vec2:
   """Builds the encoder from a state dict with Hugging Face's names.
 
-  The names may begin with `wav2vec2.`, as in files that hold a head too.
+  Args:
+    state_dict: published name -> array, or anything numpy reads as one. Names
+      may begin with `wav2vec2.`, as in files that hold a head too.
+    config: ours, the dict of a `config.json`, or transformers' own.
 
   Raises:
     ValueError: naming every missing, unused or mis-shaped weight.
   """
   weights = {
-    name.removeprefix("wav2vec2."): array for name, array in state_dict.items()
+    name.removeprefix("wav2vec2."): np.asarray(array)
+    for name, array in state_dict.items()
   }
+  if not isinstance(config, wav2vec2.Config):
+    values = config if isinstance(config, Mapping) else config.to_dict()
+    config = config_from_json(values)
   model = wav2vec2.Wav2Vec2(config, rngs=nnx.Rngs(0))
   # A model made without SpecAugment has no embedding for it.
   tables.apply(

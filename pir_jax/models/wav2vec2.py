@@ -33,7 +33,8 @@ class Config:
       padded row equals the row alone. The others are what transformers does:
       "masked", with an attention mask: hidden too, but the group norm counts
       them. "silence", without one: zeros, heard like any other sound.
-    normalize: bring each row to zero mean and unit variance first.
+    normalize: bring each row to zero mean and unit variance first, as the
+      published feature extractor does before the network.
     freeze_convolutions: no gradient into the convolutions (FaceFormer).
     mask_time: share of frames hidden by SpecAugment spans when a key is given.
     mask_time_least: spans in any sequence that can hold them.
@@ -57,7 +58,7 @@ class Config:
   position_groups: int = 16
   epsilon: float = 1e-5
   padding: str = "excluded"
-  normalize: bool = True
+  normalize: bool = False
   freeze_convolutions: bool = True
   feature_dropout: float = 0.1
   hidden_dropout: float = 0.1

@@ -39,7 +39,6 @@ def golden(family):
 def build(family, padding="excluded"):
   arrays, weights, values = golden(family)
   config = convert.config_from_json(values)
-  config.normalize = False  # The reference was given samples as they are.
   config.padding = padding
   return arrays, convert.from_torch(weights, config)
 
