@@ -3,8 +3,8 @@
 Command: python -m pir_jax.train --config=experiments/expression.py
   --config.data.path=data/a,data/b --workdir=runs/me/expression
 Needs wav2vec 2.0 (--config.stage.encoder_path=NAME_OR_FOLDER, see README).
-Variants: none is the paper's size; `:demo` fits one short clip with Whisper's
-small encoder on two CPU cores in about a minute.
+Variants: none is the paper's size; `:demo` fits a short clip or two with the
+encoder of Whisper tiny.en on two CPU cores in about a minute.
 """
 
 from pir_jax import runs
@@ -19,7 +19,7 @@ def get_config(variant: str = "") -> runs.Experiment:
   if variant == "demo":
     return demo()
   if variant:
-    raise ValueError(f"no variant {variant!r}: there is `demo`, or none.")
+    raise ValueError(f"no variant {variant!r}: there is `demo`, or none")
   # Sizes and the window are the paper's, Adam and its rate FaceFormer's; batch
   # and length are our choice.
   return runs.Experiment(
@@ -56,6 +56,6 @@ def demo() -> runs.Experiment:
       speeds=(0.88, 1.0, 1.12),
     ),
     loop=loop.Config(
-      num_steps=300, log_every=50, save_every=300, evaluate_every=50
+      num_steps=300, log_every=50, save_every=50, evaluate_every=50
     ),
   )

@@ -9,7 +9,9 @@ is there already goes on or is only measured. The paper reports LMD 2.556,
 2.273, 1.626, 1.477, 1.650 on a test set it does not name, on painted frames;
 ours is of the posed head: compare the shape, not the numbers.
 The paper does not say what else changed with k: here a step always sees as many
-frames (batch times k), so that no k learns from less.
+frames (batch times k), and windows of the encoder overlap by up to 30 frames.
+Short clips hold few windows of a large k, and a pause put into a window of one
+tick has its lips a quarter closed: mind both when you read the ends.
 With `expression.py:demo` and two clips of 8 s: about ten minutes on two CPU
 cores.
 """
@@ -26,7 +28,9 @@ from pir_jax.stages import expression
 from pir_jax.types import InputError
 
 _FRAMES = flags.DEFINE_list(
-  "frames", ["1", "10", "50", "100", "200"], "The ks."
+  "frames",
+  ["1", "10", "50", "100", "200"],
+  "The ks; --config, --config.data.path and --workdir are those of train.",
 )
 _MARGIN = 15  # Frames, where the window is long enough.
 

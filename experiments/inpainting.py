@@ -18,7 +18,7 @@ def get_config(variant: str = "") -> runs.Experiment:
   if variant == "demo":
     return demo()
   if variant:
-    raise ValueError(f"no variant {variant!r}: there is `demo`, or none.")
+    raise ValueError(f"no variant {variant!r}: there is `demo`, or none")
   # Sizes are the paper's or pix2pixHD's; batch and length are our choice.
   return runs.Experiment(
     stage=inpainting.Config(),

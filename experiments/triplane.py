@@ -16,7 +16,7 @@ def get_config(variant: str = "") -> runs.Experiment:
   if variant == "demo":
     return demo()
   if variant:
-    raise ValueError(f"no variant {variant!r}: there is `demo`, or none.")
+    raise ValueError(f"no variant {variant!r}: there is `demo`, or none")
   # Sizes are the paper's or EG3D's; batch and length are our choice.
   return runs.Experiment(
     stage=triplane.Config(),

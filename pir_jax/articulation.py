@@ -29,6 +29,7 @@ MM = 100 / morphable.HEAD_UNITS_PER_DECIMETRE  # millimetres a head unit.
 TRUTH = "fitted to the frames"
 MEAN = "the person's mean"
 SHUFFLED = "ours, shuffled audio"
+LUCKIEST = "the luckiest of these"
 OURS = "ours"
 
 
@@ -203,6 +204,7 @@ def measure(
   rows = {
     MEAN: row(mean)[0],
     SHUFFLED: shuffled,
+    LUCKIEST: Measured(correlation=max(r.correlation for r, _ in others)),
     OURS: found._replace(rest=rest, below=float(below)),
   }
   return rows, {TRUTH: true, SHUFFLED: others[0][1], OURS: opening}
@@ -238,7 +240,7 @@ def measure_voice(
 
 def _shifts(num_ticks: int) -> np.ndarray:
   """Ticks by which speech is moved for `shuffled audio`."""
-  first = min(FRAME_RATE, num_ticks // 3)
+  first = max(1, min(FRAME_RATE, num_ticks // 3))
   places = np.linspace(first, num_ticks - first, NUM_SHUFFLES)
   return np.unique(places.round().astype(int))
 
@@ -297,10 +299,12 @@ def from_plain(values: dict[str, float | None]) -> Measured:
 LEGEND = (
   "LVE: worst lip vertex of a frame, averaged. LMD: 40 lip landmarks of the "
   f"posed head, centred, in a window of {SIZE} px. corr: lip opening against "
-  "the fitted one. spread: its deviation, as a share of the fitted one's. in "
-  f"pauses: rank of the opening in inserted silence of {PAUSE / FRAME_RATE:g} "
-  "s among the frames of speech (0: closed). beats: share of "
-  f"{NUM_SHUFFLES} shifts of the audio whose corr is lower."
+  "the fitted one, held-out ticks. spread: its deviation, as a share of the "
+  "fitted one's there. in pauses: rank of the opening in inserted silence of "
+  f"{PAUSE / FRAME_RATE:g} s among all frames of the passage (0: more closed "
+  "than any). beats: share of the shuffles whose corr is lower. Shuffled: the "
+  f"mean of up to {NUM_SHUFFLES} shifts of the passage's own sound; the "
+  "luckiest shows how much chance there is in few frames."
 )
 
 

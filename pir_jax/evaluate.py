@@ -22,7 +22,10 @@ from pir_jax.stages import expression
 from pir_jax.types import FRAME_RATE, InputError
 
 _MODEL = flags.DEFINE_string(
-  "model", None, "Folder with the runs expression, triplane and inpainting."
+  "model",
+  None,
+  "Folder with the runs expression, triplane and inpainting; the first is "
+  "enough for --stage=expression.",
 )
 _DATA = flags.DEFINE_string(
   "data",
@@ -95,19 +98,18 @@ def evaluate_speech(
   head = morphable.load()
   known = {tuple(p["identity"]) for p in run.people}
   tables, panels = {}, {}
-  for number, passage in enumerate(given):
-    title = f"{passage.source}, passage {number + 1}"
+  for number, passage in enumerate(given, 1):
+    title = f"{number}. {passage.source}"
     if tuple(passage.identity.astype(float).tolist()) not in known:
-      title += ", a person not in the training data"
+      title += ", a clip not in the training data"
     rows, openings = articulation.measure(passage, run, head)
     if voice is not None:
       name = f"ours, {pathlib.Path(audio).name}"
       rows[name], spoken = articulation.measure_voice(voice, passage, run, head)
       openings[name] = spoken[: 2 * len(passage.held_out)]
     tables[title] = rows
-    panels[f"{title}; held out from tick {passage.held_out.argmax()}"] = (
-      openings
-    )
+    edge = passage.held_out.argmax() / FRAME_RATE
+    panels[f"{title}: lip opening, held out from {edge:.2f} s on"] = openings
   if len(given) > 1:
     tables[f"all {len(given)} passages"] = articulation.pooled(tables.values())
   text = "\n\n".join(
@@ -130,6 +132,8 @@ def main() -> None:
   """The command."""
   if not (_MODEL.value and _DATA.value and _OUTPUT.value):
     raise InputError("say --model, --data and --output.")
+  if _AUDIO.value and _STAGE.value != "expression":
+    raise InputError("--audio is for --stage=expression: say that too.")
   if _STAGE.value == "expression":
     paths = runs.Data(path=_DATA.value).paths
     print(evaluate_speech(_MODEL.value, paths, _OUTPUT.value, _AUDIO.value))

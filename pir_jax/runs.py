@@ -61,7 +61,7 @@ class Data:
       raise InputError("no data: say --config.data.path=FOLDER.")
     if pathlib.Path(self.path).exists():  # A comma may be part of a name.
       return [self.path]
-    return self.path.split(",")
+    return [path.strip() for path in self.path.split(",")]
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -193,8 +193,8 @@ def write(
     old = checkpoint.read_record(workdir)
     if any(old[key] != record[key] for key in ("stage", "space", "people")):
       raise InputError(
-        f"{workdir} holds a {old['stage']} run on other data: choose another "
-        "--workdir or delete it."
+        f"{workdir} holds a run of stage {old['stage']} on other data, or in "
+        "another order: choose another --workdir or delete it."
       )
     # What a resumed run must share to see the batches it would have seen.
     if any(

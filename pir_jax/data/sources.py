@@ -28,7 +28,7 @@ def frame_range(manifest: Manifest, split: str) -> tuple[int, int]:
   """[start, stop) of the source frames of a split."""
   chosen = {"train": manifest.train, "held_out": manifest.held_out}
   if split not in chosen:
-    raise ValueError(f"split={split!r} must be 'train' or 'heldout'")
+    raise ValueError(f"split={split!r} must be 'train' or 'held_out'")
   start, stop = chosen[split]
   return start, stop
 

@@ -172,6 +172,10 @@ class WhisperEncoder(nnx.Module):
       ValueError: the waveform is longer than 30 s; encode it in windows.
     """
     config = self.config
+    if config.tap is not None and not 1 <= config.tap <= config.num_layers:
+      raise ValueError(
+        f"tap={config.tap} must lie in 1..{config.num_layers}, the layers"
+      )
     num_rows, num_samples = waveform.shape
     own = -(-num_samples // STRIDE)  # Encoder frames of the waveform itself.
     if own > config.max_frames:

@@ -24,6 +24,12 @@ def run(main: Callable[[], None]) -> None:
       main()
     except InputError as error:
       _fail(str(error))
+    except KeyboardInterrupt:
+      print(
+        "stopped: the same command goes on from what was saved.",
+        file=sys.stderr,
+      )
+      sys.exit(130)
     except OSError as error:
       # A full disk, a folder that may not be written: not ours to explain more.
       _fail(f"{error.strerror or error}: {error.filename or 'no file named'}.")

@@ -34,6 +34,7 @@ from pir_jax.types import (
 
 HOP = SAMPLE_RATE // FRAME_RATE  # samples of a frame.
 MODES = ("autoregressive", "teacher_forced")
+ENCODERS = ("wav2vec2", "whisper")
 # Whisper heard recordings, not unit variance: speech at about -20 dB.
 WHISPER_LEVEL = 0.1
 
@@ -116,6 +117,8 @@ class Expression(base.Stage):
     mesh: Mesh,
     lip_basis: Float[AnyArray, "e p"] | None = None,
   ):
+    if config.encoder not in ENCODERS:
+      raise ValueError(f"encoder={config.encoder!r} must be one of {ENCODERS}")
     if config.mode not in MODES:
       raise ValueError(f"mode={config.mode!r} must be one of {MODES}")
     if not 0 <= 2 * config.margin < config.window:
@@ -216,7 +219,8 @@ class Expression(base.Stage):
 
     The encoder sees windows that overlap, crossfaded where they do; the decoder
     goes through them once and carries what it remembers along. So time grows
-    with the length, and memory only by the result.
+    with the length, and memory only by the result; without a context in the
+    decoder's Config, by all frames that it then remembers.
 
     Args:
       state: of a trained run.
