@@ -22,7 +22,7 @@ import pathlib
 
 from absl import flags
 
-from pir_jax import articulation, evaluate, runs, train
+from pir_jax import articulation, runs, train
 from pir_jax.runtime import command
 from pir_jax.stages import expression
 from pir_jax.types import InputError
@@ -78,7 +78,7 @@ def main() -> None:
   for k in map(int, _FRAMES.value):
     run = workdir / f"k{k}"
     train.train(with_context(base, k), run)
-    evaluate.evaluate_speech(run, base.data.paths, run / "report")
+    articulation.report(run, base.data.paths, run / "report")
     tables = json.loads((run / "report" / "speech.json").read_text())
     measured = list(tables.values())[-1]
     rows[k] = {

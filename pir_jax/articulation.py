@@ -6,6 +6,7 @@ k ticks of FRAME_RATE of a passage, n audio samples, i identity and e expression
 coefficients, v lip vertices, l landmarks.
 """
 
+import json
 import pathlib
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -13,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pir_jax import runs
+from pir_jax import runs, sheet
 from pir_jax.data import manifest, media, sources, speech, store, timing
 from pir_jax.data.track import load_track
 from pir_jax.face import morphable
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.metrics import landmarks, lips
+from pir_jax.stages import expression
 from pir_jax.types import FRAME_RATE, Cameras, InputError
 
 SIZE = 512  # Side of the window in which mouth distances are counted.
@@ -317,3 +319,58 @@ def read_voice(path: str | pathlib.Path) -> Float[np.ndarray, "n"]:
   waveform = media.read_audio(path)
   media.check_speech(waveform)
   return speech.level(waveform)
+
+
+def report(
+  model: str | pathlib.Path,
+  data: list[str],
+  output: str | pathlib.Path,
+  audio: str | pathlib.Path = "",
+) -> str:
+  """Writes the report on the expression stage alone; returns its tables.
+
+  Args:
+    model: folder with the run `expression`, or that run itself.
+    data: prepared clips, of people in the training data or not.
+    output: folder for the report.
+    audio: another voice, or "".
+
+  Raises:
+    InputError: the model, the data or the voice cannot be used.
+  """
+  model, output = pathlib.Path(model), pathlib.Path(output)
+  given = [found for path in data for found in passages(path)]
+  voice = read_voice(audio) if audio else None
+  inside = model / "expression"
+  run = runs.open_run(inside if inside.exists() else model)
+  if not isinstance(run.experiment.stage, expression.Config):
+    raise InputError(f"{model} is a run of another stage than expression.")
+  head = morphable.load()
+  known = {tuple(p["identity"]) for p in run.people}
+  tables, panels = {}, {}
+  for number, passage in enumerate(given, 1):
+    title = f"{number}. {passage.source}"
+    if tuple(passage.identity.astype(float).tolist()) not in known:
+      title += ", a clip not in the training data"
+    rows, openings = measure(passage, run, head)
+    if voice is not None:
+      name = f"ours, {pathlib.Path(audio).name}"
+      rows[name], spoken = measure_voice(voice, passage, run, head)
+      openings[name] = spoken[: 2 * len(passage.held_out)]
+    tables[title] = rows
+    edge = passage.held_out.argmax() / FRAME_RATE
+    panels[f"{title}: lip opening, held out from {edge:.2f} s on"] = openings
+  if len(given) > 1:
+    tables[f"all {len(given)} passages"] = pooled(tables.values())
+  text = "\n\n".join(as_text(rows, title) for title, rows in tables.items())
+  text += "\n\n" + LEGEND
+  output.mkdir(parents=True, exist_ok=True)
+  (output / "speech.txt").write_text(text + "\n")
+  plain = {
+    title: {name: to_plain(row) for name, row in rows.items()}
+    for title, rows in tables.items()
+  }
+  (output / "speech.json").write_text(json.dumps(plain, indent=2) + "\n")
+  picture = sheet.curves(panels, rate=float(FRAME_RATE), unit="mm")
+  picture.save(output / "speech.png")
+  return text

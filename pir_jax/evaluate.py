@@ -15,11 +15,9 @@ from absl import flags
 
 from pir_jax import articulation, comparison, runs, sheet
 from pir_jax.data import manifest
-from pir_jax.face import morphable
 from pir_jax.reenactor import Reenactor
 from pir_jax.runtime import command
-from pir_jax.stages import expression
-from pir_jax.types import FRAME_RATE, InputError
+from pir_jax.types import InputError
 
 _MODEL = flags.DEFINE_string(
   "model",
@@ -71,63 +69,6 @@ def evaluate(
   return text
 
 
-def evaluate_speech(
-  model: str | pathlib.Path,
-  data: list[str],
-  output: str | pathlib.Path,
-  audio: str | pathlib.Path = "",
-) -> str:
-  """Writes the report on the expression stage alone; returns its tables.
-
-  Args:
-    model: folder with the run `expression`, or that run itself.
-    data: prepared clips, of people in the training data or not.
-    output: folder for the report.
-    audio: another voice, or "".
-
-  Raises:
-    InputError: the model, the data or the voice cannot be used.
-  """
-  model, output = pathlib.Path(model), pathlib.Path(output)
-  given = [found for path in data for found in articulation.passages(path)]
-  voice = articulation.read_voice(audio) if audio else None
-  inside = model / "expression"
-  run = runs.open_run(inside if inside.exists() else model)
-  if not isinstance(run.experiment.stage, expression.Config):
-    raise InputError(f"{model} is a run of another stage than expression.")
-  head = morphable.load()
-  known = {tuple(p["identity"]) for p in run.people}
-  tables, panels = {}, {}
-  for number, passage in enumerate(given, 1):
-    title = f"{number}. {passage.source}"
-    if tuple(passage.identity.astype(float).tolist()) not in known:
-      title += ", a clip not in the training data"
-    rows, openings = articulation.measure(passage, run, head)
-    if voice is not None:
-      name = f"ours, {pathlib.Path(audio).name}"
-      rows[name], spoken = articulation.measure_voice(voice, passage, run, head)
-      openings[name] = spoken[: 2 * len(passage.held_out)]
-    tables[title] = rows
-    edge = passage.held_out.argmax() / FRAME_RATE
-    panels[f"{title}: lip opening, held out from {edge:.2f} s on"] = openings
-  if len(given) > 1:
-    tables[f"all {len(given)} passages"] = articulation.pooled(tables.values())
-  text = "\n\n".join(
-    articulation.as_text(rows, title) for title, rows in tables.items()
-  )
-  text += "\n\n" + articulation.LEGEND
-  output.mkdir(parents=True, exist_ok=True)
-  (output / "speech.txt").write_text(text + "\n")
-  plain = {
-    title: {name: articulation.to_plain(row) for name, row in rows.items()}
-    for title, rows in tables.items()
-  }
-  (output / "speech.json").write_text(json.dumps(plain, indent=2) + "\n")
-  picture = sheet.curves(panels, rate=float(FRAME_RATE), unit="mm")
-  picture.save(output / "speech.png")
-  return text
-
-
 def main() -> None:
   """The command."""
   if not (_MODEL.value and _DATA.value and _OUTPUT.value):
@@ -136,7 +77,7 @@ def main() -> None:
     raise InputError("--audio is for --stage=expression: say that too.")
   if _STAGE.value == "expression":
     paths = runs.Data(path=_DATA.value).paths
-    print(evaluate_speech(_MODEL.value, paths, _OUTPUT.value, _AUDIO.value))
+    print(articulation.report(_MODEL.value, paths, _OUTPUT.value, _AUDIO.value))
     print(f"{_OUTPUT.value}: speech.txt, speech.json, speech.png")
     return
   print(evaluate(_MODEL.value, _DATA.value, _OUTPUT.value))
