@@ -13,9 +13,9 @@ import soxr
 from jaxtyping import Float
 
 from pir_jax.data import store, timing
-from pir_jax.types import FRAME_RATE, SAMPLE_RATE
+from pir_jax.types import SAMPLE_RATE
 
-HOP = SAMPLE_RATE // FRAME_RATE
+HOP = store.SAMPLES_PER_TICK
 RAMP = 3  # Ticks in which the lips close, and open again: 0.12 s.
 QUIETEST = 1e-5  # Less than the last bit of 16: not worth raising.
 FADE = SAMPLE_RATE // 200  # Samples over which speech fades at a cut: 5 ms.

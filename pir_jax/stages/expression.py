@@ -61,7 +61,7 @@ class Config:
 
   Attributes:
     model: of the decoder; its sizes of audio, identity and expression are
-      overwritten by what the encoder and the data have.
+      overwritten by what the encoder and the data have, its remat by ours.
     optim: FaceFormer's: Adam, constant rate.
     weights: of the losses.
     mode: in training, "autoregressive" feeds predictions back (FaceFormer) and
@@ -138,7 +138,7 @@ class Expression(base.Stage):
       self._lips = moved / np.sqrt(np.sum(np.square(moved)))
     model = dataclasses.replace(
       config.model,
-      remat=config.remat or config.model.remat,
+      remat=config.remat,
       audio_size=encoder.config.width * (2 * config.reach + 1),
       identity_size=space.identity_size,
       expression_size=space.expression_size,
