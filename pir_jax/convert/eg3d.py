@@ -1,21 +1,41 @@
 """EG3D's published generator and discriminator -> ours.
 
-Sizes are read off the shapes. EG3D's mapping network takes noise and a camera,
-ours identity and expression, so theirs is left out and ours stays as made.
+Sizes are read off the shapes, and how rays are sampled off the pickled object.
+EG3D's mapping network takes noise and a camera, ours identity and expression,
+so theirs is left out and ours stays as made.
 o output channels, i input channels.
 """
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax import nnx
 
-from pir_jax.convert import tables
+from pir_jax.convert import tables, weights
 from pir_jax.convert.tables import Rule
 from pir_jax.models import discriminator, generator, renderer
 
 StateDict = Mapping[str, np.ndarray]
+
+# Side of the image of EG3D's 8x upsamplers, the only ones that are like ours.
+_SIDE = 512
+# EG3D's rendering options -> ours, which are numbers.
+_OPTIONS = {
+  "depth_resolution": "num_coarse",
+  "depth_resolution_importance": "num_fine",
+  "ray_start": "ray_start",
+  "ray_end": "ray_end",
+  "box_warp": "box_warp",
+}
+# Options that our renderer does not have.
+_FIXED = {
+  "disparity_space_sampling": False,
+  "white_back": False,
+  "decoder_lr_mul": 1,
+}
 
 
 def _flipped(weight: np.ndarray) -> np.ndarray:
@@ -106,7 +126,12 @@ def _shape(state_dict: StateDict, name: str) -> tuple[int, ...]:
 
 
 def infer_config(state_dict: StateDict) -> generator.Config:
-  """Sizes from shapes; identity, expression and rays keep their defaults."""
+  """Sizes from shapes; identity, expression and rays keep their defaults.
+
+  Raises:
+    ValueError: this is no generator of EG3D, or one whose upsampler (2x, 4x)
+      is not like ours.
+  """
   synthesis = "backbone.synthesis.b"
   sides = _sides(state_dict, r"backbone\.synthesis\.b(\d+)\.conv1\.weight")
   if not sides:
@@ -120,8 +145,12 @@ def infer_config(state_dict: StateDict) -> generator.Config:
     for i in range(2)
   )
   noise = state_dict.get("superresolution.block1.conv1.noise_const")
+  if noise is not None and noise.shape[0] != _SIDE:
+    raise ValueError(
+      f"the upsampler makes {noise.shape[0]} px, so it is EG3D's 2x or 4x one, "
+      f"which ours is not: give a network of {_SIDE} px, such as ffhq512-128"
+    )
   hidden, _ = _shape(state_dict, "decoder.net.0.weight")
-  defaults = generator.Config()
   return generator.Config(
     w_size=_shape(state_dict, f"{synthesis}4.conv1.affine.weight")[1],
     channel_base=widths[-1] * sides[-1],
@@ -129,7 +158,7 @@ def infer_config(state_dict: StateDict) -> generator.Config:
     plane_resolution=sides[-1],
     plane_channels=image // 3,
     sr_channels=(first, second),
-    resolution=defaults.resolution if noise is None else noise.shape[0],
+    resolution=_SIDE,
     noise=f"{synthesis}4.conv1.noise_const" in state_dict,
     renderer=renderer.Config(
       plane_layout="eg3d", plane_reduce="mean", hidden_size=hidden
@@ -161,6 +190,65 @@ def from_torch(
   table = _generator_table(sides, config.noise)
   tables.apply(table, state_dict, module, keep=[r"mapping\..*"])
   return module
+
+
+def load(
+  path: str | Path,
+  *,
+  config: generator.Config | None = None,
+  rngs: nnx.Rngs | None = None,
+) -> generator.TriPlaneGenerator:
+  """Reads the generator of a published file, or of one converted from it.
+
+  Args:
+    path: as for `weights.read`; of a pickle of several networks, G_ema.
+    config: by default `infer_config`; where the file is a pickled network,
+      with the ray sampling and the side of its feature image.
+    rngs: as for `from_torch`.
+
+  Raises:
+    InputError: the file cannot be read.
+    ValueError: the weights do not fit, or options that we do not have.
+  """
+  network = weights.read_network(path, network="G_ema")
+  if config is None:
+    config = infer_config(network.weights)
+    _set_options(config, network.attributes)
+  return from_torch(network.weights, config=config, rngs=rngs)
+
+
+def _set_options(
+  config: generator.Config, attributes: Mapping[str, Any]
+) -> None:
+  """Takes over what the pickled object says beside its weights."""
+  options = attributes.get("rendering_kwargs", {})
+  for name, ours in _OPTIONS.items():
+    default = getattr(config.renderer, ours)
+    value = options.get(name, default)
+    if isinstance(value, str):
+      raise ValueError(
+        f"the network has {name}={value!r}, where our renderer needs a number: "
+        "give load a config"
+      )
+    setattr(config.renderer, ours, type(default)(value))
+  for name, ours in _FIXED.items():
+    if options.get(name, ours) != ours:
+      raise ValueError(
+        f"the network has {name}={options[name]!r}, and our renderer only "
+        f"knows {ours}: give a network made so, such as ffhq512-128"
+      )
+  config.feature_resolution = attributes.get(
+    "neural_rendering_resolution", config.feature_resolution
+  )
+
+
+def load_discriminator(
+  path: str | Path, *, config: discriminator.Config | None = None
+) -> discriminator.DualDiscriminator:
+  """Reads the discriminator of a published file, like `load`."""
+  return discriminator_from_torch(
+    weights.read(path, network="D"), config=config
+  )
 
 
 def _discriminator_table(sides: list[int]) -> list[Rule]:
