@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 
 class Rendering(NamedTuple):
@@ -100,15 +100,26 @@ def merge_order(
 ) -> tuple[Int[Array, "*b sn"], Int[Array, "*b sn"]]:
   """Order that sorts two rising lists put end to end, and its inverse.
 
-  The inverse comes from counting, without a sort; equal values keep their
+  By counting, without a sort: a value's place is its place in its own list and
+  the number of values of the other that come before. Equal values keep their
   order.
   """
-  earlier: Bool[Array, "*b s n"] = first[..., :, None] > second[..., None, :]
   num_first, num_second = first.shape[-1], second.shape[-1]
-  rank_first = jnp.arange(num_first) + jnp.sum(earlier, -1)
-  rank_second = jnp.arange(num_second) + jnp.sum(~earlier, -2)
+  # One value of the other list at a time: no array of all pairs is made.
+  rank_first = jnp.arange(num_first) + sum(
+    (second[..., i : i + 1] < first).astype(int) for i in range(num_second)
+  )
+  rank_second = jnp.arange(num_second) + sum(
+    (first[..., i : i + 1] <= second).astype(int) for i in range(num_first)
+  )
   inverse = jnp.concatenate([rank_first, rank_second], -1)
-  return jnp.argsort(inverse, axis=-1), inverse
+  rows = inverse.reshape(-1, num_first + num_second)
+  places = jnp.broadcast_to(jnp.arange(rows.shape[-1]), rows.shape)
+  order = jnp.zeros_like(rows)
+  order = order.at[jnp.arange(len(rows))[:, None], rows].set(
+    places, unique_indices=True
+  )
+  return order.reshape(inverse.shape), inverse
 
 
 def render_merged(

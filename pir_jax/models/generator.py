@@ -89,7 +89,15 @@ class Upsampler(nnx.Module):
 
     def block(num_inputs, num_outputs, side):
       return layers.SynthesisBlock(
-        num_inputs, num_outputs, 3, config.w_size, side, noise=False, rngs=rngs
+        num_inputs,
+        num_outputs,
+        3,
+        config.w_size,
+        side,
+        noise=False,
+        # A picture, not geometry: nothing is built on its fifth digit.
+        quick=True,
+        rngs=rngs,
       )
 
     self.block0 = block(config.plane_channels, first, half)
@@ -162,8 +170,7 @@ class TriPlaneGenerator(nnx.Module):
     self, planes: Float[Array, "b 3 h w c"], points: Float[Array, "b n 3"]
   ) -> Float[Array, "b n"]:
     """Density, before its activation, at world points."""
-    packed = triplane.pack_corners(planes)
-    return self.renderer.sample(packed, points).density
+    return self.renderer.sample(triplane.border(planes), points).density
 
   def synthesize(
     self,

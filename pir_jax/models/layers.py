@@ -77,7 +77,8 @@ class StyledConv(nnx.Module):
   """Modulated 3x3 convolution, noise, bias, leaky ReLU.
 
   Noise is one fixed image without a key and a new one per example with it; the
-  strength is learned and starts at 0.
+  strength is learned and starts at 0. `quick` trades a digit or two for time,
+  see `convolution.modulated_conv2d`.
   """
 
   def __init__(
@@ -89,6 +90,7 @@ class StyledConv(nnx.Module):
     *,
     up: bool = False,
     noise: bool = True,
+    quick: bool = False,
     rngs: nnx.Rngs,
   ):
     shape = (3, 3, num_inputs, num_outputs)
@@ -102,6 +104,7 @@ class StyledConv(nnx.Module):
       else None
     )
     self.up = 2 if up else 1
+    self.quick = quick
 
   def __call__(
     self,
@@ -111,7 +114,7 @@ class StyledConv(nnx.Module):
     key: Key[Array, ""] | None = None,
   ) -> Float[Array, "b h2 w2 o"]:
     y = convolution.modulated_conv2d(
-      x, self.kernel[...], self.affine(w), up=self.up
+      x, self.kernel[...], self.affine(w), up=self.up, quick=self.quick
     )
     if self.noise is not None:
       noise = self.noise[...][..., None]
@@ -161,6 +164,7 @@ class SynthesisBlock(nnx.Module):
     resolution: int,
     *,
     noise: bool = True,
+    quick: bool = False,
     rngs: nnx.Rngs,
   ):
     self.conv0 = StyledConv(
@@ -173,7 +177,13 @@ class SynthesisBlock(nnx.Module):
       rngs=rngs,
     )
     self.conv1 = StyledConv(
-      num_outputs, num_outputs, style_size, resolution, noise=noise, rngs=rngs
+      num_outputs,
+      num_outputs,
+      style_size,
+      resolution,
+      noise=noise,
+      quick=quick,
+      rngs=rngs,
     )
     self.to_image = ToImage(num_outputs, num_image, style_size, rngs=rngs)
 

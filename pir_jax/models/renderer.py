@@ -83,13 +83,13 @@ class Renderer(nnx.Module):
 
   def sample(
     self,
-    packed: Float[Array, "b 3 h1 w1 k"],
+    bordered: Float[Array, "b 3 h2 w2 c"],
     points: Float[Array, "b n 3"],
   ) -> Samples:
-    """Decodes world points from planes given as `triplane.pack_corners`."""
+    """Decodes world points from planes given as `triplane.border`."""
     scaled = points * (2 / self.config.box_warp)
     where = triplane.project(scaled, layout=self.config.plane_layout)
-    features = jnp.sum(triplane.lookup(packed, where), 1)
+    features = triplane.lookup(bordered, where)
     if self.config.plane_reduce == "mean":
       features /= 3
     return self.decoder(features)
@@ -106,12 +106,12 @@ class Renderer(nnx.Module):
     config = self.config
     keys = (None, None) if key is None else jax.random.split(key)
     lines = rays.cast(cameras, resolution)
-    packed = triplane.pack_corners(planes)
+    bordered = triplane.border(planes)
 
-    def sample(packed, depths):
+    def sample(bordered, depths):
       num_batch, num_rays, num_samples = depths.shape
       points = rays.points_along(lines, depths).reshape(num_batch, -1, 3)
-      color, density = self.sample(packed, points)
+      color, density = self.sample(bordered, points)
       shape = (num_batch, num_rays, num_samples)
       return color.reshape(*shape, -1), density.reshape(shape)
 
@@ -124,7 +124,7 @@ class Renderer(nnx.Module):
       lines.origins.shape[:-1],
       key=keys[0],
     )
-    color, density = sample(packed, depths)
+    color, density = sample(bordered, depths)
     if not config.num_fine:
       result = compositing.render(color, density, depths)
     else:
@@ -132,7 +132,7 @@ class Renderer(nnx.Module):
       fine_depths = sampling.importance(
         depths, weights, config.num_fine, key=keys[1]
       )
-      fine_color, fine_density = sample(packed, fine_depths)
+      fine_color, fine_density = sample(bordered, fine_depths)
       result = compositing.render_merged(
         (color, fine_color), (density, fine_density), (depths, fine_depths)
       )

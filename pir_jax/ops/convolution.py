@@ -5,38 +5,119 @@ Kernels are (k, k, i, o) and are correlated with the image, as everywhere in
 JAX; the published up-convolutions flip theirs, which `convert` undoes.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pir_jax.ops import filters
+from pir_jax.ops import filters, winograd
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def conv2d(
   x: Float[Array, "b h w i"],
-  kernel: Float[Array, "k k i o"],
+  kernel: Float[Array, "k1 k2 i o"],
   *,
   stride: int = 1,
-  padding: str = "SAME",
+  padding: str | Padding = "SAME",
 ) -> Float[Array, "b h2 w2 o"]:
-  """Correlates; `padding` is SAME (zeros) or VALID."""
+  """Correlates; `padding` is SAME (zeros), VALID, or zeros at each end."""
+  if isinstance(padding, str):
+    sizes, strides = kernel.shape[:2], (stride, stride)
+    padding = jax.lax.padtype_to_pads(x.shape[1:3], sizes, strides, padding)
+  padding = tuple((int(before), int(after)) for before, after in padding)
+  return _correlate(x, kernel, stride, padding)
+
+
+def _plain(x, kernel, stride, padding):
+  if kernel.shape[:2] == (1, 1) and stride == 1 and padding == ((0, 0), (0, 0)):
+    return x @ kernel[0, 0]
   return jax.lax.conv_general_dilated(
     x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT
   )
 
 
-def _blurred(kernel):
-  """Kernel of the 3x3 correlation followed by the low-pass: 6x6."""
-  for axis in (0, 1):
-    widths = [(0, 0)] * kernel.ndim
-    shifted = []
-    for i, tap in enumerate(filters.TAPS):
-      widths[axis] = (i, len(filters.TAPS) - 1 - i)
-      shifted.append(tap * jnp.pad(kernel, widths))
-    kernel = sum(shifted)
-  return kernel
+# The gradient JAX derives takes a convolution whose kernel is as large as the
+# image, which XLA computes up to eight times slower on a CPU than one matrix
+# product for each tap.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _correlate(x, kernel, stride, padding):
+  return _plain(x, kernel, stride, padding)
+
+
+def _correlate_forward(x, kernel, stride, padding):
+  return _correlate(x, kernel, stride, padding), (x, kernel)
+
+
+def _correlate_backward(stride, padding, residuals, gradient):
+  x, kernel = residuals
+  if stride == 1:
+    # Through `_correlate`, so that a penalty on gradients is quick as well.
+    (top, bottom), (left, right) = padding
+    rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
+    reach = ((rows - top, rows - bottom), (columns - left, columns - right))
+    turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+    by_x = _correlate(gradient, turned, 1, reach)
+  else:
+    _, pull = jax.vjp(lambda x: _plain(x, kernel, stride, padding), x)
+    (by_x,) = pull(gradient)
+
+  def derived(x, gradient):
+    _, pull = jax.vjp(lambda k: _plain(x, k, stride, padding), kernel)
+    return pull(gradient)[0]
+
+  by_taps = functools.partial(_by_taps, kernel.shape[:2], stride, padding)
+  by_kernel = jax.lax.platform_dependent(
+    x, gradient, cpu=by_taps, default=derived
+  )
+  return by_x, by_kernel
+
+
+_correlate.defvjp(_correlate_forward, _correlate_backward)
+
+
+@jax.custom_vjp
+def _by_tiles(x, kernel):
+  return winograd.conv3x3(x, kernel)
+
+
+def _by_tiles_forward(x, kernel):
+  return _by_tiles(x, kernel), (x, kernel)
+
+
+def _by_tiles_backward(residuals, gradient):
+  return _correlate_backward(1, ((1, 1), (1, 1)), residuals, gradient)
+
+
+_by_tiles.defvjp(_by_tiles_forward, _by_tiles_backward)
+
+
+def _by_taps(sizes, stride, padding, x, gradient):
+  """Gradient by the kernel: a matrix product for each tap."""
+  height, width = gradient.shape[1:3]
+  padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+
+  def tap(row, column):
+    seen = jax.lax.slice(
+      padded,
+      (0, row, column, 0),
+      (
+        padded.shape[0],
+        row + stride * (height - 1) + 1,
+        column + stride * (width - 1) + 1,
+        padded.shape[3],
+      ),
+      (1, stride, stride, 1),
+    )
+    return jnp.einsum("bhwi,bhwo->io", seen, gradient)
+
+  return jnp.stack(
+    [jnp.stack([tap(r, c) for c in range(sizes[1])]) for r in range(sizes[0])]
+  )
 
 
 def conv2d_up2(
@@ -44,20 +125,33 @@ def conv2d_up2(
 ) -> Float[Array, "b 2*h 2*w o"]:
   """Inserts zeros, correlates with a 3x3 kernel, low-passes: twice the size.
 
-  The two linear maps are one 6x6 kernel, and each of the four output pixels of
-  an input pixel sees 3x3 of its taps: one plain convolution to 4 o channels.
-  The textbook form, a dilated convolution, has a gradient that XLA computes
+  Between inserted zeros an even row meets only the kernel's middle row and an
+  odd one its outer two, and likewise for columns: four small convolutions of
+  1, 2, 2 and 4 taps make the four phases, 9 products for each input pixel. The
+  low-pass then mixes the phases. Folding it into the kernel first would be one
+  convolution of 36 products; a dilated one has a gradient that XLA computes
   many times slower on a CPU.
   """
-  num_batch, height, width, _ = x.shape
-  # The gain of 4 makes up for the zeros.
-  taps = 4 * _blurred(kernel)
-  odd, even = slice(1, None, 2), slice(0, None, 2)
-  phases = [taps[r, c] for r in (odd, even) for c in (odd, even)]
-  y = conv2d(x, jnp.concatenate(phases, -1))
-  y = y.reshape(num_batch, height, width, 2, 2, -1)
-  y = jnp.swapaxes(y, 2, 3)
-  return y.reshape(num_batch, 2 * height, 2 * width, -1)
+  # Odd phases begin with the row (column) before the first input.
+  one, two = (0, 0), (1, 1)
+  middle, outer = slice(1, 2), slice(0, None, 2)
+
+  def phase(rows, columns, padding):
+    return conv2d(x, kernel[rows, columns], padding=padding)
+
+  left = filters.blur_phases(
+    phase(middle, middle, (one, one)), phase(outer, middle, (two, one)), axis=1
+  )
+  right = filters.blur_phases(
+    phase(middle, outer, (one, two)), phase(outer, outer, (two, two)), axis=1
+  )
+  rows = [
+    jnp.stack(filters.blur_phases(even, odd, axis=2), 3)
+    for even, odd in zip(left, right, strict=True)
+  ]
+  y = jnp.stack(rows, 2)
+  num_batch, height, _, width, _, depth = y.shape
+  return y.reshape(num_batch, 2 * height, 2 * width, depth)
 
 
 def conv2d_down2(
@@ -77,18 +171,44 @@ def modulated_conv2d(
   *,
   up: int = 1,
   demodulate: bool = True,
+  quick: bool = False,
 ) -> Float[Array, "b h2 w2 o"]:
   """Convolves with a kernel whose inputs are scaled per example (StyleGAN2).
 
-  The scale is put on the input and the demodulation on the output: the same
-  numbers as a kernel per example, without a grouped convolution.
+  Args:
+    x: features.
+    kernel: shared by the batch.
+    styles: scales of the inputs.
+    up: 2 doubles the size.
+    demodulate: whether every output is divided by its kernel's norm.
+    quick: a 3x3 convolution may be computed by `winograd` (float32 on a CPU),
+      with errors of about 1e-4 of the deviation.
   """
   if up not in (1, 2):
     raise ValueError(f"up={up} must be 1 or 2")
-  y = x * styles[:, None, None, :].astype(x.dtype)
-  convolve = conv2d if up == 1 else conv2d_up2
-  y = convolve(y, kernel.astype(x.dtype))
+  demodulation = None
   if demodulate:
-    energy = jnp.square(styles) @ jnp.sum(jnp.square(kernel), (0, 1))
-    y = y * jax.lax.rsqrt(energy + 1e-8)[:, None, None, :].astype(y.dtype)
+    # A sum of slices: a reduction over leading axes takes XLA on a CPU as long
+    # as the convolution itself.
+    energy = jnp.square(styles) @ sum(
+      jnp.square(kernel[row, column])
+      for row in range(kernel.shape[0])
+      for column in range(kernel.shape[1])
+    )
+    demodulation = jax.lax.rsqrt(energy + 1e-8)
+  convolve = conv2d_up2 if up == 2 else conv2d
+  if quick and up == 1 and winograd.fits(x, kernel):
+    convolve = _by_tiles
+  if x.shape[0] == 1 and x.size > kernel.size:
+    # One kernel is scaled with less work than one large image.
+    kernel = kernel * styles[0, :, None]
+    if demodulation is not None:
+      kernel = kernel * demodulation[0]
+    return convolve(x, kernel.astype(x.dtype))
+  # For many, the scale is put on the input and the demodulation on the output:
+  # the same numbers as a kernel per example, without a grouped convolution.
+  y = x * styles[:, None, None, :].astype(x.dtype)
+  y = convolve(y, kernel.astype(x.dtype))
+  if demodulation is not None:
+    y = y * demodulation[:, None, None, :].astype(y.dtype)
   return y

@@ -63,10 +63,10 @@ def test_a_plane_decides_what_is_seen_at_its_own_coordinates(axis):
   point = np.zeros(3)
   # Pixel centres of 8 in [-0.5, 0.5]: column 2 first, then row 6.
   point[pair[0]], point[pair[1]] = (2.5 / 8) - 0.5, (6.5 / 8) - 0.5
-  packed = renderer.triplane.pack_corners(planes)
+  bordered = renderer.triplane.border(planes)
 
   def density(p):
-    return network.sample(packed, jnp.asarray(p, jnp.float32)[None, None])
+    return network.sample(bordered, jnp.asarray(p, jnp.float32)[None, None])
 
   background = density(np.full(3, 0.45)).density
   along = point.copy()
@@ -99,9 +99,9 @@ def test_recomputing_changes_no_gradient():
 def test_mean_is_a_third_of_the_sum():
   planes = jax.random.normal(jax.random.key(0), (1, 3, 8, 8, 4))
   points = jnp.array([[[0.1, 0.2, -0.1]]])
-  packed = renderer.triplane.pack_corners
-  one = _renderer(plane_reduce="mean").sample(packed(planes), points)
-  three = _renderer().sample(packed(planes / 3), points)
+  border = renderer.triplane.border
+  one = _renderer(plane_reduce="mean").sample(border(planes), points)
+  three = _renderer().sample(border(planes / 3), points)
   np.testing.assert_allclose(one.density, three.density, rtol=1e-5)
   with pytest.raises(ValueError, match="plane_reduce='max'"):
     _renderer(plane_reduce="max")
