@@ -96,3 +96,29 @@ def look_at(
     jnp.array([0, 0, 0, 1], top.dtype), (*top.shape[:-2], 1, 4)
   )
   return jnp.concatenate([top, last], -2)
+
+
+def orbit(
+  turn: Float[Array, "*b"],
+  nod: Float[Array, "*b"],
+  distance: Float[Array, "*b"],
+) -> Float[Array, "*b 4 4"]:
+  """Poses of cameras that look at the origin, the head upright in them.
+
+  Args:
+    turn: about the world's y, radians; 0 is in front of the face (on +z), more
+      goes towards +x.
+    nod: height of the camera over the horizon, radians.
+    distance: of the camera from the origin.
+  """
+  # Not `look_at`: that has no answer straight above the head.
+  turned = rotation_from_euler(jnp.stack([-nod, turn, jnp.zeros_like(nod)], -1))
+  outwards = turned[..., 2]
+  # A camera's y is down and its z ahead: half a turn about x.
+  rotation = turned * jnp.array([1.0, -1.0, -1.0], turned.dtype)
+  eye = distance[..., None] * outwards
+  top = jnp.concatenate([rotation, eye[..., None]], -1)
+  last = jnp.broadcast_to(
+    jnp.array([0, 0, 0, 1], top.dtype), (*top.shape[:-2], 1, 4)
+  )
+  return jnp.concatenate([top, last], -2)

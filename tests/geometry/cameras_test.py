@@ -75,3 +75,40 @@ def test_euler_agrees_with_scipy():
   want = Rotation.from_euler("xyz", angles).as_matrix()  # Extrinsic: Rz Ry Rx.
   got = cameras.rotation_from_euler(jnp.asarray(angles, jnp.float32))
   np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+@pytest.mark.parametrize("nod", [-0.4, 0.0, 0.3, np.pi / 2])
+def test_orbit_looks_at_the_origin_from_the_angle(nod):
+  turn = jnp.linspace(-np.pi, np.pi, 9)
+  nods, distance = jnp.full(9, nod), jnp.linspace(2.0, 3.0, 9)
+  pose = cameras.orbit(turn, nods, distance)
+  k = jnp.array([[4.2, 0.0, 0.45], [0.0, 4.3, 0.55], [0.0, 0.0, 1.0]])
+  views = Cameras(pose, jnp.broadcast_to(k, (9, 3, 3)))
+  uv, depth = cameras.project(jnp.zeros((9, 1, 3)), views)
+  # float32, focal length 4.
+  np.testing.assert_allclose(uv[:, 0], [[0.45, 0.55]] * 9, atol=2e-6)
+  np.testing.assert_allclose(depth[:, 0], distance, rtol=1e-6)
+  eye = pose[:, :3, 3] / distance[:, None]
+  want = np.stack(
+    [
+      np.sin(turn) * np.cos(nod),
+      np.full(9, np.sin(nod)),
+      np.cos(turn) * np.cos(nod),
+    ],
+    -1,
+  )
+  np.testing.assert_allclose(eye, want, atol=1e-6)
+  rotation = pose[:, :3, :3]
+  np.testing.assert_allclose(
+    rotation @ jnp.swapaxes(rotation, 1, 2), [np.eye(3)] * 9, atol=1e-6
+  )
+  np.testing.assert_allclose(np.linalg.det(rotation), 1, atol=1e-6)
+
+
+def test_orbit_agrees_with_look_at_and_starts_in_front():
+  turn, nod = jnp.array([0.0, 0.7]), jnp.array([0.0, -0.5])
+  pose = cameras.orbit(turn, nod, jnp.full(2, 2.7))
+  np.testing.assert_allclose(pose[0, :3, 3], [0, 0, 2.7], atol=1e-6)
+  up = jnp.broadcast_to(jnp.array([0.0, 1.0, 0.0]), (2, 3))
+  want = cameras.look_at(pose[:, :3, 3], jnp.zeros((2, 3)), up)
+  np.testing.assert_allclose(pose, want, atol=1e-6)
