@@ -106,6 +106,4 @@ def conv3x3(
 
   Other devices' libraries choose their own way.
   """
-  return jax.lax.platform_dependent(
-    x, kernel, cpu=transformed, default=_plain
-  )
+  return jax.lax.platform_dependent(x, kernel, cpu=transformed, default=_plain)

@@ -49,9 +49,7 @@ def test_the_first_coordinate_counts_columns():
   ramp = jnp.broadcast_to(jnp.linspace(-1, 1, 9)[None, :], (9, 9))
   planes = jnp.stack([ramp, ramp.T], -1)[None, None]
   # Pixel centres of 9 span [-8/9, 8/9].
-  got = triplane.lookup(
-    triplane.border(planes), jnp.array([[[[0.4, -0.2]]]])
-  )
+  got = triplane.lookup(triplane.border(planes), jnp.array([[[[0.4, -0.2]]]]))
   np.testing.assert_allclose(got[0, 0], [0.45, -0.225], rtol=1e-5)
 
 
