@@ -96,9 +96,9 @@ def make_batch(
   data, split = experiment.data, PartitionSpec(("data", "fsdp"))
   sharding = NamedSharding(stage.mesh, split)
 
-  def array(*shape: int) -> jax.ShapeDtypeStruct:
+  def array(*shape: int, dtype: type = np.float32) -> jax.ShapeDtypeStruct:
     shape = (data.batch_size, *shape)
-    return jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
   identity = array(stage.space.identity_size)
   num_expression = stage.space.expression_size
@@ -113,6 +113,7 @@ def make_batch(
     Cameras(array(4, 4), array(3, 3)),
     identity,
     array(num_expression),
+    array(dtype=np.int32),
   )
 
 

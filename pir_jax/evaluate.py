@@ -4,7 +4,8 @@ The contiguous tail of the clip, which no stage was trained on, is painted from
 the fitted expression, from the expression heard in the sound, and with the
 mouth frozen; each is compared with the true frames beside the truth itself.
 With --stage=expression the first network is measured alone: the parametric head
-posed with what it hears, against the head as fitted.
+posed with what it hears, against the head as fitted. With --stage=triplane the
+second: the face it renders, inside the head, against the frames.
 """
 
 import json
@@ -13,7 +14,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from pir_jax import articulation, comparison, runs, sheet
+from pir_jax import articulation, comparison, portrait, runs, sheet
 from pir_jax.data import manifest
 from pir_jax.reenactor import Reenactor
 from pir_jax.runtime import command
@@ -22,8 +23,8 @@ from pir_jax.types import InputError
 _MODEL = flags.DEFINE_string(
   "model",
   None,
-  "Folder with the runs expression, triplane and inpainting; the first is "
-  "enough for --stage=expression.",
+  "Folder with the runs expression, triplane and inpainting; with --stage the "
+  "one of that name is enough, or the run itself.",
 )
 _DATA = flags.DEFINE_string(
   "data",
@@ -34,8 +35,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.")
 _STAGE = flags.DEFINE_enum(
   "stage",
   "all",
-  ["all", "expression"],
-  "Measure the whole, or the first stage.",
+  ["all", "expression", "triplane"],
+  "Measure the whole, or one stage alone.",
 )
 _AUDIO = flags.DEFINE_string(
   "audio", "", "With --stage=expression: another voice to drive everyone with."
@@ -79,6 +80,10 @@ def main() -> None:
     paths = runs.Data(path=_DATA.value).paths
     print(articulation.report(_MODEL.value, paths, _OUTPUT.value, _AUDIO.value))
     print(f"{_OUTPUT.value}: speech.txt, speech.json, speech.png")
+    return
+  if _STAGE.value == "triplane":
+    print(portrait.report(_MODEL.value, _DATA.value, _OUTPUT.value))
+    print(f"{_OUTPUT.value}: portrait.txt, portrait.json, portrait.png")
     return
   print(evaluate(_MODEL.value, _DATA.value, _OUTPUT.value))
   print(f"{_OUTPUT.value}: table.txt, table.json, held_out.png")

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import math
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from pir_jax import assets
+from pir_jax.convert import eg3d as eg3d_weights
 from pir_jax.convert import lpips as lpips_weights
 from pir_jax.convert import wav2vec2 as wav2vec2_weights
 from pir_jax.convert import whisper as whisper_weights
@@ -138,7 +140,12 @@ def make_stage(
   if isinstance(config, triplane.Config):
     _check_resolution(experiment, config.model)
     return triplane.TriPlane(
-      config, space, perceptual, num_steps=num_steps, mesh=mesh
+      config,
+      space,
+      perceptual,
+      num_steps=num_steps,
+      mesh=mesh,
+      published=_published(config, space) if config.warm_start else None,
     )
   source = pathlib.Path(
     config.triplane or workdir.resolve().parent / "triplane"
@@ -153,6 +160,59 @@ def make_stage(
     num_steps=num_steps,
     mesh=mesh,
   )
+
+
+def settle(experiment: Experiment, num_frames: int) -> Experiment:
+  """An experiment with what only its data and its files can say.
+
+  Args:
+    experiment: as it was asked for; stays as it is.
+    num_frames: of the training data.
+
+  Returns:
+    One with the sizes of the published weights that it starts from, and a
+    correction for every training frame, where it asks for these.
+
+  Raises:
+    InputError: the weights cannot be read, or are not of a network like ours.
+  """
+  config = experiment.stage
+  if not isinstance(config, triplane.Config):
+    return experiment
+  changes = {}
+  if config.refinement.enabled:
+    changes["refinement"] = dataclasses.replace(
+      config.refinement, num_frames=num_frames
+    )
+  if config.warm_start:
+    try:
+      found = eg3d_weights.read_config(config.warm_start)
+    except ValueError as error:
+      raise InputError(f"{config.warm_start}: {error}") from error
+    renderer = dataclasses.replace(
+      found.renderer, remat=config.model.renderer.remat
+    )
+    changes["model"] = dataclasses.replace(
+      found,
+      map_depth=config.model.map_depth,
+      dtype=config.model.dtype,
+      renderer=renderer,
+    )
+  return dataclasses.replace(
+    experiment, stage=dataclasses.replace(config, **changes)
+  )
+
+
+def _published(
+  config: triplane.Config, space: FaceSpace
+) -> Callable[[], nnx.Module]:
+  """Reads the generator a run starts from, when that is needed."""
+  model = dataclasses.replace(
+    config.model,
+    identity_size=space.identity_size,
+    expression_size=space.expression_size,
+  )
+  return lambda: eg3d_weights.load(config.warm_start, config=model)
 
 
 def _check_resolution(experiment, model) -> None:

@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from pir_jax import runs
-from pir_jax.data import manifest, pipelines
+from pir_jax.data import manifest, pipelines, sources
 from pir_jax.runtime import command, loop
 from pir_jax.stages import expression
 from pir_jax.types import InputError
@@ -36,6 +36,7 @@ def train(experiment: runs.Experiment, workdir: pathlib.Path) -> None:
   # Both are made before anything is trained or written: they may refuse.
   batches = _batches(experiment, train=True)
   _batches(experiment, train=False)
+  experiment = runs.settle(experiment, _num_frames(experiment))
   try:
     stage = runs.make_stage(
       experiment, space, workdir, runs.mesh_for(experiment)
@@ -51,6 +52,14 @@ def train(experiment: runs.Experiment, workdir: pathlib.Path) -> None:
     workdir,
     seed=experiment.seed,
   )
+
+
+def _num_frames(experiment: runs.Experiment) -> int:
+  """Of the training data; 0 for speech."""
+  if isinstance(experiment.stage, expression.Config):
+    return 0
+  data = experiment.data
+  return len(sources.FrameSource(data.paths, resolution=data.resolution))
 
 
 def _batches(experiment: runs.Experiment, *, train: bool):

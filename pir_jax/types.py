@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 AnyArray = jax.Array | np.ndarray
 
@@ -48,6 +48,7 @@ class FaceBatch(NamedTuple):
     cameras: of the window.
     identity: coefficients of the face model, in sigma units.
     expression: coefficients of the face model, raw (not standardised).
+    index: number of the frame in its split, over all clips.
   """
 
   image: Float[AnyArray, "b h w 3"]
@@ -57,6 +58,7 @@ class FaceBatch(NamedTuple):
   cameras: Cameras
   identity: Float[AnyArray, "b i"]
   expression: Float[AnyArray, "b e"]
+  index: Int[AnyArray, "b"]
 
 
 class FaceSpace(NamedTuple):

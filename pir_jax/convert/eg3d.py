@@ -161,7 +161,10 @@ def infer_config(state_dict: StateDict) -> generator.Config:
     resolution=_SIDE,
     noise=f"{synthesis}4.conv1.noise_const" in state_dict,
     renderer=renderer.Config(
-      plane_layout="eg3d", plane_reduce="mean", hidden_size=hidden
+      plane_layout="eg3d",
+      plane_reduce="mean",
+      hidden_size=hidden,
+      ray_reference=0.0,
     ),
   )
 
@@ -190,6 +193,19 @@ def from_torch(
   table = _generator_table(sides, config.noise)
   tables.apply(table, state_dict, module, keep=[r"mapping\..*"])
   return module
+
+
+def read_config(path: str | Path) -> generator.Config:
+  """The Config that `load` would take from a file.
+
+  Raises:
+    InputError: the file cannot be read.
+    ValueError: it holds no network like ours.
+  """
+  network = weights.read_network(path, network="G_ema")
+  config = infer_config(network.weights)
+  _set_options(config, network.attributes)
+  return config
 
 
 def load(

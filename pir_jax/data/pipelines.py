@@ -29,6 +29,7 @@ def _to_faces(arrays: dict[str, np.ndarray]) -> FaceBatch:
     cameras=Cameras(arrays["pose"], arrays["intrinsics"]),
     identity=arrays["identity"],
     expression=arrays["expression"],
+    index=arrays["row"],
   )
 
 

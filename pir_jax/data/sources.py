@@ -58,7 +58,7 @@ class FrameSource:
 
   An item has image (h h 3, [-1, 1]), mask, head and mouth (h h 1, [0, 1]),
   pose, intrinsics, identity, expression, all float32, and index and clip
-  (int64: which source frame of which of the paths).
+  (int64: which source frame of which of the paths) and row (int32: the item).
 
   Pictures stay in memory as uint8 until `cache_bytes` are used; once full,
   nothing is thrown out, since under shuffling no frame is likelier than
@@ -135,6 +135,7 @@ class FrameSource:
       "expression": arrays["expression"],
       "index": arrays["index"][0],
       "clip": arrays["clip"][0],
+      "row": np.int32(item),
     }
 
 

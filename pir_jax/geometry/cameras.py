@@ -45,6 +45,24 @@ def project(
   return homogeneous[..., :2] / homogeneous[..., 2:], depth
 
 
+def moved(
+  cameras: Cameras,
+  rotation: Float[Array, "*b 3"],
+  translation: Float[Array, "*b 3"],
+) -> Cameras:
+  """Cameras turned about the world's origin, then shifted, in world axes.
+
+  Args:
+    cameras: as they are.
+    rotation: axis times angle, radians.
+    translation: in world units.
+  """
+  pose = jnp.asarray(cameras.pose)
+  turned = rotation_from_axis_angle(rotation) @ pose[..., :3, :]
+  top = turned.at[..., 3].add(translation)
+  return cameras._replace(pose=jnp.concatenate([top, pose[..., 3:, :]], -2))
+
+
 def rotation_from_axis_angle(
   vector: Float[Array, "*b 3"],
 ) -> Float[Array, "*b 3 3"]:

@@ -8,6 +8,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -25,6 +26,10 @@ class Config:
     num_fine: further samples where the coarse ones found matter; 0 for none.
     ray_start: distance from the camera at which sampling starts, head units.
     ray_end: distance at which it ends.
+    ray_reference: distance of a camera from the origin for which start and end
+      are meant; for others both are shifted, so that the rays of a camera that
+      comes nearer still cover the head. 0 takes them as they are, as EG3D does,
+      whose cameras are all at 2.7.
     box_warp: side of the cube that the planes cover, centred at the origin.
     plane_layout: "fixed" (xy, xz, yz), or "eg3d" for that paper's weights.
     plane_reduce: "sum" (as the paper says) or "mean" (as EG3D's code does).
@@ -36,6 +41,7 @@ class Config:
   num_fine: int = 48
   ray_start: float = 2.25
   ray_end: float = 3.3
+  ray_reference: float = 2.7
   box_warp: float = 1.0
   plane_layout: str = "fixed"
   plane_reduce: str = "sum"
@@ -123,6 +129,10 @@ class Renderer(nnx.Module):
       lines.origins.shape[:-1],
       key=keys[0],
     )
+    if config.ray_reference:
+      origins = jnp.asarray(cameras.pose)[:, :3, 3]
+      nearer = config.ray_reference - jnp.linalg.norm(origins, axis=-1)
+      depths -= nearer[:, None, None]
     color, density = sample(bordered, depths)
     if not config.num_fine:
       result = compositing.render(color, density, depths)

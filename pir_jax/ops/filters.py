@@ -35,6 +35,29 @@ def blur(
   return x
 
 
+def gaussian_blur(
+  x: Float[Array, "b h w c"], sigma: Float[Array, ""] | float
+) -> Float[Array, "b h w c"]:
+  """Weights 2^-(d / sigma)^2 out to floor(3 sigma); the outside is zero.
+
+  A product with a band matrix for each axis, so that sigma need not be known
+  when this is compiled; 0 changes nothing.
+  """
+  sigma = jnp.maximum(sigma, 1e-3)
+
+  def weight(distance):
+    inside = jnp.abs(distance) <= jnp.floor(3 * sigma)
+    return jnp.where(inside, jnp.exp2(-jnp.square(distance / sigma)), 0.0)
+
+  def band(size):
+    places = jnp.arange(size)
+    total = jnp.sum(weight(jnp.arange(-size, size + 1)))
+    return weight(places[:, None] - places) / total
+
+  _, height, width, _ = x.shape
+  return jnp.einsum("ih,jw,bhwc->bijc", band(height), band(width), x)
+
+
 def blur_phases(
   even: Float[Array, "b h w c"], odd: Float[Array, "b h2 w2 c"], *, axis: int
 ) -> tuple[Float[Array, "b h3 w3 c"], Float[Array, "b h3 w3 c"]]:

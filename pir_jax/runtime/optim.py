@@ -58,6 +58,33 @@ def build(config: Config, num_steps: int) -> optax.GradientTransformation:
   return adam
 
 
+def with_lazy_steps(config: Config, every: int) -> Config:
+  """Adam for a network that takes an extra step of its own every few ones.
+
+  StyleGAN2's correction: k steps and one of the regulariser should move the
+  averages of Adam, and the parameters, as far as k steps would.
+  """
+  share = every / (every + 1)
+  return dataclasses.replace(
+    config,
+    learning_rate=share * config.learning_rate,
+    b1=config.b1**share,
+    b2=config.b2**share,
+    warmup_steps=round(config.warmup_steps / share),
+  )
+
+
+def build_lazy(
+  config: Config, num_steps: int, every: int
+) -> optax.GradientTransformation:
+  """`build`, for a network with extra steps every few ones (0: it has none)."""
+  if not every:
+    return build(config, num_steps)
+  # The schedule counts the extra steps, too.
+  total = round(num_steps * (1 + 1 / every))
+  return build(with_lazy_steps(config, every), total)
+
+
 def ema_update(
   ema: PyTree,
   params: PyTree,

@@ -222,6 +222,15 @@ def advance(
   return TrainState(state.step + 1, nets, ema)
 
 
+def begin_from(state: TrainState, name: str, params: PyTree) -> TrainState:
+  """A fresh state whose network `name`, and its average, are given ones."""
+  net = state.nets[name]._replace(params=params)
+  average = jax.tree.map(jnp.copy, params)  # A step gives away its memory.
+  return state._replace(
+    nets={**state.nets, name: net}, ema={**state.ema, name: average}
+  )
+
+
 def total(
   terms: dict[str, Float[Array, "b"]], weights: dict[str, float]
 ) -> tuple[Float[Array, ""], Metrics]:

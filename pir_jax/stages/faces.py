@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from pir_jax.geometry import cameras as camera_geometry
 from pir_jax.ops import images
-from pir_jax.types import Cameras, FaceSpace
+from pir_jax.types import Cameras, FaceBatch, FaceSpace
 
 BLANK = 0.0  # What the inpainting network sees under the mask: mid-grey.
 
@@ -62,3 +62,11 @@ def perceptual(
     image = images.crop(image, corner, size)
     target = images.crop(target, corner, size)
   return lpips(image, target)
+
+
+def psnr(image: Float[Array, "b h w 3"], batch: FaceBatch) -> Float[Array, "b"]:
+  """Of what an image in [-1, 1] shows of the head, against the frame; dB."""
+  gap = jnp.square(jnp.clip(image, -1.0, 1.0) - batch.image)
+  area = jnp.sum(batch.head, (1, 2, 3)) * image.shape[-1]
+  error = jnp.sum(batch.head * gap, (1, 2, 3)) / jnp.maximum(area, 1.0)
+  return 10.0 * jnp.log10(4.0 / jnp.maximum(error, 1e-10))

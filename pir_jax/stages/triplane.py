@@ -1,11 +1,15 @@
 """Stage 2: identity, expression and camera -> feature image and face image.
 
-Trained on pairs: the frame is what the tri-plane should look like at the
-frame's own coefficients and camera. The paper's losses are not known; these
-(pixels and LPIPS over the head, black around it) are our choice.
+Trained on pairs: the frame is what the tri-plane should look like at its own
+coefficients and camera. The paper's losses are not known; pixels and LPIPS over
+the head, black around it, are our choice, as are game and corrections.
+
+b batch, r side of the feature image.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +17,14 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
 
-from pir_jax.losses import pixel
+from pir_jax.losses import adversarial, pixel
 from pir_jax.models import generator
 from pir_jax.ops import images
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import base, faces
+from pir_jax.stages import base, faces, smoothness
+from pir_jax.stages import game as game_lib
+from pir_jax.stages import refinement as refinement_lib
 from pir_jax.types import FaceBatch, FaceSpace
 
 EMPTY = -1.0  # What a ray that meets nothing renders.
@@ -32,11 +38,20 @@ class Weights:
     image: L1 of the face image.
     raw_image: L1 of the first three feature channels.
     perceptual: LPIPS of a crop of the face image.
+    raw_perceptual: LPIPS of the raw image.
+    adversarial: of the game against a dual discriminator; 0: there is none.
+    variation: of the density between points close by; 0.25 in EG3D, 0 leaves it
+      out.
+    refinement: of the corrections' squares, where they are enabled.
   """
 
   image: float = 1.0
   raw_image: float = 1.0
   perceptual: float = 1.0
+  raw_perceptual: float = 0.5
+  adversarial: float = 0.0
+  variation: float = 0.25
+  refinement: float = 0.02
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -44,9 +59,13 @@ class Config:
   """Stage 2; the defaults are the paper's sizes.
 
   Attributes:
-    model: of the generator.
-    optim: of the generator; the defaults are EG3D's.
+    model: of the generator,
+    optim: likewise; the defaults are EG3D's.
     weights: of the losses.
+    game: against a dual discriminator, if `weights.adversarial` is not 0.
+    refinement: corrections of the training frames' fits.
+    warm_start: file of EG3D's weights that a run begins from, all but the
+      mapping; `train` then takes the sizes of `model` from it.
     mouth_weight: pixels of the mouth count this much more.
     empty_weight: pixels off the head count this much, and should be empty.
     perceptual_size: side of the LPIPS crop in pixels; 0 takes all.
@@ -54,7 +73,9 @@ class Config:
     expression_noise: added to the standardised expression in training,
       standard deviation: near expressions should look alike, and a short clip
       shows few.
-    ema_decay: of the averaged parameters, which are the ones used.
+    variation_every: steps between regularisations of the density.
+    ema_decay: of the averages, which are used; it ramps up from 0. The default
+      is EG3D's half life of 10,000 images at a batch of 32.
   """
 
   model: generator.Config = dataclasses.field(default_factory=generator.Config)
@@ -64,12 +85,18 @@ class Config:
     )
   )
   weights: Weights = dataclasses.field(default_factory=Weights)
+  game: game_lib.Config = dataclasses.field(default_factory=game_lib.Config)
+  refinement: refinement_lib.Config = dataclasses.field(
+    default_factory=refinement_lib.Config
+  )
+  warm_start: str = ""
   mouth_weight: float = 4.0
   empty_weight: float = 0.1
   perceptual_size: int = 0
   perceptual_taps: int = 5
   expression_noise: float = 0.0
-  ema_decay: float = 0.999
+  variation_every: int = 4
+  ema_decay: float = 0.998
 
 
 class TriPlane(base.Stage):
@@ -85,9 +112,21 @@ class TriPlane(base.Stage):
     *,
     num_steps: int,
     mesh: Mesh,
+    published: Callable[[], nnx.Module] | None = None,
   ):
+    """Makes the compiled phases.
+
+    Args:
+      config: of the stage.
+      space: coefficients of the data.
+      lpips: frozen, for the perceptual terms.
+      num_steps: of the whole run.
+      mesh: where it lives.
+      published: reads the generator that a fresh state begins from.
+    """
     self.config = config
     self.space = space
+    self._published = published
     model = dataclasses.replace(
       config.model,
       identity_size=space.identity_size,
@@ -98,16 +137,61 @@ class TriPlane(base.Stage):
     )
     self._lpips, frozen = base.Network.of(lpips)
     super().__init__(mesh, {"lpips": frozen})
-    self._optimizer = optim_lib.build(config.optim, num_steps)
-    self._train = self.compile_step(self._train_phase)
+    self._weights = dataclasses.asdict(config.weights)
+    self.game = None
+    if config.weights.adversarial:
+      self.game = game_lib.Game(
+        config.game, resolution=model.resolution, num_steps=num_steps
+      )
+    self._optimizers = {
+      "generator": optim_lib.build_lazy(
+        config.optim,
+        num_steps,
+        config.variation_every if config.weights.variation else 0,
+      ),
+      "refinement": optim_lib.build(config.refinement.optim, num_steps),
+    }
+    self._train = self.compile_step(
+      functools.partial(self._train_phase, judged=False)
+    )
+    if config.weights.variation:
+      self._vary = self.compile_step(self._variation_phase)
+    if self.game is not None:
+      self._train_judged = self.compile_step(
+        functools.partial(self._train_phase, judged=True)
+      )
+      self._judge = self.compile_step(self._judge_phase)
+      self._penalise = self.compile_step(self._penalty_phase)
     self._evaluate = jax.jit(self._evaluate_phase)
     self._render = jax.jit(self._render_phase)
 
   def init_state(self, key: Key[Array, ""]) -> base.TrainState:
-    """A fresh generator and its average."""
-    net = base.new_net(self.generator, key, self._optimizer)
-    return base.TrainState(
-      jnp.int32(0), {"generator": net}, {"generator": net.params}
+    """A fresh generator, its average, and what the config asks for."""
+    net = base.new_net(self.generator, key, self._optimizers["generator"])
+    nets = {"generator": net}
+    if self.game is not None:
+      nets["critic"] = self.game.new_net(prng.named(key, "critic"))
+    if self.config.refinement.enabled:
+      learnt = refinement_lib.tables(
+        self.config.refinement, self.space.expression_size
+      )
+      state = self._optimizers["refinement"].init(learnt)
+      nets["refinement"] = base.NetState(learnt, {}, state)
+    return base.TrainState(jnp.int32(0), nets, {"generator": net.params})
+
+  def init(self, key: Key[Array, ""]) -> base.TrainState:
+    """As every stage's; then the published weights, where there are some."""
+    state = super().init(key)
+    if self._published is None:
+      return state
+    network, (params, _) = base.Network.of(self._published())
+    if network.graphdef != self.generator.graphdef:
+      raise ValueError("the published generator is of another shape.")
+    params["mapping"] = state.nets["generator"].params["mapping"]
+    return base.begin_from(
+      state,
+      "generator",
+      jax.device_put(params, self.shardings().nets["generator"].params),
     )
 
   def step(
@@ -118,8 +202,28 @@ class TriPlane(base.Stage):
     *,
     index: int,
   ) -> tuple[base.TrainState, base.Metrics]:
-    """One step of the generator."""
-    return self._train(state, batch, prng.at_step(key, index))
+    """One step of the generator, and of whatever else is due.
+
+    As in StyleGAN2, regularisers take steps of their own, now and then.
+    """
+    key = prng.at_step(key, index)
+    played = self.config.game
+    judged = self.game is not None and index >= played.start
+    metrics = {}
+    if self.config.weights.variation and not (
+      index % self.config.variation_every
+    ):
+      state, found = self._vary(state, batch, prng.named(key, "variation"))
+      metrics |= found
+    if judged:
+      state, found = self._judge(state, batch, prng.named(key, "judge"))
+      metrics |= found
+      if not (index - played.start) % played.r1_every:
+        state, found = self._penalise(state, batch, key)
+        metrics |= found
+    train = self._train_judged if judged else self._train
+    state, found = train(state, batch, key)
+    return state, found | metrics
 
   def evaluate(
     self, state: base.TrainState, batch: FaceBatch, key: Key[Array, ""]
@@ -133,92 +237,164 @@ class TriPlane(base.Stage):
     """Rows: frame, face image, raw image, depth (near is bright)."""
     del key
     out = self._render(state, batch)
-    size = batch.image.shape[1:3]
     near, far = jnp.min(out.depth), jnp.max(out.depth)
     depth = 1.0 - 2.0 * (out.depth[..., None] - near) / (far - near)
-    rows = [
-      jnp.asarray(batch.image),
-      out.image,
-      *(
-        jax.image.resize(
-          jnp.broadcast_to(x, (*x.shape[:3], 3)),
-          (x.shape[0], *size, 3),
-          "nearest",
-        )
-        for x in (out.raw_image, depth)
-      ),
-    ]
-    return {"faces": images.grid(rows)}
+    rows = [jnp.asarray(batch.image), out.image, out.raw_image, depth]
+    shape = out.image.shape
+    return {
+      "faces": images.grid(
+        [
+          jnp.broadcast_to(
+            jax.image.resize(x, (*shape[:3], x.shape[-1]), "nearest"), shape
+          )
+          for x in rows
+        ]
+      )
+    }
 
-  def _train_phase(self, state, frozen, batch, key):
-    net = state.nets["generator"]
+  def _train_phase(self, state, frozen, batch, key, *, judged):
+    names = [name for name in state.nets if name != "critic"]
 
     def objective(params):
-      return base.total(
-        self._terms(params, net.buffers, frozen, batch, key, train=True),
-        dataclasses.asdict(self.config.weights),
-      )
+      out, terms = self._terms(params, state.nets, frozen, batch, key)
+      if judged:
+        terms["adversarial"] = adversarial.non_saturating(
+          self.game.logits(
+            state.nets["critic"],
+            game_lib.Pair(out.image, out.raw_image),
+            batch.cameras,
+            state.step,
+          ),
+          real=True,
+        )
+      return base.total(terms, self._weights)
 
-    gradients, metrics = jax.grad(objective, has_aux=True)(net.params)
-    net = base.update(net, gradients, self._optimizer)
-    nets = {"generator": net}
+    gradients, metrics = jax.grad(objective, has_aux=True)(
+      {name: state.nets[name].params for name in names}
+    )
+    nets = {
+      name: base.update(
+        state.nets[name], gradients[name], self._optimizers[name]
+      )
+      for name in names
+    }
     return base.advance(state, nets, self.config.ema_decay), metrics
 
+  def _variation_phase(self, state, frozen, batch, key):
+    """Smoothness of the density: a step of the generator alone."""
+    del frozen
+    net = state.nets["generator"]
+    given, _ = refinement_lib.inputs(
+      self.config.refinement, None, self.space, batch
+    )
+
+    def objective(params):
+      model = self.generator.bind(params, net.buffers)
+      mean = jnp.mean(smoothness.variation(model, given, key))
+      # Rare steps count for all those between.
+      share = self.config.variation_every * self._weights["variation"]
+      return share * mean, {"variation": mean}
+
+    gradients, metrics = jax.grad(objective, has_aux=True)(net.params)
+    net = base.update(net, gradients, self._optimizers["generator"])
+    return state._replace(nets={**state.nets, "generator": net}), metrics
+
+  def _judge_phase(self, state, frozen, batch, key):
+    """The judge learns from fresh fakes and the true frames."""
+    del frozen
+    params = {name: net.params for name, net in state.nets.items()}
+    out, _ = self._generated(params, state.nets, batch, key)
+    net, metrics = self.game.judge(
+      state.nets["critic"],
+      game_lib.Pair(out.image, out.raw_image),
+      self._real(batch),
+      batch.cameras,
+      state.step,
+    )
+    return state._replace(nets={**state.nets, "critic": net}), metrics
+
+  def _penalty_phase(self, state, frozen, batch, key):
+    del frozen, key
+    net, metrics = self.game.penalise(
+      state.nets["critic"], self._real(batch), batch.cameras, state.step
+    )
+    return state._replace(nets={**state.nets, "critic": net}), metrics
+
+  def _real(self, batch):
+    target = _target(batch)
+    size = self.config.model.feature_resolution
+    return game_lib.Pair(target, images.shrink(target, size))
+
   def _evaluate_phase(self, state, frozen, batch, key):
-    params, buffers = state.ema["generator"], state.nets["generator"].buffers
-    terms = self._terms(params, buffers, frozen, batch, key, train=False)
-    return base.total(terms, dataclasses.asdict(self.config.weights))[1]
+    params = {"generator": state.ema["generator"]}
+    out, terms = self._terms(
+      params, state.nets, frozen, batch, key, train=False
+    )
+    metrics = base.total(terms, self._weights)[1]
+    return {**metrics, "psnr": jnp.mean(faces.psnr(out.image, batch))}
 
   def _render_phase(self, state, batch):
-    model = self.generator.bind(
-      state.ema["generator"], state.nets["generator"].buffers
+    params = {"generator": state.ema["generator"]}
+    return self._generated(params, state.nets, batch, None)[0]
+
+  def _generated(self, params, nets, batch, key):
+    """The generator on a batch; with a key as in training.
+
+    Returns the output, and the corrections' term if there is one.
+    """
+    model = self.generator.bind(params["generator"], nets["generator"].buffers)
+    given, terms = refinement_lib.inputs(
+      self.config.refinement, params.get("refinement"), self.space, batch
     )
-    return model(
-      *faces.inputs(self.space, batch.identity, batch.expression, batch.cameras)
+    if key is None:
+      return model(*given), terms
+    noise = jax.random.normal(
+      prng.named(key, "expression"), given.expression.shape
     )
+    given = given._replace(
+      expression=given.expression + self.config.expression_noise * noise
+    )
+    return model(*given, key=prng.named(key, "render")), terms
 
   def _terms(
     self,
     params: PyTree,
-    buffers: PyTree,
+    nets: dict[str, base.NetState],
     frozen: PyTree,
     batch: FaceBatch,
     key: Key[Array, ""],
-    train: bool,
-  ) -> dict[str, Float[Array, "b"]]:
-    model = self.generator.bind(params, buffers)
-    given = faces.inputs(
-      self.space, batch.identity, batch.expression, batch.cameras
-    )
-    render_key = None
-    if train:
-      render_key = prng.named(key, "render")
-      noise = jax.random.normal(
-        prng.named(key, "expression"), given.expression.shape
-      )
-      given = given._replace(
-        expression=given.expression + self.config.expression_noise * noise
-      )
-    out = model(*given, key=render_key)
-    target = batch.head * batch.image + (1.0 - batch.head) * EMPTY
+    train: bool = True,
+  ) -> tuple[generator.TriPlaneOutput, dict[str, Float[Array, "b"]]]:
+    """What is rendered of a batch, and how far it is from the frames."""
+    out, terms = self._generated(params, nets, batch, key if train else None)
+    target = _target(batch)
     weight = (
       batch.head
       + (1.0 - batch.head) * self.config.empty_weight
       + batch.mouth * self.config.mouth_weight
     )
     size = out.raw_image.shape[1]
-    raw_target = images.shrink(target, size)
-    raw_weight = images.shrink(weight, size)
+    raw_target, raw_weight = (images.shrink(x, size) for x in (target, weight))
     # Equal outside the head, so that only the head is compared.
     shown = batch.head * out.image + (1.0 - batch.head) * batch.image
-    return {
+    raw_head = images.shrink(batch.head, size)
+    raw_shown = raw_head * out.raw_image + (1.0 - raw_head) * raw_target
+    lpips = self._lpips.bind(*frozen["lpips"])
+    terms |= {
       "image": pixel.weighted_l1(out.image, target, weight),
       "raw_image": pixel.weighted_l1(out.raw_image, raw_target, raw_weight),
       "perceptual": faces.perceptual(
-        self._lpips.bind(*frozen["lpips"]),
+        lpips,
         shown,
         batch.image,
         self.config.perceptual_size,
         prng.named(key, "crop"),
       ),
+      "raw_perceptual": lpips(raw_shown, raw_target),
     }
+    return out, terms
+
+
+def _target(batch):
+  """The frame with nothing around the head."""
+  return batch.head * batch.image + (1.0 - batch.head) * EMPTY

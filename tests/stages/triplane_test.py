@@ -1,0 +1,215 @@
+"""The tri-plane stage: its phases, its corrections, what it begins from."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from pir_jax.geometry import cameras as camera_geometry
+from pir_jax.models import discriminator, generator, renderer, vgg
+from pir_jax.runtime import optim, sharding
+from pir_jax.stages import game, refinement, triplane
+from pir_jax.types import Cameras, FaceBatch, FaceSpace
+
+SPACE = FaceSpace(
+  3, ("jaw", "lips"), np.zeros(2, np.float32), np.ones(2, np.float32)
+)
+MODEL = generator.Config(
+  channel_base=64,
+  channel_max=8,
+  w_size=8,
+  plane_resolution=8,
+  plane_channels=4,
+  feature_resolution=8,
+  resolution=32,
+  sr_channels=(8, 8),
+  renderer=renderer.Config(num_coarse=4, num_fine=4, hidden_size=8),
+)
+KEY = jax.random.key(0)
+
+
+@functools.cache
+def lpips():
+  return vgg.Lpips("vgg", taps=1, rngs=nnx.Rngs(0))
+
+
+def make_stage(published=None, **changes):
+  config = triplane.Config(
+    model=MODEL,
+    optim=optim.Config(learning_rate=0.01, b1=0.0, b2=0.99),
+    perceptual_taps=1,
+    **changes,
+  )
+  return triplane.TriPlane(
+    config,
+    SPACE,
+    lpips(),
+    num_steps=100,
+    mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+    published=published,
+  )
+
+
+def make_batch(seed=0):
+  rng = np.random.default_rng(seed)
+  pose = camera_geometry.look_at(
+    jnp.array([[0.0, 0.1, 2.7], [0.3, 0.0, 2.6]]),
+    jnp.zeros((2, 3)),
+    jnp.array([[0.0, 1.0, 0.0]] * 2),
+  )
+  intrinsics = jnp.tile(
+    jnp.array([[2.5, 0, 0.5], [0, 2.5, 0.5], [0, 0, 1.0]]), (2, 1, 1)
+  )
+  rows, columns = np.mgrid[:32, :32] / 31 - 0.5
+  head = np.float32(np.hypot(rows, columns) < 0.4)[None, ..., None]
+  head = np.repeat(head, 2, 0)
+  image = rng.uniform(-1, 1, (2, 1, 1, 3)) * np.ones((2, 32, 32, 3))
+  batch = FaceBatch(
+    image=np.float32(image),
+    mask=head,
+    head=head,
+    mouth=0.1 * head,
+    cameras=Cameras(np.asarray(pose), np.asarray(intrinsics)),
+    identity=np.zeros((2, 3), np.float32),
+    expression=np.float32(rng.normal(size=(2, 2))),
+    index=np.int32([1, 3]),
+  )
+  return jax.tree.map(jnp.asarray, batch)
+
+
+def copies(tree):
+  """The first step gives the memory of its input away."""
+  return [np.array(x) for x in jax.tree.leaves(tree)]
+
+
+def moved(before, after):
+  return [np.abs(a - b).max() > 0 for a, b in zip(before, after, strict=True)]
+
+
+def test_training_brings_the_image_nearer_and_its_psnr_up():
+  stage, batch = make_stage(), make_batch()
+  state = stage.init(KEY)
+  before = stage.evaluate(state, batch, KEY)
+  named = []
+  for index in range(30):
+    state, metrics = stage.step(state, batch, KEY, index=index)
+    named.append("variation" in metrics)
+  after = stage.evaluate(state, batch, KEY)
+  assert int(state.step) == 30
+  assert np.isfinite(metrics["loss"])
+  assert after["image"] < 0.7 * before["image"]
+  assert after["psnr"] > before["psnr"] + 2
+  assert set(state.nets) == {"generator"}
+  # The density's smoothness is stepped on every fourth step only.
+  assert named == [index % 4 == 0 for index in range(30)]
+
+
+def test_the_game_moves_both_players():
+  stage = make_stage(
+    weights=triplane.Weights(adversarial=0.1, variation=0.0),
+    game=game.Config(
+      model=discriminator.Config(channel_base=64, channel_max=8, map_depth=1),
+      start=4,
+      r1_every=2,
+      blur_steps=10,
+    ),
+  )
+  state, batch = stage.init(KEY), make_batch()
+  critic = copies(state.nets["critic"].params)
+  state, metrics = stage.step(state, batch, KEY, index=4)
+  assert {"critic_real", "critic_fake", "adversarial", "r1"} <= set(metrics)
+  assert all(np.isfinite(value) for value in metrics.values())
+  assert any(moved(critic, copies(state.nets["critic"].params)))
+  state, metrics = stage.step(state, batch, KEY, index=5)
+  assert "r1" not in metrics and "critic_real" in metrics
+
+
+def test_the_judge_sees_less_the_earlier_it_is():
+  config = game.Config(
+    model=discriminator.Config(channel_base=64, channel_max=8, map_depth=1),
+    blur=4.0,
+    blur_steps=10,
+  )
+  play = game.Game(config, resolution=32, num_steps=10)
+  net, batch = play.new_net(KEY), make_batch()
+  rows, columns = np.mgrid[:32, :32]
+  finest = np.float32((-1) ** (rows + columns))[None, ..., None]
+  pairs = [
+    game.Pair(batch.image + s * finest, batch.image[:, ::4, ::4]) for s in (0, 1)
+  ]
+
+  def gap(step):
+    one, other = (
+      play.logits(net, pair, batch.cameras, jnp.int32(step)) for pair in pairs
+    )
+    return float(jnp.abs(one - other).max())
+
+  # A chessboard is what a blur takes away; at the end nothing is blurred.
+  assert gap(0) < 0.3 * gap(10)
+  assert gap(10) == gap(1000)
+
+
+def test_corrections_are_learnt_for_frames_that_were_seen():
+  stage = make_stage(
+    refinement=refinement.Config(enabled=True, num_frames=5),
+    weights=triplane.Weights(variation=0.0),
+  )
+  state, batch = stage.init(KEY), make_batch()
+  for index in range(2):
+    state, metrics = stage.step(state, batch, KEY, index=index)
+  learnt = state.nets["refinement"].params
+  for name, table in learnt.items():
+    seen = np.abs(np.asarray(table)).max(1) > 0
+    np.testing.assert_array_equal(seen, [False, True, False, True, False], name)
+  assert metrics["refinement"] > 0
+
+
+def test_a_correction_common_to_all_frames_changes_nothing():
+  config = refinement.Config(enabled=True, num_frames=5)
+  zero = refinement.tables(config, 2)
+  shifted = jax.tree.map(lambda x: x + 0.7, zero)
+  batch = make_batch()
+  plain, terms = refinement.inputs(config, None, SPACE, batch)
+  assert not terms
+  for learnt in (zero, shifted):
+    given, _ = refinement.inputs(config, learnt, SPACE, batch)
+    for a, b in zip(given, plain, strict=True):
+      # float32 sums.
+      np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_corrections_have_their_units():
+  config = refinement.Config(enabled=True, num_frames=5)
+  learnt = refinement.tables(config, 2)
+  learnt["translation"] = learnt["translation"].at[1].set([1.0, 0.0, 0.0])
+  given, terms = refinement.inputs(config, learnt, SPACE, make_batch())
+  plain, _ = refinement.inputs(config, None, SPACE, make_batch())
+  shift = (given.cameras - plain.cameras)[:, :16].reshape(2, 4, 4)[:, :3, 3]
+  # The mean over five frames is taken off.
+  want = config.translation * np.array([[0.8, 0, 0], [-0.2, 0, 0]])
+  np.testing.assert_allclose(shift, want, atol=1e-6)
+  # One of the 8 numbers of the first frame, squared.
+  np.testing.assert_allclose(terms["refinement"], [1 / 8, 0.0])
+
+
+def test_a_fresh_run_begins_from_given_weights_but_for_the_mapping():
+  model = dataclasses.replace(MODEL, identity_size=3, expression_size=2)
+  given = generator.TriPlaneGenerator(model, rngs=nnx.Rngs(7))
+  stage = make_stage(published=lambda: given)
+  state, scratch = stage.init(KEY), make_stage().init(KEY)
+  params = state.nets["generator"].params
+  for name in ("backbone", "renderer", "upsampler"):
+    want = copies(nnx.state(given, nnx.Param)[name])
+    assert not any(moved(copies(params[name]), want)), name
+  own = scratch.nets["generator"].params["mapping"]
+  assert not any(moved(copies(params["mapping"]), copies(own)))
+  assert not any(moved(copies(state.ema["generator"]), copies(params)))
+
+
+def test_corrections_without_a_number_of_frames_are_refused():
+  with pytest.raises(ValueError, match="num_frames=0"):
+    make_stage(refinement=refinement.Config(enabled=True))
