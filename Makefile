@@ -24,6 +24,7 @@ test-torch: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python -m experiments.speech_speed
+	$(BIN)/python -m pir_jax.benchmark triplane
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -181,7 +181,17 @@ def test_speech_report_without_a_model_or_with_a_silent_voice(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "module", ["prepare", "train", "reenact", "evaluate", "demo", "compile"]
+  "module",
+  [
+    "prepare",
+    "train",
+    "reenact",
+    "evaluate",
+    "demo",
+    "compile",
+    "inspect",
+    "benchmark",
+  ],
 )
 def test_help_explains_itself(module):
   result = subprocess.run(

@@ -8,20 +8,27 @@ import jax
 from absl import app, flags, logging
 
 from pir_jax import assets
+from pir_jax.runtime import memory
 from pir_jax.types import InputError
 
 
-def run(main: Callable[[], None]) -> None:
-  """Runs `main` under absl; an InputError is one line and exit code 1."""
+def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
+  """Runs `main` under absl; an InputError is one line and exit code 1.
+
+  Args:
+    main: the command.
+    topics: words of which the user must say one, without dashes; `main` is
+      given it. Without any, `main` takes nothing.
+  """
 
   def guarded(argv: list[str]) -> None:
-    if len(argv) > 1:
-      _fail(f"unexpected argument {argv[1]!r}: flags are written --name=value.")
+    given = _topic(argv[1:], topics)
     # absl raises the level to INFO: other libraries' news are not the user's.
     logging.set_verbosity(logging.WARNING)
     _keep_compilations()
+    memory.keep_pages()
     try:
-      main()
+      main(*given)
     except InputError as error:
       _fail(str(error))
     except KeyboardInterrupt:
@@ -46,6 +53,16 @@ def _parse(argv: list[str]) -> list[str]:
     _fail(f"{said[-1].removeprefix('ValueError: ')}; --help lists the flags.")
   except KeyError as error:  # ml_collections: a --config.field not there.
     _fail(f"{error.args[0]}; the Config dataclasses name them.")
+
+
+def _topic(words: list[str], topics: tuple[str, ...]) -> list[str]:
+  if topics and (not words or words[0] not in topics):
+    said = repr(words[0]) if words else "nothing"
+    _fail(f"{said} is no topic: say {' or '.join(topics)}.")
+  extra = words[1:] if topics else words
+  if extra:
+    _fail(f"unexpected argument {extra[0]!r}: flags are written --name=value.")
+  return words
 
 
 def _keep_compilations() -> None:
