@@ -31,9 +31,6 @@ _RESOLUTION = flags.DEFINE_integer(
 _OVERWRITE = flags.DEFINE_boolean(
   "overwrite", False, "Replace a folder that an earlier preparation made."
 )
-# A head of 0.6 units between the demo's rays' ends, 2.3 and 3.1; a little of it
-# may be missing before it shows.
-NEAREST, FARTHEST = 2.5, 3.0
 _CHUNK = 32  # Frames whose masks are made together: bounds memory.
 
 
@@ -102,14 +99,6 @@ def notes(seen: footage.Footage) -> list[str]:
     found.append(
       f"{seen.num_faces} faces are in the video; --face chooses another one. "
       "(Someone who was out of sight for more than a second counts again.)"
-    )
-  distance = np.linalg.norm(seen.track.pose[seen.measured, :3, 3], axis=-1)
-  near, far = np.percentile(distance, [1, 99])
-  if near < NEAREST or far > FARTHEST:
-    found.append(
-      f"The head is {near:.2f} to {far:.2f} head units away; outside of "
-      f"{NEAREST} to {FARTHEST} it leaves the volume that stage 2 renders: cut "
-      "the clip, or set stage.model.renderer.ray_start and ray_end."
     )
   return found
 

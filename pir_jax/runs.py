@@ -145,7 +145,7 @@ def make_stage(
       perceptual,
       num_steps=num_steps,
       mesh=mesh,
-      published=_published(config, space) if config.warm_start else None,
+      published=published(config, space) if config.warm_start else None,
     )
   source = pathlib.Path(
     config.triplane or workdir.resolve().parent / "triplane"
@@ -203,7 +203,7 @@ def settle(experiment: Experiment, num_frames: int) -> Experiment:
   )
 
 
-def _published(
+def published(
   config: triplane.Config, space: FaceSpace
 ) -> Callable[[], nnx.Module]:
   """Reads the generator a run starts from, when that is needed."""

@@ -15,8 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pir_jax import runs
 from pir_jax.convert import eg3d
 from pir_jax.geometry import cameras, rays, triplane
+from pir_jax.runtime import loop
+from pir_jax.stages import triplane as stage
+from pir_jax.types import FaceSpace, InputError
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 REFERENCE = os.environ.get("PIR_JAX_REFERENCE")
@@ -143,6 +147,40 @@ def test_a_published_pickle_gives_weights_and_options(published):
   config.feature_resolution = 16
   assert eg3d.load(path, config=config).config is config
   assert config.feature_resolution == 16 and config.renderer.num_coarse == 48
+
+
+def test_a_run_settles_on_the_sizes_of_the_file_it_begins_from(tmp_path):
+  """One config line: sizes, planes and rays are the file's from then on."""
+  path = tmp_path / "published.npz"
+  np.savez(path, **_state_dict())
+  config = stage.Config(warm_start=str(path))
+  config.model.map_depth = 3
+  asked = runs.Experiment(stage=config, loop=loop.Config(num_steps=1))
+  found = runs.settle(asked, 9).stage.model
+  assert (found.w_size, found.plane_channels, found.map_depth) == (8, 4, 3)
+  assert found.renderer.plane_layout == "eg3d"
+  assert found.renderer.plane_reduce == "mean"
+  assert found.renderer.ray_reference == 0.0
+  assert asked.stage.model.plane_channels == 32
+  space = FaceSpace(3, ("a", "b"), np.zeros(2), np.ones(2))
+  network = runs.published(runs.settle(asked, 9).stage, space)()
+  assert network.mapping.layers[0].kernel.shape == (5, 8)
+  state = _state_dict()
+  np.testing.assert_array_equal(
+    network.renderer.decoder.hidden.bias[...], state["decoder.net.0.bias"]
+  )
+  path.write_bytes(b"no weights")
+  with pytest.raises(InputError, match="published.npz"):
+    runs.settle(asked, 9)
+
+
+def test_corrections_are_as_many_as_training_frames():
+  config = stage.Config()
+  config.refinement.enabled = True
+  asked = runs.Experiment(stage=config, loop=loop.Config(num_steps=1))
+  assert runs.settle(asked, 9).stage.refinement.num_frames == 9
+  config.refinement.enabled = False
+  assert runs.settle(asked, 9).stage.refinement.num_frames == 0
 
 
 @pytest.mark.parametrize(

@@ -112,3 +112,21 @@ def test_orbit_agrees_with_look_at_and_starts_in_front():
   up = jnp.broadcast_to(jnp.array([0.0, 1.0, 0.0]), (2, 3))
   want = cameras.look_at(pose[:, :3, 3], jnp.zeros((2, 3)), up)
   np.testing.assert_allclose(pose, want, atol=1e-6)
+
+
+def test_a_moved_camera_sees_the_moved_world_as_before():
+  rng = np.random.default_rng(0)
+  pose = cameras.orbit(*(jnp.array([a]) for a in (0.3, -0.2, 2.5)))
+  k = jnp.array([[[3.0, 0.1, 0.5], [0, 3.1, 0.4], [0, 0, 1.0]]])
+  points = jnp.asarray(rng.uniform(-0.4, 0.4, (1, 6, 3)), jnp.float32)
+  rotation = jnp.array([[0.2, -0.1, 0.3]])
+  translation = jnp.array([[0.05, -0.02, 0.1]])
+  matrix = cameras.rotation_from_axis_angle(rotation)
+  elsewhere = points @ jnp.swapaxes(matrix, -1, -2) + translation[:, None]
+  view = Cameras(pose, k)
+  want, depth = cameras.project(points, view)
+  got, same = cameras.project(
+    elsewhere, cameras.moved(view, rotation, translation)
+  )
+  np.testing.assert_allclose(got, want, atol=1e-5)
+  np.testing.assert_allclose(same, depth, atol=1e-5)

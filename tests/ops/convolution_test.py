@@ -97,3 +97,71 @@ def test_other_factors_are_refused():
       jnp.zeros((1, 1)),
       up=3,
     )
+
+
+@pytest.mark.parametrize(
+  "size,stride,padding",
+  [
+    ((3, 3), 1, "SAME"),
+    ((1, 1), 1, "SAME"),
+    ((1, 2), 1, ((0, 0), (1, 1))),
+    ((2, 2), 1, ((1, 1), (1, 1))),
+    ((3, 3), 2, "VALID"),
+    ((3, 3), 2, "SAME"),
+  ],
+)
+def test_own_gradients_are_those_that_jax_derives(size, stride, padding):
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.normal(keys[0], (2, 7, 8, 3))
+  kernel = jax.random.normal(keys[1], (*size, 3, 4))
+
+  def plain(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      padding,
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+  def ours(x, kernel):
+    return convolution.conv2d(x, kernel, stride=stride, padding=padding)
+
+  want, pull = jax.vjp(plain, x, kernel)
+  got, ours_pull = jax.vjp(ours, x, kernel)
+  gradient = jax.random.normal(keys[2], want.shape)
+  # float32 sums of up to 100 products in another order.
+  np.testing.assert_allclose(got, want, atol=1e-4)
+  for a, b in zip(ours_pull(gradient), pull(gradient), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+  def steepness(convolve):
+    """What R1 asks for: a gradient of a gradient."""
+
+    def squared(kernel):
+      by_x = jax.grad(lambda x: jnp.sum(jnp.sin(convolve(x, kernel))))(x)
+      return jnp.sum(jnp.square(by_x))
+
+    return jax.grad(squared)(kernel)
+
+  np.testing.assert_allclose(
+    steepness(ours), steepness(plain), rtol=1e-3, atol=1e-3
+  )
+
+
+def test_quick_convolution_differs_in_its_fifth_digit_only():
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.normal(keys[0], (1, 16, 16, 64))
+  kernel = jax.random.normal(keys[1], (3, 3, 64, 64))
+  styles = jax.random.normal(keys[2], (1, 64))
+
+  def squares(kernel, quick):
+    y = convolution.modulated_conv2d(x, kernel, styles, quick=quick)
+    return jnp.sum(jnp.square(y)), y
+
+  (_, got), gradient = jax.value_and_grad(squares, has_aux=True)(kernel, True)
+  (_, want), plain = jax.value_and_grad(squares, has_aux=True)(kernel, False)
+  # 1e-4 of the deviation is what F(4x4, 3x3) costs; it is not zero, or it was
+  # not used.
+  assert 0 < np.abs(got - want).max() < 3e-4 * np.std(want)
+  np.testing.assert_allclose(gradient, plain, atol=3e-4 * np.std(plain))

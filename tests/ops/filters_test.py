@@ -53,3 +53,21 @@ def test_upsampling_is_the_transpose_of_downsampling():
 def test_odd_sizes_cannot_be_halved():
   with pytest.raises(ValueError, match="must be even"):
     filters.downsample2(jnp.zeros((1, 5, 4, 1)))
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3, 0.5, 1.7])
+def test_gaussian_agrees_with_a_float64_sum(sigma):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(1, 9, 7, 2))
+  reach = int(np.floor(3 * sigma))
+  steps = np.arange(-reach, reach + 1)
+  weights = np.exp2(-np.square(steps / sigma)) if sigma else np.ones(1)
+  weights /= weights.sum()
+  want = x
+  for axis in (1, 2):
+    want = np.apply_along_axis(np.convolve, axis, want, weights, "same")
+    # numpy's "same" is as long as the longer of the two.
+    start = (want.shape[axis] - x.shape[axis]) // 2
+    want = np.take(want, np.arange(start, start + x.shape[axis]), axis)
+  got = filters.gaussian_blur(jnp.asarray(x, jnp.float32), sigma)
+  np.testing.assert_allclose(got, want, atol=1e-5)

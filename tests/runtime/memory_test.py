@@ -1,6 +1,9 @@
 """What compiled programs take: known sizes of known programs."""
 
 import functools
+import platform
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -112,3 +115,37 @@ def test_the_description_holds_the_peak():
   lines = memory.describe(footprint).splitlines()
   assert lines[0].startswith("8 KiB at the peak")
   assert not any("FLOP" in line or "code" in line for line in lines)
+
+
+_REPEATED = """
+import resource, sys
+import numpy as np
+from pir_jax.runtime import memory
+if sys.argv[1] == "keep":
+  memory.keep_pages()
+faults = []
+for _ in range(8):
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+  np.ones(2**23)
+  faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(faults[-1])
+"""
+
+
+@pytest.mark.skipif(
+  platform.libc_ver()[0] != "glibc", reason="only glibc has the switches"
+)
+def test_memory_that_was_kept_is_not_cleared_again():
+  kept, usual = (
+    int(
+      subprocess.run(
+        [sys.executable, "-c", _REPEATED, word],
+        check=True,
+        capture_output=True,
+        text=True,
+      ).stdout
+    )
+    for word in ("keep", "usual")
+  )
+  # 64 MiB are 16384 pages of 4 KiB, or 32 of 2 MiB.
+  assert kept < 16 < usual

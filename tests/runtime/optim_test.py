@@ -35,3 +35,14 @@ def test_average_of_a_constant_is_the_constant():
   for step in range(500):
     ema = optim.ema_update(ema, params, 0.9, step)
   np.testing.assert_allclose(ema["w"], 5.0, rtol=1e-5)
+
+
+def test_lazy_steps_make_k_and_one_steps_as_long_as_k():
+  config = optim.Config(learning_rate=0.1, b1=0.5, b2=0.9, warmup_steps=8)
+  lazy = optim.with_lazy_steps(config, 4)
+  # StyleGAN2: rates times k / (k + 1), decays to its power.
+  np.testing.assert_allclose(5 * lazy.learning_rate, 4 * config.learning_rate)
+  np.testing.assert_allclose(lazy.b1**5, config.b1**4)
+  np.testing.assert_allclose(lazy.b2**5, config.b2**4)
+  assert lazy.warmup_steps == 10
+  assert config.learning_rate == 0.1

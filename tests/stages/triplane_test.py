@@ -139,7 +139,8 @@ def test_the_judge_sees_less_the_earlier_it_is():
   rows, columns = np.mgrid[:32, :32]
   finest = np.float32((-1) ** (rows + columns))[None, ..., None]
   pairs = [
-    game.Pair(batch.image + s * finest, batch.image[:, ::4, ::4]) for s in (0, 1)
+    game.Pair(batch.image + s * finest, batch.image[:, ::4, ::4])
+    for s in (0, 1)
   ]
 
   def gap(step):
