@@ -44,10 +44,11 @@ class Config:
   )
 
 
-Tables = dict[str, Float[Array, "n _size"]]
+# Of frames, by name, in the deviations expected.
+Corrections = dict[str, Float[Array, "n _size"]]
 
 
-def tables(config: Config, expression_size: int) -> Tables:
+def tables(config: Config, expression_size: int) -> Corrections:
   """No corrections yet.
 
   Raises:
@@ -64,10 +65,24 @@ def tables(config: Config, expression_size: int) -> Tables:
   }
 
 
+def corrected(
+  config: Config, found: Corrections, space: FaceSpace, batch: FaceBatch
+) -> faces.Inputs:
+  """What the generator is given of a batch with a correction for each frame."""
+  cameras = camera_geometry.moved(
+    batch.cameras,
+    config.rotation * found["rotation"],
+    config.translation * found["translation"],
+  )
+  given = faces.inputs(space, batch.identity, batch.expression, cameras)
+  change = config.expression * found["expression"]
+  return given._replace(expression=given.expression + change)
+
+
 def inputs(
-  config: Config, learnt: Tables | None, space: FaceSpace, batch: FaceBatch
+  config: Config, learnt: Corrections | None, space: FaceSpace, batch: FaceBatch
 ) -> tuple[faces.Inputs, dict[str, Float[Array, "b"]]]:
-  """What the generator is given, corrected where there are corrections.
+  """What the generator is given, corrected where corrections are learnt.
 
   Those of all frames together have mean zero: a common shift of the cameras is
   the network's to learn, and held-out frames would not share it.
@@ -79,19 +94,12 @@ def inputs(
   if learnt is None:
     given = (batch.identity, batch.expression, batch.cameras)
     return faces.inputs(space, *given), {}
-  index = jnp.asarray(batch.index)
-  rows = {name: table[index] for name, table in learnt.items()}
+  rows = {name: table[batch.index] for name, table in learnt.items()}
   # No gradient through the mean: Adam would make whole steps of its traces.
-  means = {
-    name: jax.lax.stop_gradient(jnp.mean(table, 0))
-    for name, table in learnt.items()
+  centred = {
+    name: row - jax.lax.stop_gradient(jnp.mean(learnt[name], 0))
+    for name, row in rows.items()
   }
-  rotation, translation, expression = (
-    getattr(config, name) * (rows[name] - means[name])
-    for name in ("rotation", "translation", "expression")
-  )
-  cameras = camera_geometry.moved(batch.cameras, rotation, translation)
-  given = faces.inputs(space, batch.identity, batch.expression, cameras)
-  given = given._replace(expression=given.expression + expression)
   size = jnp.concatenate(list(rows.values()), -1)
-  return given, {"refinement": jnp.mean(jnp.square(size), -1)}
+  terms = {"refinement": jnp.mean(jnp.square(size), -1)}
+  return corrected(config, centred, space, batch), terms

@@ -70,9 +70,9 @@ class Config:
     empty_weight: pixels off the head count this much, and should be empty.
     perceptual_size: side of the LPIPS crop in pixels; 0 takes all.
     perceptual_taps: leading VGG taps used; 5 is the published distance.
-    expression_noise: added to the standardised expression in training,
-      standard deviation: near expressions should look alike, and a short clip
-      shows few.
+    expression_noise: added to the raw expression in training, deviation: what
+      a fit cannot tell apart should look alike. It drowns coefficients that
+      hardly move in a clip, by which its frames would be learnt by heart.
     variation_every: steps between regularisations of the density.
     ema_decay: of the averages, which are used; it ramps up from 0. The default
       is EG3D's half life of 10,000 images at a batch of 32.
@@ -351,9 +351,8 @@ class TriPlane(base.Stage):
     noise = jax.random.normal(
       prng.named(key, "expression"), given.expression.shape
     )
-    given = given._replace(
-      expression=given.expression + self.config.expression_noise * noise
-    )
+    deviation = self.config.expression_noise / self.space.expression_scale
+    given = given._replace(expression=given.expression + deviation * noise)
     return model(*given, key=prng.named(key, "render")), terms
 
   def _terms(
@@ -390,8 +389,9 @@ class TriPlane(base.Stage):
         self.config.perceptual_size,
         prng.named(key, "crop"),
       ),
-      "raw_perceptual": lpips(raw_shown, raw_target),
     }
+    if self.config.weights.raw_perceptual:
+      terms["raw_perceptual"] = lpips(raw_shown, raw_target)
     return out, terms
 
 

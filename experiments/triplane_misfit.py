@@ -1,0 +1,102 @@
+"""How much of stage 2's error on held-out frames is the fit's.
+
+Command: python -m experiments.triplane_misfit --model=runs/me/triplane
+  --data=data/me
+Every frame's camera, then its expression too, is moved by gradient steps until
+the trained face looks most like the frame, within the deviations that
+`stages/refinement.py` expects. What is gained is an upper bound: the frame
+itself was used. It is printed beside the same for training frames.
+Hardware: two CPU cores. Time: about three minutes at the demo's size.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import flags
+
+from pir_jax import runs
+from pir_jax.data import pipelines
+from pir_jax.losses import pixel
+from pir_jax.runtime import command
+from pir_jax.stages import faces, refinement
+from pir_jax.types import FaceBatch, InputError
+
+_MODEL = flags.DEFINE_string("model", None, "Run directory of stage 2.")
+_DATA = flags.DEFINE_string("data", None, "Prepared clip.")
+_FRAMES = 12  # Of each part: the first held out, and some of training.
+_STEPS = 40
+_RATE = 0.1  # In the deviations expected.
+_WEIGHT = 0.02  # Of the corrections' squares, as in training.
+
+
+def refit(
+  run: runs.Run, batch: FaceBatch, names: tuple[str, ...]
+) -> tuple[float, float]:
+  """PSNR of the head before and after the corrections in `names`."""
+  config = dataclasses.replace(
+    run.stage.config.refinement, num_frames=len(batch.image)
+  )
+  generator = runs.generator_of(run)
+  batch = jax.tree.map(jnp.asarray, batch)
+  found = refinement.tables(config, run.space.expression_size)
+
+  def show(found):
+    given = refinement.corrected(config, found, run.space, batch)
+    return generator(*given).image
+
+  def loss(found):
+    error = pixel.weighted_l1(show(found), batch.image, batch.head)
+    square = jnp.mean(jnp.square(jnp.concatenate([*found.values()], -1)), -1)
+    return jnp.sum(error + _WEIGHT * square)
+
+  optimizer = optax.adam(_RATE)
+
+  @jax.jit
+  def step(found, state):
+    gradients = {
+      name: gradient if name in names else jnp.zeros_like(gradient)
+      for name, gradient in jax.grad(loss)(found).items()
+    }
+    updates, state = optimizer.update(gradients, state)
+    return optax.apply_updates(found, updates), state
+
+  @jax.jit
+  def psnr(found):
+    return jnp.mean(faces.psnr(show(found), batch))
+
+  before, state = psnr(found), optimizer.init(found)
+  for _ in range(_STEPS):
+    found, state = step(found, state)
+  return float(before), float(psnr(found))
+
+
+def main() -> None:
+  """The command."""
+  if not (_MODEL.value and _DATA.value):
+    raise InputError("say --model and --data.")
+  run = runs.open_run(_MODEL.value)
+  cameras = ("rotation", "translation")
+  print("PSNR of the head, dB        as fitted   camera   and expression")
+  for split in ("held_out", "train"):
+    batch = next(
+      iter(
+        pipelines.face_dataset(
+          _DATA.value,
+          resolution=run.experiment.data.resolution,
+          batch_size=_FRAMES,
+          split=split,
+          shuffle=split == "train",
+          repeat=split == "train",
+        )
+      )
+    )
+    before, moved = refit(run, batch, cameras)
+    _, changed = refit(run, batch, (*cameras, "expression"))
+    name = f"{split}, {len(batch.image)} frames"
+    print(f"{name:26}{before:11.2f}{moved:9.2f}{changed:17.2f}", flush=True)
+
+
+if __name__ == "__main__":
+  command.run(main)
