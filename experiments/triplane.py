@@ -6,9 +6,9 @@ Variants: none is the paper's size; `:demo` runs on two CPU cores in minutes.
 """
 
 from pir_jax import runs
-from pir_jax.models import generator, renderer
+from pir_jax.models import discriminator, generator, renderer
 from pir_jax.runtime import loop, optim
-from pir_jax.stages import triplane
+from pir_jax.stages import game, triplane
 
 
 def get_config(variant: str = "") -> runs.Experiment:
@@ -58,6 +58,14 @@ def demo() -> runs.Experiment:
       ),
       # The raw image follows the face image here; its own LPIPS takes time.
       weights=triplane.Weights(raw_perceptual=0.0),
+      # Only played with --config.stage.weights.adversarial=0.1 or so.
+      game=game.Config(
+        model=discriminator.Config(
+          channel_base=2048, channel_max=32, map_depth=2
+        ),
+        start=500,
+        blur_steps=500,
+      ),
       perceptual_size=48,
       perceptual_taps=3,
       expression_noise=0.05,

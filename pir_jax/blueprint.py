@@ -161,6 +161,6 @@ def describe(
     for name, params in group.items():
       num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
       lines.append(f"{num_params / 1e6:.2f} M parameters, {kind}: {name}")
-  for footprint in footprints:
-    lines += ["on each device:", memory.describe(footprint)]
+  for step, footprint in zip(stage.compiled, footprints, strict=True):
+    lines += [f"{step.name}, on each device:", memory.describe(footprint)]
   return "\n".join(lines)

@@ -187,6 +187,8 @@ def settle(experiment: Experiment, num_frames: int) -> Experiment:
   if config.warm_start:
     try:
       found = eg3d_weights.read_config(config.warm_start)
+    except InputError:  # It names the file itself.
+      raise
     except ValueError as error:
       raise InputError(f"{config.warm_start}: {error}") from error
     renderer = dataclasses.replace(

@@ -131,7 +131,7 @@ def parse_expression(
 ) -> tuple[Float[np.ndarray, "e"], list[str]]:
   """Raw coefficients of "name=value,...", and notes on unusual ones.
 
-  Those not named stay at the run's mean.
+  Those not named stay at the run's mean; the notes tell the mean of the others.
 
   Raises:
     InputError: a name is not known, or a value is no number.
@@ -156,6 +156,10 @@ def parse_expression(
       raise InputError(f"{name}={number} is not a number: write {name}=0.8.")
     if not USUAL[0] <= value <= USUAL[1]:
       notes.append(f"{name}={value:g} is far from anything the run has seen.")
+    mean = space.expression_mean[names.index(name)]
+    notes.append(
+      f"{name}={value:g}, in the training frames {mean:.2f} on average."
+    )
     raw[names.index(name)] = value
   return raw, notes
 
@@ -220,8 +224,8 @@ class Viewer:
     run = runs.open_run(model)
     if not 0 <= person < len(run.people):
       raise InputError(
-        f"{model} knows {len(run.people)} people, counted from 0: there is no "
-        f"--person={person}."
+        f"the people of {model} are numbered from 0 to {len(run.people) - 1}: "
+        f"there is no --person={person}."
       )
     identity = np.float32(run.people[person]["identity"])
     return cls(runs.generator_of(run), run.space, identity)

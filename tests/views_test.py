@@ -66,11 +66,16 @@ def test_expression_goes_over_the_mean():
     " mouthSmileRight = -0.25, jawOpen=.8,", SPACE
   )
   np.testing.assert_array_equal(raw, np.float32([0.8, 0.2, -0.25, 0.4]))
-  assert notes == []
+  # Each with what it replaces.
+  assert [note.split(",")[0] for note in notes] == [
+    "mouthSmileRight=-0.25",
+    "jawOpen=0.8",
+  ]
+  assert "0.10 on average" in notes[1]
   raw, notes = views.parse_expression("", SPACE)
   np.testing.assert_array_equal(raw, SPACE.expression_mean)
   raw, notes = views.parse_expression("jawOpen=2", SPACE)
-  assert raw[0] == 2 and len(notes) == 1 and "jawOpen=2" in notes[0]
+  assert raw[0] == 2 and "jawOpen=2 is far" in notes[0]
   np.testing.assert_array_equal(SPACE.expression_mean[0], np.float32(0.1))
 
 

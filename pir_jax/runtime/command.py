@@ -33,7 +33,7 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
       _fail(str(error))
     except KeyboardInterrupt:
       print(
-        "stopped: the same command goes on from what was saved.",
+        "stopped: the same command goes on from what was saved, if anything.",
         file=sys.stderr,
       )
       sys.exit(130)

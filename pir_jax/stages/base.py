@@ -78,9 +78,14 @@ class Network:
 
 
 class CompiledStep:
-  """A jitted training step around the frozen networks it uses."""
+  """A jitted training step around the frozen networks it uses.
 
-  def __init__(self, jitted: Callable, frozen: PyTree):
+  Attributes:
+    name: of what it does.
+  """
+
+  def __init__(self, name: str, jitted: Callable, frozen: PyTree):
+    self.name = name
     self._jitted = jitted
     self._frozen = frozen
 
@@ -162,11 +167,14 @@ class Stage(abc.ABC):
       jax.eval_shape(self.init_state, jax.random.key(0)), self.shardings()
     )
 
-  def compile_step(self, function: Callable) -> "CompiledStep":
+  def compile_step(
+    self, function: Callable, name: str = "a step"
+  ) -> "CompiledStep":
     """The one place where training steps are jitted.
 
     Args:
       function: (state, frozen, batch, key) -> (state, metrics), pure.
+      name: of what it does, where a stage has several.
 
     Returns:
       (state, batch, key) -> (state, metrics); the old state's memory is reused.
@@ -177,7 +185,7 @@ class Stage(abc.ABC):
       donate_argnums=0,
       out_shardings=(self.shardings(), sharding.replicated(self.mesh)),
     )
-    self.compiled.append(CompiledStep(jitted, self.frozen))
+    self.compiled.append(CompiledStep(name, jitted, self.frozen))
     return self.compiled[-1]
 
 

@@ -39,6 +39,8 @@ class Weights:
     raw_image: L1 of the first three feature channels.
     perceptual: LPIPS of a crop of the face image.
     raw_perceptual: LPIPS of the raw image.
+    silhouette: L1 of where rays meet matter against the head's mask; without
+      it black around the head may be black matter.
     adversarial: of the game against a dual discriminator; 0: there is none.
     variation: of the density between points close by; 0.25 in EG3D, 0 leaves it
       out.
@@ -49,6 +51,7 @@ class Weights:
   raw_image: float = 1.0
   perceptual: float = 1.0
   raw_perceptual: float = 0.5
+  silhouette: float = 0.1
   adversarial: float = 0.0
   variation: float = 0.25
   refinement: float = 0.02
@@ -155,13 +158,13 @@ class TriPlane(base.Stage):
       functools.partial(self._train_phase, judged=False)
     )
     if config.weights.variation:
-      self._vary = self.compile_step(self._variation_phase)
+      self._vary = self.compile_step(self._variation_phase, "smoothness")
     if self.game is not None:
       self._train_judged = self.compile_step(
-        functools.partial(self._train_phase, judged=True)
+        functools.partial(self._train_phase, judged=True), "a step in the game"
       )
-      self._judge = self.compile_step(self._judge_phase)
-      self._penalise = self.compile_step(self._penalty_phase)
+      self._judge = self.compile_step(self._judge_phase, "a step of the judge")
+      self._penalise = self.compile_step(self._penalty_phase, "its R1 penalty")
     self._evaluate = jax.jit(self._evaluate_phase)
     self._render = jax.jit(self._render_phase)
 
@@ -239,18 +242,14 @@ class TriPlane(base.Stage):
     out = self._render(state, batch)
     near, far = jnp.min(out.depth), jnp.max(out.depth)
     depth = 1.0 - 2.0 * (out.depth[..., None] - near) / (far - near)
-    rows = [jnp.asarray(batch.image), out.image, out.raw_image, depth]
     shape = out.image.shape
-    return {
-      "faces": images.grid(
-        [
-          jnp.broadcast_to(
-            jax.image.resize(x, (*shape[:3], x.shape[-1]), "nearest"), shape
-          )
-          for x in rows
-        ]
+    rows = [
+      jnp.broadcast_to(
+        jax.image.resize(x, (*shape[:3], x.shape[-1]), "nearest"), shape
       )
-    }
+      for x in (jnp.asarray(batch.image), out.image, out.raw_image, depth)
+    ]
+    return {"faces": images.grid(rows)}
 
   def _train_phase(self, state, frozen, batch, key, *, judged):
     names = [name for name in state.nets if name != "critic"]
@@ -382,6 +381,7 @@ class TriPlane(base.Stage):
     terms |= {
       "image": pixel.weighted_l1(out.image, target, weight),
       "raw_image": pixel.weighted_l1(out.raw_image, raw_target, raw_weight),
+      "silhouette": pixel.l1(out.weight_sum[..., None], raw_head),
       "perceptual": faces.perceptual(
         lpips,
         shown,
