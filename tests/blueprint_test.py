@@ -155,7 +155,16 @@ def test_a_triplane_takes_pictures_and_cameras():
   assert set(stage.frozen) == {"lpips"}
   state, metrics = step.out_info
   assert state.step.dtype == np.int32
-  assert set(metrics) == {"image", "raw_image", "perceptual", "loss"}
+  assert set(metrics) == {
+    "image",
+    "raw_image",
+    "perceptual",
+    "raw_perceptual",
+    "silhouette",
+    "loss",
+  }
+  # Each of the step's phases can be told from the others.
+  assert [step.name for step in stage.compiled] == ["a step", "smoothness"]
 
 
 def test_inpainting_takes_the_triplane_it_is_given():
