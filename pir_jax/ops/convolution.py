@@ -42,7 +42,7 @@ def _plain(x, kernel, stride, padding):
 
 
 # The gradient JAX derives takes a convolution whose kernel is as large as the
-# image, which XLA computes up to eight times slower on a CPU than one matrix
+# image, which XLA computes up to five times slower on a CPU than one matrix
 # product for each tap.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _correlate(x, kernel, stride, padding):

@@ -45,7 +45,7 @@ def keep_pages() -> None:
 
   XLA on a CPU asks for the memory of its intermediate results anew at every
   call. Where the C library takes it from the system each time, all of it is
-  cleared page by page: a frame of the paper's size then takes up to twice as
+  cleared page by page, and what moves much memory takes two to four times as
   long. Only glibc has the switches; elsewhere nothing changes. A process holds
   on to the most it ever had.
   """
