@@ -25,6 +25,13 @@ _OVAL = np.array([
   10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378,
   400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21,
   54, 103, 67, 109])
+# Bone close under the skin: forehead, bridge and tip of the nose, corners of
+# the eyes, temples. Speech moves none of them.
+_RIGID = np.array([
+  10, 338, 297, 332, 284, 251, 389, 356, 127, 162, 21, 54, 103, 67, 109,
+  151, 9, 8, 108, 337, 69, 299, 104, 333, 168, 6, 197, 195, 5, 4, 1, 19, 94, 2,
+  98, 327, 45, 275, 51, 281, 3, 248, 122, 351, 193, 417,
+  33, 133, 362, 263, 130, 359])
 # fmt: on
 # No landmark sees the gaze or the tongue.
 _UNSEEN = np.array(
@@ -46,6 +53,9 @@ class Config:
     lip_weight: of a point on the lips, relative to others.
     oval_weight: of a point on the face's outline, which slides over the skin
       as the head turns.
+    rigid_weight: of a point that speech does not move. Else a jaw that the
+      model opens too little is made up for by nodding, and the pose, which the
+      inpainting network sees, tells how far the mouth is open.
     pair_weight: of the difference of two opposite points of lips or eyelids.
     huber: errors above this many standard errors count linearly.
     identity_sigma: expected size of identity coefficients.
@@ -65,6 +75,7 @@ class Config:
   landmark_weight: float = 0.05
   lip_weight: float = 2.0
   oval_weight: float = 0.3
+  rigid_weight: float = 30.0
   pair_weight: float = 10.0
   huber: float = 2.0
   identity_sigma: float = 1.0
@@ -73,8 +84,8 @@ class Config:
   bound_sigma: float = 0.03
   offset_sigma: float = 0.015
   expression_step: float = 0.2
-  rotation_step: float = 0.04
-  translation_step: float = 0.04
+  rotation_step: float = 0.015
+  translation_step: float = 0.015
 
 
 class Fit(NamedTuple):
@@ -169,6 +180,7 @@ def _prepare(landmarks, present, centre, height, model, config):
   weight = np.full(landmarks.shape[1], config.landmark_weight)
   weight[morphable.LIPS] *= config.lip_weight
   weight[_OVAL] *= config.oval_weight
+  weight[_RIGID] *= config.rigid_weight
   weight = weight * model.landmark_valid / config.noise**2
   known = np.pad(present, (0, padded)).astype(np.float32)
   pairs = np.full(
