@@ -25,13 +25,6 @@ _OVAL = np.array([
   10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378,
   400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21,
   54, 103, 67, 109])
-# Bone close under the skin: forehead, bridge and tip of the nose, corners of
-# the eyes, temples. Speech moves none of them.
-_RIGID = np.array([
-  10, 338, 297, 332, 284, 251, 389, 356, 127, 162, 21, 54, 103, 67, 109,
-  151, 9, 8, 108, 337, 69, 299, 104, 333, 168, 6, 197, 195, 5, 4, 1, 19, 94, 2,
-  98, 327, 45, 275, 51, 281, 3, 248, 122, 351, 193, 417,
-  33, 133, 362, 263, 130, 359])
 # fmt: on
 # No landmark sees the gaze or the tongue.
 _UNSEEN = np.array(
@@ -180,7 +173,7 @@ def _prepare(landmarks, present, centre, height, model, config):
   weight = np.full(landmarks.shape[1], config.landmark_weight)
   weight[morphable.LIPS] *= config.lip_weight
   weight[_OVAL] *= config.oval_weight
-  weight[_RIGID] *= config.rigid_weight
+  weight[morphable.RIGID] *= config.rigid_weight
   weight = weight * model.landmark_valid / config.noise**2
   known = np.pad(present, (0, padded)).astype(np.float32)
   pairs = np.full(
