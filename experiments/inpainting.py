@@ -10,7 +10,7 @@ from pir_jax import runs
 from pir_jax.models import inpainting as network
 from pir_jax.models import patch_discriminator
 from pir_jax.runtime import loop, optim
-from pir_jax.stages import inpainting
+from pir_jax.stages import augmentation, inpainting
 
 
 def get_config(variant: str = "") -> runs.Experiment:
@@ -41,8 +41,7 @@ def demo() -> runs.Experiment:
       weights=inpainting.Weights(adversarial=0.1, feature_matching=1.0),
       # A pixel of these 32x32 features is four of the frame: larger shifts
       # would blur where the lips are.
-      augmentation=inpainting.Augmentation(shift=0.15, angle=0.01, scale=0.01),
-      mouth_weight=8.0,
+      augmentation=augmentation.Config(shift=0.15, angle=0.01, scale=0.01),
       perceptual_size=64,
       perceptual_taps=3,
       ema_decay=0.99,

@@ -1,27 +1,50 @@
-"""How long a network takes here: `python -m pir_jax.benchmark triplane`.
+"""How long a network takes here: `python -m pir_jax.benchmark inpainting`.
 
 Each part of the way apart, then the whole; with random weights, on which the
-time does not depend. Needs neither data nor published weights.
+time does not depend. Needs neither data nor published weights. `inpainting`
+adds a whole reenactment, from the source's file to the new one, per frame.
 """
 
 import dataclasses
-import os
+import functools
+import pathlib
+import runpy
+from collections.abc import Iterator
 
 import jax
 from absl import flags
 from ml_collections import config_flags
 
-from pir_jax import runs, workload
-from pir_jax.models import generator
-from pir_jax.runtime import command, loop, memory
-from pir_jax.stages import triplane
+from pir_jax import (
+  runs,
+  workload,
+  workload_inpainting,
+  workload_pipeline,
+  workload_table,
+  workload_triplane,
+)
+from pir_jax.runtime import command, loop
+from pir_jax.stages import expression, inpainting, triplane
 from pir_jax.types import InputError
 
-TOPICS = ("triplane",)
+TOPICS = ("triplane", "inpainting")
+_STAGES = {
+  "triplane": triplane.Config,
+  "inpainting": inpainting.Config,
+  "expression": expression.Config,
+}
+# Of the loop only its length is used, by a schedule.
+_PAPER = functools.partial(runs.Experiment, loop=loop.Config(num_steps=1000))
+# Seconds a frame that the pipeline takes from the table.
+_NETWORKS = {
+  "feature image": workload_inpainting.FEATURES,
+  "painting": workload_inpainting.PAINTING,
+}
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
   help_string="Experiment file whose sizes are meant, such as "
-  "experiments/triplane.py:demo; the paper's where none is given.",
+  "experiments/triplane.py:demo; the paper's where none is given. Of the other "
+  "stages, inpainting takes the files beside it, of the same variant.",
 )
 _BATCH = flags.DEFINE_integer("batch", 1, "Frames at once.", 1)
 _DTYPE = flags.DEFINE_enum(
@@ -34,110 +57,93 @@ _TRAINING = flags.DEFINE_boolean(
 _PEAK = flags.DEFINE_float(
   "peak_tflops", None, "Of the device at this dtype: adds the share reached.", 0
 )
-
-# Headings, and how wide their columns are.
-_COLUMNS = (
-  ("median ms", 12),
-  ("least ms", 11),
-  ("GFLOP", 12),
-  ("by XLA", 12),
-  ("GFLOP/s", 10),
-  ("peak memory", 13),
-  ("compile s", 11),
+_PIPELINE = flags.DEFINE_boolean(
+  "pipeline", True, "Inpainting: times a whole reenactment as well."
 )
-_NOTES = """\
-GFLOP: of the algorithm as published, two for a product and its sum; a gradient
-counts as two forward passes; activations and low-passes are left out. GFLOP/s:
-of these. by XLA: what it counts in our program as written, the body of a loop
-once; convolutions by tiles are fewer. Memory: arguments, outputs, temporaries.
-"""
 
 
-def _experiment() -> runs.Experiment:
+def _given(topic: str) -> runs.Experiment:
+  holder = flags.FLAGS["config"]
+  if not holder.present:
+    return _PAPER(stage=_STAGES[topic]())
   experiment = _CONFIG.value
-  if not flags.FLAGS["config"].present:
-    # Nothing of the loop is used but that its length shapes a schedule.
-    experiment = runs.Experiment(
-      stage=triplane.Config(), loop=loop.Config(num_steps=1000)
-    )
-  if not isinstance(experiment, runs.Experiment) or not isinstance(
-    experiment.stage, triplane.Config
-  ):
+  stage = experiment.stage if isinstance(experiment, runs.Experiment) else None
+  if not isinstance(stage, _STAGES[topic]):
     raise InputError(
-      f"{flags.FLAGS['config'].config_filename} is no tri-plane's experiment: "
-      "say --config=experiments/triplane.py, or another file like it."
+      f"{holder.config_filename} is no experiment of {topic}: say "
+      f"--config=experiments/{topic}.py, or another file like it."
     )
-  stage, batch = experiment.stage, _BATCH.value
-  model = dataclasses.replace(
-    stage.model, dtype=_DTYPE.value or stage.model.dtype
-  )
+  return experiment
+
+
+def _beside(topic: str) -> runs.Experiment:
+  """Another stage's: of the file beside --config, if there is one."""
+  holder = flags.FLAGS["config"]
+  given = holder.config_filename if holder.present else topic
+  name, _, variant = given.partition(":")
+  path = pathlib.Path(name).with_name(f"{topic}.py")
+  if not holder.present or not path.is_file():
+    return _PAPER(stage=_STAGES[topic]())
+  try:
+    return runpy.run_path(str(path))["get_config"](variant)
+  except ValueError as error:
+    raise InputError(f"{path}: {error}") from error
+
+
+def _sized(
+  experiment: runs.Experiment, renderer: triplane.Config
+) -> runs.Experiment:
+  """A picture stage at the tri-plane's resolution, with the flags' sizes."""
+  stage = experiment.stage
   return dataclasses.replace(
     experiment,
-    stage=dataclasses.replace(stage, model=model),
+    stage=dataclasses.replace(stage, model=_typed(stage.model)),
     data=dataclasses.replace(
-      experiment.data, batch_size=batch, resolution=model.resolution
+      experiment.data,
+      batch_size=_BATCH.value,
+      resolution=renderer.model.resolution,
     ),
   )
 
 
-def _title(model: generator.Config) -> str:
-  device = jax.devices()[0]
-  cores = os.cpu_count()
-  usable = (
-    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-  )
-  return (
-    f"triplane on {device.device_kind} ({device.platform}), {usable} of "
-    f"{cores} CPU cores, jax {jax.__version__}, {model.dtype}, batch of "
-    f"{_BATCH.value}, {_REPEATS.value} repeats"
-  )
+def _typed(model):
+  return dataclasses.replace(model, dtype=_DTYPE.value or model.dtype)
 
 
-def _line(row: workload.Row, width: int) -> str:
-  timing, program = row.timing, row.program
-  rate = row.gflop / timing.median if row.gflop else None
-  written = program.written_flops
-  cells = [
-    f"{1e3 * timing.median:.2f}",
-    f"{1e3 * timing.least:.2f}",
-    f"{row.gflop:.4g}" if row.gflop else "-",
-    f"{written / 1e9:.4g}" if written else "-",
-    f"{rate:.4g}" if rate else "-",
-    memory.readable(program.footprint.peak),
-    f"{program.footprint.seconds:.1f}",
-  ]
-  text = "".join(
-    f"{cell:>{size}}" for cell, (_, size) in zip(cells, _COLUMNS, strict=True)
+def _rows(
+  topic: str, experiment: runs.Experiment, renderer: triplane.Config
+) -> Iterator[workload.Row]:
+  options = _REPEATS.value, _TRAINING.value
+  if topic == "triplane":
+    return workload_triplane.measure(experiment, *options)
+  return workload_inpainting.measure(
+    experiment, _typed(renderer.model), *options
   )
-  if _PEAK.value:
-    share = f"{rate / _PEAK.value / 10:.2f}" if rate else "-"
-    text += f"{share:>11}"
-  return f"{row.name:{width}}{text}"
 
 
 def main(topic: str) -> None:
   """The command."""
-  del topic  # There is one.
-  experiment = _experiment()
+  given = _given(topic)
+  renderer = given if topic == "triplane" else _beside("triplane")
+  experiment = _sized(given, renderer.stage)
   # Seconds of a compilation, not of reading the last one.
   jax.config.update("jax_enable_compilation_cache", False)
-  model = experiment.stage.model
-  print(_title(model), flush=True)
-  names = [part.name for part in workload.parts(model)]
-  width = max(map(len, [*names, workload.GRADIENT, workload.STEP]))
-  head = "".join(f"{name:>{size}}" for name, size in _COLUMNS)
-  print(" " * width + head + ("  % of peak" if _PEAK.value else ""))
-  rates = []
-  for row in workload.measure(experiment, _REPEATS.value, _TRAINING.value):
-    print(_line(row, width), flush=True)
-    if row.name in (workload.FRAME, workload.STEP):
-      rate = _BATCH.value / row.timing.median
-      rates.append(f"{row.name}: {rate:.3g} images a second")
-  print(_NOTES + "\n".join(rates))
-  statistics = jax.devices()[0].memory_stats() or {}  # A CPU keeps none.
-  if "peak_bytes_in_use" in statistics:
-    most = memory.readable(statistics["peak_bytes_in_use"])
-    print(f"{most} of the device's memory in use at the most, over all rows")
+  dtype, peak = experiment.stage.model.dtype, _PEAK.value
+  print(workload_table.title(topic, dtype, _BATCH.value, _REPEATS.value))
+  print(workload_table.head(peak), flush=True)
+  rated = {*workload_triplane.RATED, *workload_inpainting.RATED}
+  seconds = {}
+  for row in _rows(topic, experiment, renderer.stage):
+    print(workload_table.line(row, peak), flush=True)
+    seconds[row.name] = row.timing.median / _BATCH.value
+  rates = {name: taken for name, taken in seconds.items() if name in rated}
+  print(workload_table.ending(rates), flush=True)
+  if topic == "inpainting" and _PIPELINE.value:
+    networks = {name: seconds[part] for name, part in _NETWORKS.items()}
+    given = _beside("expression"), experiment.data.resolution, networks
+    stages = workload_pipeline.measure(*given, _REPEATS.value)
+    for line in workload_pipeline.as_lines(stages):
+      print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -57,9 +57,7 @@ def make_stage(
     return expression.Expression(
       config, space, _encoder(config), lip_basis=lips, **options
     )
-  lpips = zeros.module(
-    lambda: vgg.Lpips("vgg", taps=config.perceptual_taps, rngs=nnx.Rngs(0))
-  )
+  perceptual = zeros.module(lambda: _perceptual(config))
   drawn = config.model if isinstance(config, triplane.Config) else renderer
   if experiment.data.resolution != drawn.resolution:
     raise ValueError(
@@ -67,7 +65,7 @@ def make_stage(
       f"own resolution={drawn.resolution}: inpainting takes it from --triplane."
     )
   if isinstance(config, triplane.Config):
-    return triplane.TriPlane(config, space, lpips, **options)
+    return triplane.TriPlane(config, space, perceptual, **options)
   fitted = dataclasses.replace(
     renderer,
     identity_size=space.identity_size,
@@ -76,7 +74,16 @@ def make_stage(
   frozen = zeros.module(
     lambda: generator.TriPlaneGenerator(fitted, rngs=nnx.Rngs(0))
   )
-  return inpainting.Inpainting(config, space, lpips, frozen, **options)
+  return inpainting.Inpainting(config, space, perceptual, frozen, **options)
+
+
+def _perceptual(
+  config: triplane.Config | inpainting.Config,
+) -> vgg.Features:
+  options = dict(taps=config.perceptual_taps, quick=True, rngs=nnx.Rngs(0))
+  if isinstance(config, inpainting.Config) and config.vgg19:
+    return vgg.Vgg19(**options)
+  return vgg.Lpips("vgg", **options)
 
 
 def _encoder(config: expression.Config) -> nnx.Module:

@@ -1,5 +1,7 @@
-"""Held-out frames painted anew and compared with the truth.
+"""Held-out frames painted anew, and what could stand in their place.
 
+Every row is pasted into the true frame in the same way, so that rows differ in
+the painted face alone.
 t frames, h side at which frames are compared, r side of the network's windows,
 e expression coefficients.
 """
@@ -10,44 +12,60 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image
 
-from pir_jax import assets
-from pir_jax.convert import lpips as lpips_weights
-from pir_jax.data import manifest, media, sources, store, timing, writer
+from pir_jax.data import (
+  blending,
+  manifest,
+  media,
+  sources,
+  store,
+  timing,
+  writer,
+)
 from pir_jax.data.track import load_track
-from pir_jax.face import detector, masks, morphable
-from pir_jax.metrics import landmarks, lpips, psnr, ssim
-from pir_jax.reenactor import Reenactor, to_bytes
+from pir_jax.reenactor import Reenactor
 from pir_jax.types import FRAME_RATE, Cameras
 
 SIZE = 512  # Side of the windows compared.
 MAX_FRAMES = 200  # Of a long tail: bounds memory to a few GB.
+_NUM_RUNS = 4  # In which they are taken: jitter needs frames in a row.
 TRUTH = "ground truth, re-encoded"
+PASTED = "true face, pasted back"
+ELSEWHEN = "another moment's true face"
 FROZEN = "frozen mouth"
+PORTRAIT = "stage 2 alone, fitted"
 FITTED = "ours, fitted expression"
 HEARD = "ours, expression from audio"
+
+Pictures = UInt8[np.ndarray, "t h h 3"]
 
 
 class HeldOut(NamedTuple):
   """The held-out frames of a clip.
 
   Attributes:
+    index: of each in the clip.
     truth: windows at SIZE.
     mask: what is painted, at SIZE.
+    mouth: the lips over the whole range of their motion, at SIZE.
     image: windows at the network's size, in [-1, 1].
     cover: the mask at the network's size.
+    head: the head with its hair, at the network's size.
     cameras: of the windows.
     fitted: expressions of the fit.
     heard: expressions predicted from the clip's own sound; None without sound.
     boxes: around the true landmarks, in pixels of `truth`.
   """
 
-  truth: UInt8[np.ndarray, "t h h 3"]
+  index: Int[np.ndarray, "t"]
+  truth: Pictures
   mask: Float[np.ndarray, "t h h 1"]
+  mouth: Float[np.ndarray, "t h h 1"]
   image: Float[np.ndarray, "t r r 3"]
   cover: Float[np.ndarray, "t r r 1"]
+  head: Float[np.ndarray, "t r r 1"]
   cameras: Cameras
   fitted: Float[np.ndarray, "t e"]
   heard: Float[np.ndarray, "t e"] | None
@@ -63,10 +81,13 @@ def held_out(data: pathlib.Path, actor: Reenactor) -> HeldOut:
   track, _ = load_track(data)
   points = track.landmarks[large["index"]] * SIZE
   return HeldOut(
-    truth=to_bytes(large["image"]),
+    index=large["index"],
+    truth=blending.to_bytes(large["image"]),
     mask=large["mask"],
+    mouth=large["mouth"],
     image=small["image"],
     cover=small["mask"],
+    head=small["head"],
     cameras=Cameras(small["pose"], small["intrinsics"]),
     fitted=small["expression"],
     heard=_heard(data, actor, track.times, large["index"]),
@@ -74,74 +95,66 @@ def held_out(data: pathlib.Path, actor: Reenactor) -> HeldOut:
   )
 
 
-def rows(
-  given: HeldOut, actor: Reenactor
-) -> dict[str, UInt8[np.ndarray, "t h h 3"]]:
-  """Every row of the table: its windows at SIZE."""
+def rows(given: HeldOut, actor: Reenactor) -> dict[str, Pictures]:
+  """Every row of the table: its windows at SIZE.
+
+  Two show true faces: the frame's own, which is the most that any network of
+  this resolution could reach, and that of another moment, a third of the tail
+  away: as sharp, and its lips wrong.
+  """
   frozen = np.broadcast_to(actor.space.expression_mean, given.fitted.shape)
-  shown = {FROZEN: frozen, FITTED: given.fitted}
+  painted = {
+    PASTED: given.image,
+    ELSEWHEN: elsewhen(given.image),
+    FROZEN: _paint(given, actor, frozen),
+    PORTRAIT: _portrait(given, actor),
+    FITTED: _paint(given, actor, given.fitted),
+  }
   if given.heard is not None:
-    shown[HEARD] = given.heard
-  opacity = masks.feather(given.cover[..., 0] > 0)
+    painted[HEARD] = _paint(given, actor, given.heard)
   result = {TRUTH: _reencode(given.truth)}
-  for name, expression in shown.items():
-    painted = actor.paint(
-      given.image, given.cover, given.cameras, np.float32(expression)
-    )
-    result[name] = np.stack(
-      [
-        _blend(*frame)
-        for frame in zip(given.truth, painted, opacity, strict=True)
-      ]
-    )
+  for name, images in painted.items():
+    result[name] = pasted(given.truth, images, given.cover)
   return result
 
 
-def measure(
-  given: HeldOut, frames: dict[str, UInt8[np.ndarray, "t h h 3"]]
-) -> dict[str, dict[str, float]]:
-  """Row -> metric -> mean over the frames."""
-  distance = lpips.Distance(lpips_weights.load(assets.fetch("lpips"), "alex"))
-  tracker = detector.Tracker()
-
-  def mouths(images):
-    points = [
-      tracker.landmarks(image, box)[0]
-      for image, box in zip(images, given.boxes, strict=True)
-    ]
-    return np.stack(points)[:, morphable.LIPS, :2]
-
-  truth = mouths(given.truth)
-  table = {}
-  for name, images in frames.items():
-    table[name] = {
-      "psnr_mask": _mean(psnr.psnr(images, given.truth, given.mask)),
-      "ssim_mask": _mean(ssim.ssim(images, given.truth, given.mask)),
-      "lpips_mask": _mean(distance(images, given.truth, given.mask)),
-      "psnr": _mean(psnr.psnr(images, given.truth)),
-      "ssim": _mean(ssim.ssim(images, given.truth)),
-      "lpips": _mean(distance(images, given.truth)),
-      "mouth_distance": landmarks.mouth_distance(mouths(images), truth),
-    }
-  return table
+def elsewhen(values: Shaped[np.ndarray, "t *n"]) -> np.ndarray:
+  """What is a third of the frames away, circularly."""
+  return np.roll(values, len(values) // 3, axis=0)
 
 
-def as_text(
-  table: dict[str, dict[str, float]], num_frames: int, source: str
-) -> str:
-  """The table for a person."""
-  head = ("", "PSNR", "SSIM", "LPIPS", "PSNR", "SSIM", "LPIPS", "mouth")
-  lines = [
-    f"{source}: {num_frames} held-out frames, windows at {SIZE} px; LPIPS: "
-    "AlexNet; mouth: LMD in px, 40 lip points of MediaPipe's face mesh",
-    f"{'':30}{'inside the mask':^24}{'whole window':^24}",
-    f"{head[0]:30}" + "".join(f"{name:>8}" for name in head[1:]),
-  ]
-  places = (2, 3, 3, 2, 3, 3, 2)
-  for name, values in table.items():
-    cells = zip(values.values(), places, strict=True)
-    lines.append(f"{name:30}" + "".join(f"{v:8.{n}f}" for v, n in cells))
-  return "\n".join(lines)
+def pasted(
+  truth: Pictures,
+  painted: Float[np.ndarray, "t r r 3"],
+  cover: Float[np.ndarray, "t r r 1"],
+) -> Pictures:
+  """Painted windows put into the true ones as `reenact` does into frames."""
+  side = truth.shape[1]
+  window = np.array([side / 2, side / 2, side], np.float32)
+  frames = zip(truth, painted, cover[..., 0] > 0, strict=True)
+  return np.stack([blending.paste(x, window, y, m) for x, y, m in frames])
+
+
+def in_runs(num: int, most: int) -> Int[np.ndarray, "_"]:
+  """At most `most` of `num` places: a few evenly spaced runs in a row."""
+  if num <= most:
+    return np.arange(num)
+  length = most // _NUM_RUNS
+  starts = np.linspace(0, num - length, _NUM_RUNS).round().astype(int)
+  return np.unique(starts[:, None] + np.arange(length))
+
+
+def _portrait(given, actor):
+  """Stage 2's own picture, whose background is black, on the true one."""
+  image = _resized(actor.portray(given.cameras, given.fitted), actor.resolution)
+  # Colours are matched about the mask: the black would have it too bright.
+  return np.where(given.head > 0, image, given.image)
+
+
+def _paint(given, actor, expression):
+  return actor.paint(
+    given.image, given.cover, given.cameras, np.float32(expression)
+  )
 
 
 def _heard(data, actor, times, index):
@@ -162,27 +175,25 @@ def _heard(data, actor, times, index):
 
 
 def _stack(source) -> dict[str, np.ndarray]:
-  """Items of a source, at most MAX_FRAMES of them, evenly spaced."""
-  num = min(len(source), MAX_FRAMES)
-  chosen = np.linspace(0, len(source) - 1, num).round().astype(int)
-  names = ("image", "mask", "pose", "intrinsics", "expression", "index")
-  items = [{n: source[int(i)][n] for n in names} for i in chosen]
-  return {name: np.stack([item[name] for item in items]) for name in names}
+  """Items of a source, at most MAX_FRAMES of them."""
+  names = ("image", *sources.MASKS, "pose", "intrinsics", "expression")
+  items = []
+  for i in in_runs(len(source), MAX_FRAMES):
+    item = source[int(i)]
+    items.append({name: item[name] for name in (*names, "index")})
+  return {name: np.stack([item[name] for item in items]) for name in items[0]}
 
 
-def _blend(truth, painted, opacity):
-  """The painted window over the true one, at the true one's size."""
-  size = truth.shape[1::-1]
-  large = Image.fromarray(to_bytes(painted)).resize(
-    size, Image.Resampling.BICUBIC
-  )
-  cover = Image.fromarray((opacity * 255 + 0.5).astype(np.uint8)).resize(
-    size, Image.Resampling.BILINEAR
-  )
-  return np.asarray(Image.composite(large, Image.fromarray(truth), cover))
+def _resized(images, side: int) -> np.ndarray:
+  """Images in [-1, 1] at another size."""
+  if images.shape[1] == side:
+    return images
+  small = (Image.fromarray(x) for x in blending.to_bytes(images))
+  large = [x.resize((side, side), Image.Resampling.BICUBIC) for x in small]
+  return np.stack([np.asarray(x) for x in large]).astype(np.float32) / 127.5 - 1
 
 
-def _reencode(frames: UInt8[np.ndarray, "t h w 3"]) -> np.ndarray:
+def _reencode(frames: Pictures) -> Pictures:
   """The frames after the codec that `reenact` writes with."""
   size = (frames.shape[2], frames.shape[1])
   with tempfile.TemporaryDirectory() as folder:
@@ -191,7 +202,3 @@ def _reencode(frames: UInt8[np.ndarray, "t h w 3"]) -> np.ndarray:
       for frame in frames:
         sink.write(frame)
     return np.stack([image for _, image in media.read_frames(path)])
-
-
-def _mean(values: Float[np.ndarray, "t"]) -> float:
-  return float(np.nanmean(values))

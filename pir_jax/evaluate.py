@@ -5,7 +5,8 @@ the fitted expression, from the expression heard in the sound, and with the
 mouth frozen; each is compared with the true frames beside the truth itself.
 With --stage=expression the first network is measured alone: the parametric head
 posed with what it hears, against the head as fitted. With --stage=triplane the
-second: the face it renders, inside the head, against the frames.
+second: the face it renders, inside the head, against the frames. With
+--stage=video a reenacted video is measured against the video it was made of.
 """
 
 import json
@@ -14,7 +15,16 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from pir_jax import articulation, comparison, portrait, runs, sheet
+from pir_jax import (
+  articulation,
+  comparison,
+  measures,
+  portrait,
+  probing,
+  runs,
+  screening,
+  sheet,
+)
 from pir_jax.data import manifest
 from pir_jax.reenactor import Reenactor
 from pir_jax.runtime import command
@@ -35,11 +45,20 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.")
 _STAGE = flags.DEFINE_enum(
   "stage",
   "all",
-  ["all", "expression", "triplane"],
-  "Measure the whole, or one stage alone.",
+  ["all", "expression", "triplane", "video"],
+  "Measure the whole, or one stage alone, or a reenacted video.",
 )
 _AUDIO = flags.DEFINE_string(
-  "audio", "", "With --stage=expression: another voice to drive everyone with."
+  "audio",
+  "",
+  "With --stage=expression: another voice to drive everyone with. With "
+  "--stage=video: the driving speech, else the video's own sound.",
+)
+_SOURCE = flags.DEFINE_string(
+  "source", None, "With --stage=video: the video that was reenacted."
+)
+_VIDEO = flags.DEFINE_string(
+  "video", None, "With --stage=video: what `reenact` made of it."
 )
 
 
@@ -58,11 +77,20 @@ def evaluate(
   actor = Reenactor(model, np.float32(made.identity))
   given = comparison.held_out(data, actor)
   frames = comparison.rows(given, actor)
-  table = comparison.measure(given, frames)
-  text = comparison.as_text(table, len(given.truth), made.source)
+  table = measures.measure(given, frames)
+  readings = probing.read(data, actor.resolution)
+  text = measures.as_text(table, len(given.truth), made.source)
+  text += "\n\n" + probing.as_text(readings)
   output.mkdir(parents=True, exist_ok=True)
   (output / "table.txt").write_text(text + "\n")
-  (output / "table.json").write_text(json.dumps(table, indent=2) + "\n")
+  plain = {
+    "rows": {name: row._asdict() for name, row in table.items()},
+    "leak": {
+      name: {part: x._asdict() for part, x in pair._asdict().items()}
+      for name, pair in readings.items()
+    },
+  }
+  (output / "table.json").write_text(json.dumps(plain, indent=2) + "\n")
   shown = {"real": given.truth} | {
     name: images for name, images in frames.items() if name != comparison.TRUTH
   }
@@ -72,21 +100,31 @@ def evaluate(
 
 def main() -> None:
   """The command."""
-  if not (_MODEL.value and _DATA.value and _OUTPUT.value):
+  stage, model, data = _STAGE.value, _MODEL.value, _DATA.value
+  output = _OUTPUT.value
+  if _AUDIO.value and stage not in ("expression", "video"):
+    raise InputError(
+      "--audio is for --stage=expression and --stage=video: say one of them."
+    )
+  if stage == "video":
+    if not (model and _SOURCE.value and _VIDEO.value and output):
+      raise InputError("say --model, --source, --video and --output.")
+    given = (model, _SOURCE.value, _VIDEO.value, output, _AUDIO.value)
+    print(screening.report(*given))
+    print(f"{output}: video.txt, video.json, video.png")
+    return
+  if not (model and data and output):
     raise InputError("say --model, --data and --output.")
-  if _AUDIO.value and _STAGE.value != "expression":
-    raise InputError("--audio is for --stage=expression: say that too.")
-  if _STAGE.value == "expression":
-    paths = runs.Data(path=_DATA.value).paths
-    print(articulation.report(_MODEL.value, paths, _OUTPUT.value, _AUDIO.value))
-    print(f"{_OUTPUT.value}: speech.txt, speech.json, speech.png")
-    return
-  if _STAGE.value == "triplane":
-    print(portrait.report(_MODEL.value, _DATA.value, _OUTPUT.value))
-    print(f"{_OUTPUT.value}: portrait.txt, portrait.json, portrait.png")
-    return
-  print(evaluate(_MODEL.value, _DATA.value, _OUTPUT.value))
-  print(f"{_OUTPUT.value}: table.txt, table.json, held_out.png")
+  if stage == "expression":
+    paths = runs.Data(path=data).paths
+    print(articulation.report(model, paths, output, _AUDIO.value))
+    print(f"{output}: speech.txt, speech.json, speech.png")
+  elif stage == "triplane":
+    print(portrait.report(model, data, output))
+    print(f"{output}: portrait.txt, portrait.json, portrait.png")
+  else:
+    print(evaluate(model, data, output))
+    print(f"{output}: table.txt, table.json, held_out.png")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ in pixels.
 """
 
 import pathlib
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from pir_jax.data import media, track, windows
 from pir_jax.face import fitting, landmarks, masks, morphable
+from pir_jax.runtime import phases as phases_lib
 from pir_jax.types import Cameras, InputError
 
 
@@ -26,6 +28,7 @@ class Footage(NamedTuple):
     fit: of the head to every frame.
     track: the same in the form that is kept on disk.
     num_faces: people seen in the video.
+    config: of masks and window.
   """
 
   path: pathlib.Path
@@ -34,6 +37,7 @@ class Footage(NamedTuple):
   fit: fitting.Fit
   track: track.Track
   num_faces: int
+  config: masks.Config
 
   @property
   def measured(self) -> Bool[np.ndarray, "t"]:
@@ -48,19 +52,25 @@ class Footage(NamedTuple):
     self, frames: np.ndarray, side: int
   ) -> Bool[np.ndarray, "t r r"]:
     """What the inpainting network must paint."""
-    return masks.face_mask(*self._of(frames), side)
+    near = masks.neighbours(
+      self.track.times, self.track.present, frames, self.config.spread_seconds
+    )
+    window = self.track.window[frames]
+    return masks.face_mask(
+      self.model, self.fit, window, side, self.config, near=near
+    )
 
   def head_masks(
     self, frames: np.ndarray, side: int
   ) -> Bool[np.ndarray, "t r r"]:
     """Where the tri-plane should explain the picture."""
-    return masks.head_mask(*self._of(frames), side)
+    return masks.head_mask(*self._of(frames), side, self.config)
 
   def mouth_masks(
     self, frames: np.ndarray, side: int
   ) -> Bool[np.ndarray, "t r r"]:
     """The lips at rest and at their widest."""
-    return masks.mouth_mask(*self._of(frames), side)
+    return masks.mouth_mask(*self._of(frames), side, self.config)
 
   def crops(
     self, frames: np.ndarray, side: int
@@ -84,6 +94,7 @@ def analyse(
   face: int = 0,
   identity: Float[np.ndarray, "i"] | None = None,
   config: masks.Config | None = None,
+  phases: phases_lib.Phases | None = None,
 ) -> Footage:
   """Finds, follows and fits one face.
 
@@ -92,34 +103,40 @@ def analyse(
     face: which one, counted from the largest.
     identity: of a person already known; None estimates it.
     config: of masks and window.
+    phases: told how long each part took.
 
   Raises:
     InputError: the video cannot be read, or shows no such face.
   """
   path = pathlib.Path(path)
+  config = config or masks.Config()
+  phases = phases or phases_lib.Phases()
   video = media.probe(path)
   times: list[float] = []
 
   def frames() -> Iterator[np.ndarray]:
-    for time, image in media.read_frames(path):
-      times.append(float(time))
+    for at, image in media.read_frames(path):
+      times.append(float(at))
       yield image
 
   rate = float(video.rate)
+  begin = time.perf_counter()
   found = landmarks.track(frames(), face=face, fps=rate)
+  phases.add("find and follow", time.perf_counter() - begin, len(times))
   present = np.isfinite(found.landmarks).all((1, 2))
   if not (present & ~found.interpolated).any():
     raise InputError(
       f"{path} shows no face: choose a video in which one can be seen."
     )
   model = morphable.load()
-  fit = fitting.fit(
-    found.landmarks,
-    present,
-    (video.height, video.width),
-    model,
-    identity=identity,
-  )
+  with phases.measure("fit", len(times)):
+    fit = fitting.fit(
+      found.landmarks,
+      present,
+      (video.height, video.width),
+      model,
+      identity=identity,
+    )
   window = masks.window(model, fit, rate, config)
   cameras = masks.cameras_of(fit, window)
   corner = window[:, None, :2] - window[:, None, 2:] / 2
@@ -146,4 +163,5 @@ def analyse(
       ).astype(np.float32),
     ),
     found.num_faces,
+    config,
   )

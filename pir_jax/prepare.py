@@ -4,6 +4,7 @@ Finds and follows the face, fits the parametric head to every frame, and
 writes windows, masks, coefficients and sound to a folder.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ from absl import flags
 
 from pir_jax import footage
 from pir_jax.data import manifest, media, store, timing
-from pir_jax.face import morphable
+from pir_jax.face import masks, morphable
 from pir_jax.metrics import lips
 from pir_jax.runtime import command
 from pir_jax.types import InputError
@@ -31,6 +32,26 @@ _RESOLUTION = flags.DEFINE_integer(
 _OVERWRITE = flags.DEFINE_boolean(
   "overwrite", False, "Replace a folder that an earlier preparation made."
 )
+_REGION = flags.DEFINE_enum(
+  "mask_region",
+  masks.Config().region,
+  masks.REGIONS,
+  "What the network shall paint: the face, or only what lies below the eyes.",
+)
+_MARGIN = flags.DEFINE_float(
+  "mask_margin",
+  masks.Config().face_margin,
+  "Added all round it, as a share of face height.",
+  lower_bound=0.0,
+  upper_bound=0.5,
+)
+_JAW_OPEN = flags.DEFINE_float(
+  "mask_jaw_open",
+  masks.Config().jaw_open,
+  "The widest opening of the mouth that it covers; 1 is the face model's own.",
+  lower_bound=0.0,
+  upper_bound=2.0,
+)
 _CHUNK = 32  # Frames whose masks are made together: bounds memory.
 
 
@@ -40,6 +61,7 @@ def prepare(
   *,
   face: int = 0,
   resolution: int = 512,
+  config: masks.Config | None = None,
   overwrite: bool = False,
 ) -> manifest.Manifest:
   """Prepares one clip; see the flags.
@@ -52,7 +74,7 @@ def prepare(
     raise InputError(
       f"{output} is already there: say --overwrite or choose another name."
     )
-  seen = footage.analyse(video, face=face)
+  seen = footage.analyse(video, face=face, config=config)
   sound = (
     media.read_audio(seen.path)
     if seen.video.has_audio
@@ -69,6 +91,7 @@ def prepare(
     opening=lips.opening(seen.track.landmarks[..., :2]),
     video=seen.video,
     expression_names=morphable.EXPRESSION_NAMES,
+    masks=dataclasses.asdict(seen.config),
     overwrite=overwrite,
   )
 
@@ -103,23 +126,6 @@ def notes(seen: footage.Footage) -> list[str]:
   return found
 
 
-def report(made: manifest.Manifest) -> str:
-  """What a person wants to know of a prepared clip, in a few lines."""
-  low, high = made.window_side
-  lines = [
-    f"{made.source}: {made.width}x{made.height}, {made.rate} frames a second, "
-    f"{made.duration:.2f} s, {made.audio_seconds:.2f} s of sound",
-    f"face in {made.num_with_face} of {made.num_frames} frames, "
-    f"{made.num_interpolated} more interpolated",
-    f"fit error {made.fit_error_px:.2f} px, "
-    f"{100 * made.fit_error_relative:.2f} % of face height (RMS, 468 points)",
-    f"window {low:.0f} to {high:.0f} px, stored at {made.resolution} px; "
-    f"{made.num_records} frames, of which source frames "
-    f"{made.held_out[0]} to {made.held_out[1]} are held out",
-  ]
-  return "\n".join(lines)
-
-
 def main() -> None:
   """The command."""
   if not _VIDEO.value or not _OUTPUT.value:
@@ -129,9 +135,14 @@ def main() -> None:
     _OUTPUT.value,
     face=_FACE.value,
     resolution=_RESOLUTION.value,
+    config=masks.Config(
+      region=_REGION.value,
+      face_margin=_MARGIN.value,
+      jaw_open=_JAW_OPEN.value,
+    ),
     overwrite=_OVERWRITE.value,
   )
-  print(report(made))
+  print(manifest.report(made))
 
 
 if __name__ == "__main__":

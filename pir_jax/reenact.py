@@ -8,13 +8,13 @@ import pathlib
 
 import numpy as np
 from absl import flags
-from jaxtyping import Float
 from rich import progress
 
 from pir_jax import footage, sheet
 from pir_jax.data import media, palindrome, timing, windows, writer
-from pir_jax.reenactor import Reenactor, repaint
-from pir_jax.runtime import checkpoint, command
+from pir_jax.reenactor import Reenactor, person, repaint
+from pir_jax.runtime import command
+from pir_jax.runtime import phases as phases_lib
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
 _MODEL = flags.DEFINE_string(
@@ -48,8 +48,12 @@ def reenact(
   face: int = 0,
   eyes: str = "source",
   contact_sheet: str | pathlib.Path = "",
-) -> tuple[int, int]:
-  """Writes the video; returns (frames, frames that passed unchanged).
+) -> tuple[int, int, phases_lib.Phases]:
+  """Writes the video.
+
+  Returns:
+    The number of frames, of those that passed unchanged, and how long what
+    took.
 
   Raises:
     InputError: a file cannot be used, or the model is not whole.
@@ -59,12 +63,16 @@ def reenact(
   speech = media.read_audio(audio)
   media.check_speech(speech)
   trained = pathlib.Path(model)
-  identity = _identity(trained, media.digest(video))
-  seen = footage.analyse(video, face=face, identity=identity)
-  actor = Reenactor(trained, identity)
+  identity, config = person(trained, media.digest(video))
+  phases = phases_lib.Phases()
+  seen = footage.analyse(
+    video, face=face, identity=identity, config=config, phases=phases
+  )
+  actor = Reenactor(trained, identity, phases=phases)
   rate = seen.video.rate
   count = max(1, round(len(speech) / SAMPLE_RATE * rate))
-  spoken = actor.speak(speech)
+  with phases.measure("speech", count):
+    spoken = actor.speak(speech)
   wanted, _ = timing.interpolate(
     np.arange(len(spoken)) / FRAME_RATE,
     spoken,
@@ -80,12 +88,13 @@ def reenact(
   shown = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
   real, reenacted = [], []
   with writer.VideoWriter(output, size, rate, audio=audio) as sink:
-    pairs = repaint(actor, seen, wanted, kept)
+    pairs = repaint(actor, seen, wanted, kept, phases)
     for index, (before, after) in enumerate(
       progress.track(pairs, description="painting", total=count)
     ):
       unchanged += after is before
-      sink.write(after)
+      with phases.measure("encode"):
+        sink.write(after)
       if index in shown:
         window = seen.track.window[source[index]]
         real.append(windows.crop_window(before, window, _SHEET_SIDE))
@@ -93,7 +102,7 @@ def reenact(
   if contact_sheet:
     rows = {"real": np.stack(real), "reenacted": np.stack(reenacted)}
     sheet.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(contact_sheet)
-  return count, unchanged
+  return count, unchanged, phases
 
 
 def _check_output(output, video, audio, contact_sheet) -> None:
@@ -113,30 +122,18 @@ def _check_output(output, video, audio, contact_sheet) -> None:
     )
 
 
-def _identity(model: pathlib.Path, sha256: str) -> Float[np.ndarray, "i"]:
-  """Of the person in a video: the one it was trained on, or the only one."""
-  people = checkpoint.read_record(model / "inpainting")["people"]
-  known = [p for p in people if p["sha256"] == sha256] or people
-  if len(known) > 1:
-    names = ", ".join(person["source"] for person in known)
-    raise InputError(
-      f"{model} was trained on {names} and this is none of these videos: "
-      "prepare the new one and train with it."
-    )
-  return np.float32(known[0]["identity"])
-
-
 def main() -> None:
   """The command."""
   given = (_MODEL.value, _VIDEO.value, _AUDIO.value, _OUTPUT.value)
   if not all(given):
     raise InputError("say --model, --video, --audio and --output.")
-  count, unchanged = reenact(
+  count, unchanged, phases = reenact(
     *given,
     face=_FACE.value,
     eyes=_EYES.value,
     contact_sheet=_SHEET.value,
   )
+  print(phases.table())
   print(
     f"{_OUTPUT.value}: {count} frames, {unchanged} unchanged (face not seen)"
   )

@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from pir_jax import footage, runs
-from pir_jax.data import palindrome, speech, windows
+from pir_jax.data import blending, palindrome, speech, windows
 from pir_jax.face import masks
+from pir_jax.runtime import checkpoint
+from pir_jax.runtime import phases as phases_lib
 from pir_jax.stages import inpainting
 from pir_jax.types import Cameras, FaceSpace, InputError
 
@@ -23,6 +25,7 @@ class Reenactor:
     space: of the coefficients.
     resolution: side of the windows it takes and paints.
     identity: of the person, as prepared.
+    phases: told how long every batch took.
   """
 
   def __init__(
@@ -31,6 +34,7 @@ class Reenactor:
     identity: Float[np.ndarray, "i"],
     *,
     batch_size: int = 8,
+    phases: phases_lib.Phases | None = None,
   ):
     """Opens the runs `expression`, `triplane`, `inpainting` in a folder.
 
@@ -47,6 +51,7 @@ class Reenactor:
       )
     self.identity = np.asarray(identity, np.float32)
     self.resolution = self._picture.experiment.data.resolution
+    self.phases = phases or phases_lib.Phases()
     self._batch_size = batch_size
 
   def speak(self, waveform: Float[np.ndarray, "n"]) -> Float[np.ndarray, "t e"]:
@@ -70,22 +75,74 @@ class Reenactor:
       cameras: of the windows.
       expression: raw coefficients to show.
     """
-    identity = np.repeat(self.identity[None], len(image), 0)
-    conditions = inpainting.Conditions(identity, expression, cameras)
-    given = (image, mask, conditions)
-    parts = []
-    for start in range(0, len(image), self._batch_size):
+    given = (image, mask, self._conditions(cameras, expression))
+    return self._in_batches("paint", self._picture.stage.paint, given)
+
+  def portray(
+    self, cameras: Cameras, expression: Float[np.ndarray, "b e"]
+  ) -> Float[np.ndarray, "b h w 3"]:
+    """Stage 2's face image alone, in [-1, 1]: no frame is looked at.
+
+    Args:
+      cameras: of the windows.
+      expression: raw coefficients to show.
+    """
+    given = (self._conditions(cameras, expression),)
+    return self._in_batches("portray", self._picture.stage.portray, given)
+
+  def _conditions(self, cameras, expression) -> inpainting.Conditions:
+    identity = np.repeat(self.identity[None], len(expression), 0)
+    return inpainting.Conditions(identity, expression, cameras)
+
+  def _in_batches(self, phase, function, given) -> np.ndarray:
+    """A function of the picture run's state, batch by batch."""
+    count = len(jax.tree.leaves(given)[0])
+    results = []
+    for start in range(0, count, self._batch_size):
       part = jax.tree.map(lambda x: x[start : start + self._batch_size], given)  # noqa: B023
-      num = len(part[0])
+      num = min(self._batch_size, count - start)
       # One batch size is one compiled program; the filling is thrown away.
       rest = self._batch_size - num
       part = jax.tree.map(
         lambda x: np.concatenate([x, np.repeat(x[-1:], rest, 0)]),  # noqa: B023
         part,
       )
-      painted = self._picture.stage.paint(self._picture.state, *part)
-      parts.append(np.asarray(painted)[:num])
-    return np.concatenate(parts)
+      with self.phases.measure(phase, self._batch_size):
+        result = np.asarray(function(self._picture.state, *part))
+      results.append(result[:num])
+    return np.concatenate(results)
+
+
+def person(
+  model: pathlib.Path, sha256: str
+) -> tuple[Float[np.ndarray, "i"], masks.Config]:
+  """Who is in a video: the one it was trained on, or the only one.
+
+  Args:
+    model: folder with the runs.
+    sha256: of the video.
+
+  Returns:
+    Their identity, and the masks that the network learnt to fill in.
+
+  Raises:
+    InputError: nobody it was trained on can be meant.
+  """
+  people = checkpoint.read_record(model / "inpainting")["people"]
+  known = [p for p in people if p["sha256"] == sha256] or people
+  if len(known) > 1:
+    names = ", ".join(person["source"] for person in known)
+    raise InputError(
+      f"{model} was trained on {names} and this is none of these videos: "
+      "prepare the new one and train with it."
+    )
+  if "masks" not in known[0]:
+    raise InputError(
+      f"{model} was trained by an older release, with other masks: prepare the "
+      "video and train again."
+    )
+  identity = np.float32(known[0]["identity"])
+  return identity, masks.Config(**known[0]["masks"])
 
 
 def repaint(
@@ -93,6 +150,7 @@ def repaint(
   seen: footage.Footage,
   wanted: Float[np.ndarray, "count e"],
   kept: Bool[np.ndarray, "e"],
+  phases: phases_lib.Phases | None = None,
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
   """Yields (frame, the same painted); without a face, the very same.
 
@@ -101,40 +159,52 @@ def repaint(
     seen: the video; it plays there and back as long as is wanted.
     wanted: expression of each frame to be made.
     kept: coefficients that are left as the source frame has them.
+    phases: told how long each part took, but for the painting, which the
+      actor tells.
   """
-  side = actor.resolution
+  phases = phases or phases_lib.Phases()
   source = palindrome.read(seen.path, seen.track.times, len(wanted))
   for start in range(0, len(wanted), _CHUNK):
     expression = wanted[start : start + _CHUNK]
-    part = [next(source) for _ in expression]
-    index = np.array([i for i, _ in part])
-    with_face = np.flatnonzero(seen.track.present[index])
-    painted = {}
-    if len(with_face):
-      chosen = index[with_face]
-      cover = seen.face_masks(chosen, side)
-      crops = [
-        windows.crop_window(part[i][1], seen.track.window[index[i]], side)
-        for i in with_face
-      ]
-      images = actor.paint(
-        np.stack(crops).astype(np.float32) / 127.5 - 1,
-        cover[..., None].astype(np.float32),
-        seen.cameras(chosen),
-        np.where(kept, seen.track.expression[chosen], expression[with_face]),
-      )
-      patches = zip(to_bytes(images), masks.feather(cover), strict=True)
-      painted = dict(zip(with_face, patches, strict=True))
+    with phases.measure("decode", len(expression)):
+      part = [next(source) for _ in expression]
+    painted = _painted(actor, seen, part, expression, kept, phases)
     for i, (number, frame) in enumerate(part):
-      if i in painted:
-        window = seen.track.window[number]
-        yield frame, windows.blend_window(frame, window, *painted[i])
-      else:
+      if i not in painted:
         yield frame, frame
+        continue
+      with phases.measure("composite"):
+        window = seen.track.window[number]
+        result = blending.paste(frame, window, *painted[i])
+      yield frame, result
+
+
+def _painted(actor, seen, part, expression, kept, phases) -> dict:
+  """Place in the part -> (painted window, mask) of the frames with a face."""
+  side = actor.resolution
+  index = np.array([number for number, _ in part])
+  with_face = np.flatnonzero(seen.track.present[index])
+  if not len(with_face):
+    return {}
+  chosen = index[with_face]
+  with phases.measure("masks and crops", len(chosen)):
+    cover = seen.face_masks(chosen, side)
+    crops = [
+      windows.crop_window(part[i][1], seen.track.window[index[i]], side)
+      for i in with_face
+    ]
+  images = actor.paint(
+    np.stack(crops).astype(np.float32) / 127.5 - 1,
+    cover[..., None].astype(np.float32),
+    seen.cameras(chosen),
+    np.where(kept, seen.track.expression[chosen], expression[with_face]),
+  )
+  pairs = zip(images, cover, strict=True)
+  return dict(zip(with_face.tolist(), pairs, strict=True))
 
 
 def to_bytes(
   images: Float[np.ndarray, "*b h w 3"],
 ) -> UInt8[np.ndarray, "*b h w 3"]:
   """Images in [-1, 1] (cut off there) as bytes."""
-  return np.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)
+  return blending.to_bytes(images)

@@ -14,19 +14,12 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from pir_jax import assets
+from pir_jax import frozen
 from pir_jax.convert import eg3d as eg3d_weights
-from pir_jax.convert import lpips as lpips_weights
-from pir_jax.convert import wav2vec2 as wav2vec2_weights
-from pir_jax.convert import whisper as whisper_weights
 from pir_jax.data import speech
-from pir_jax.face import morphable
 from pir_jax.runtime import checkpoint, configs, loop, sharding
 from pir_jax.stages import base, expression, inpainting, triplane
 from pir_jax.types import FaceSpace, InputError
-
-# log10 power; what Whisper cuts off 8 below a loudest bin of 1, at our level.
-WHISPER_FLOOR = -7.0
 
 STAGES = {
   "expression": expression.Config,
@@ -113,6 +106,7 @@ def make_stage(
   space: FaceSpace,
   workdir: pathlib.Path,
   mesh: Mesh,
+  heard: Float[np.ndarray, "n e"] | None = None,
 ) -> base.Stage:
   """The stage of an experiment, with the frozen networks it needs.
 
@@ -121,6 +115,7 @@ def make_stage(
     space: coefficients of the data.
     workdir: of the run; the inpainting stage looks for stage 2 beside it.
     mesh: where it lives.
+    heard: see `inpainting.Inpainting`; for training only.
 
   Raises:
     InputError: a file is missing, or sizes do not fit each other.
@@ -131,12 +126,12 @@ def make_stage(
     return expression.Expression(
       config,
       space,
-      _speech_encoder(config),
+      frozen.speech_encoder(config),
       num_steps=num_steps,
       mesh=mesh,
-      lip_basis=_lip_basis(space) if config.weights.lips else None,
+      lip_basis=frozen.lip_basis(space) if config.weights.lips else None,
     )
-  perceptual = _perceptual(config.perceptual_taps)
+  perceptual = frozen.perceptual(config)
   if isinstance(config, triplane.Config):
     _check_resolution(experiment, config.model)
     return triplane.TriPlane(
@@ -150,16 +145,20 @@ def make_stage(
   source = pathlib.Path(
     config.triplane or workdir.resolve().parent / "triplane"
   )
-  generator = generator_of(open_run(source, mesh))
+  drawn_by = open_run(source, mesh)
+  generator = generator_of(drawn_by)
   _check_resolution(experiment, generator.config)
-  return inpainting.Inpainting(
+  stage = inpainting.Inpainting(
     config,
     space,
     perceptual,
     generator,
     num_steps=num_steps,
     mesh=mesh,
+    heard=heard,
   )
+  stage.triplane_step = drawn_by.step
+  return stage
 
 
 def settle(experiment: Experiment, num_frames: int) -> Experiment:
@@ -237,6 +236,7 @@ def write(
   experiment: Experiment,
   space: FaceSpace,
   people: list[dict[str, Any]],
+  stage: base.Stage,
 ) -> None:
   """Writes run.json; an older one must be of the same networks and data.
 
@@ -244,13 +244,15 @@ def write(
     workdir: of the run.
     experiment: what it runs.
     space: coefficients of its data.
-    people: source, sha256 and identity of each clip.
+    people: source, sha256, identity and masks of each clip.
+    stage: that is trained.
 
   Raises:
     InputError: the directory holds a run of something else.
   """
   # Through JSON at once, so that it compares with what is read back.
   record = json.loads(json.dumps(_record(experiment, space, people)))
+  record["triplane_step"] = getattr(stage, "triplane_step", None)
   if (workdir / "run.json").exists():
     old = checkpoint.read_record(workdir)
     if any(old[key] != record[key] for key in ("stage", "space", "people")):
@@ -258,6 +260,7 @@ def write(
         f"{workdir} holds a run of stage {old['stage']} on other data, or in "
         "another order: choose another --workdir or delete it."
       )
+    _check_generator(workdir, old, stage)
     # What a resumed run must share to see the batches it would have seen.
     if any(
       old["config"][key] != record["config"][key] for key in ("stage", "seed")
@@ -270,6 +273,19 @@ def write(
         "delete it."
       )
   checkpoint.write_record(workdir, record)
+
+
+def _check_generator(workdir, record, stage) -> None:
+  """The feature images must be those that stage 3 was trained on."""
+  step = getattr(stage, "triplane_step", None)
+  if step != record.get("triplane_step") and not getattr(
+    stage.config, "joint", False
+  ):
+    raise InputError(
+      f"{workdir} was trained on step {record.get('triplane_step')} of its "
+      f"tri-plane run, which is now at {step}: train stage 3 again, in another "
+      "--workdir."
+    )
 
 
 def _record(experiment, space, people) -> dict[str, Any]:
@@ -321,6 +337,7 @@ def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
   if mesh is None:
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
   stage = make_stage(experiment, space, workdir, mesh)
+  _check_generator(workdir, record, stage)
   checkpoints = checkpoint.Checkpoints(workdir)
   try:
     step = checkpoints.latest()
@@ -332,38 +349,7 @@ def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
   return Run(experiment, stage, state, space, step, record["people"])
 
 
-def _speech_encoder(config: expression.Config) -> nnx.Module:
-  if config.encoder == "whisper":
-    return whisper_weights.load(
-      config.encoder_path or assets.fetch("whisper"),
-      tap=config.tap or None,
-      floor=WHISPER_FLOOR,
-    )
-  encoder = wav2vec2_weights.load(config.encoder_path)
-  # The speech is levelled as a whole before it is cut into windows, and a
-  # padded window is to give what the same words give alone.
-  encoder.config.normalize = False
-  encoder.config.padding = "excluded"
-  encoder.config.remat = config.remat
-  return encoder
-
-
-def _lip_basis(space: FaceSpace) -> Float[np.ndarray, "e p"]:
-  """What each coefficient moves the lip points by, head units."""
-  if space.expression_names != morphable.EXPRESSION_NAMES:
-    raise InputError(
-      "weights.lips knows the open head's expressions only: set "
-      "--config.stage.weights.lips=0."
-    )
-  basis = np.asarray(morphable.load().landmark_expression)[:, morphable.LIPS]
-  return basis.reshape(len(basis), -1)
-
-
 def _name(experiment: Experiment) -> str:
   return next(
     name for name, kind in STAGES.items() if isinstance(experiment.stage, kind)
   )
-
-
-def _perceptual(taps: int) -> nnx.Module:
-  return lpips_weights.load(assets.fetch("lpips"), "vgg", taps=taps)

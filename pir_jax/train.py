@@ -9,7 +9,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from pir_jax import runs
+from pir_jax import hearing, runs
 from pir_jax.data import manifest, pipelines, sources
 from pir_jax.runtime import command, loop
 from pir_jax.stages import expression
@@ -30,7 +30,7 @@ def train(experiment: runs.Experiment, workdir: pathlib.Path) -> None:
   paths = experiment.data.paths
   space = manifest.load_space(paths)
   people = [
-    {"source": made.source, "sha256": made.sha256, "identity": made.identity}
+    {n: getattr(made, n) for n in ("source", "sha256", "identity", "masks")}
     for made in map(manifest.load_manifest, paths)
   ]
   # Both are made before anything is trained or written: they may refuse.
@@ -39,11 +39,15 @@ def train(experiment: runs.Experiment, workdir: pathlib.Path) -> None:
   experiment = runs.settle(experiment, _num_frames(experiment))
   try:
     stage = runs.make_stage(
-      experiment, space, workdir, runs.mesh_for(experiment)
+      experiment,
+      space,
+      workdir,
+      runs.mesh_for(experiment),
+      hearing.training_table(experiment, space, workdir),
     )
   except ValueError as error:  # Sizes that no network can have, by name.
     raise InputError(f"{error}") from error
-  runs.write(workdir, experiment, space, people)
+  runs.write(workdir, experiment, space, people, stage)
   loop.fit(
     stage,
     experiment.loop,

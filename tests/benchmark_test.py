@@ -18,6 +18,7 @@ from pir_jax.stages import triplane
 def get_config(variant=""):
   model = generator.Config(
     w_size=8,
+    map_depth=1,
     channel_base=64,
     channel_max=8,
     constant_side=8,
@@ -33,6 +34,38 @@ def get_config(variant=""):
     loop=loop.Config(num_steps=1),
   )
 """
+INPAINTING = """
+from pir_jax import runs
+from pir_jax.models import inpainting as network
+from pir_jax.models import patch_discriminator
+from pir_jax.runtime import loop
+from pir_jax.stages import inpainting
+
+
+def get_config(variant=""):
+  return runs.Experiment(
+    stage=inpainting.Config(
+      model=network.Config(channels=4, num_downsamples=NUM),
+      discriminator=patch_discriminator.Config(channels=4, max_channels=8),
+      perceptual_taps=1,
+    ),
+    loop=loop.Config(num_steps=1),
+  )
+"""
+PAINTING_ROWS = [
+  "coarse: half size, 7x7",
+  "coarse: downsampling",
+  "coarse: blocks",
+  "coarse: upsampling",
+  "fine: 7x7",
+  "fine: downsampling, sum",
+  "fine: blocks",
+  "fine: upsampling",
+  "fine: 7x7 to the image",
+  "whole generator",
+  "feature image",
+  "network frame",
+]
 ROWS = [
   "mapping",
   "planes",
@@ -48,7 +81,7 @@ ROWS = [
   "whole frame",
 ]
 NOT_COUNTED = {"rays and coarse points", "importance sampling"}
-WIDTH = max(map(len, ROWS))
+WIDTH = 33
 
 
 def run(*arguments):
@@ -103,6 +136,34 @@ def test_the_table_has_every_row_in_the_order_of_the_way(tmp_path):
   assert lines[-1].startswith("whole frame: ")
 
 
+def _painting_experiment(folder, num_downsamples):
+  """Files of both picture stages, beside each other; the one to be named."""
+  triplane = EXPERIMENT.replace(
+    "resolution=16,\n    sr", "resolution=32,\n    sr"
+  )
+  (folder / "triplane.py").write_text(triplane)
+  path = folder / "inpainting.py"
+  path.write_text(INPAINTING.replace("NUM", str(num_downsamples)))
+  return path
+
+
+def test_inpainting_takes_the_triplane_beside_it(tmp_path):
+  path = _painting_experiment(tmp_path, num_downsamples=1)
+  code, lines, errors = run(
+    "inpainting", f"--config={path}", "--repeats=1", "--nopipeline"
+  )
+  assert code == 0, errors
+  assert lines[0].startswith("inpainting on cpu")
+  table = {}
+  for line in lines[2 : 2 + len(PAINTING_ROWS)]:
+    table[line[:WIDTH].strip()] = line[WIDTH:].split()
+  assert list(table) == PAINTING_ROWS
+  for name, (median, _, gflop, *_) in table.items():
+    assert float(median) > 0 and float(gflop) > 0, name
+  said = [line.split(":")[0] for line in lines if "images a second" in line]
+  assert said == PAINTING_ROWS[-3:]
+
+
 @pytest.mark.slow
 def test_training_adds_a_gradient_and_a_step(tmp_path):
   path = tmp_path / "tiny.py"
@@ -119,14 +180,59 @@ def test_training_adds_a_gradient_and_a_step(tmp_path):
   assert lines[-1].startswith("training step: ")
 
 
+@pytest.mark.slow
+def test_training_of_inpainting_and_the_whole_way(tmp_path):
+  path = _painting_experiment(tmp_path, num_downsamples=1)
+  (tmp_path / "expression.py").write_text(
+    (ROOT / "experiments" / "expression.py")
+    .read_text()
+    .replace('if variant == "demo"', "if not variant")
+  )
+  code, lines, errors = run(
+    "inpainting", f"--config={path}", "--repeats=1", "--training"
+  )
+  assert code == 0, errors
+  names = [line[:WIDTH].strip() for line in lines]
+  assert names[14:16] == ["forward and backward", "training step"]
+  start = names.index("reenactment, a frame")
+  way = names[start + 1 :]
+  assert way[0] == "decode" and way[-2] == "encode"
+  assert way[-1].startswith("all ")
+  times = [line[WIDTH:].split()[0] for line in lines[start + 1 :]]
+  known = [float(time) for time in times if time != "-"]
+  # Each is rounded to a hundredth of a millisecond.
+  assert sum(known[:-1]) == pytest.approx(known[-1], abs=0.1)
+
+
+def test_without_a_config_every_stage_is_of_the_papers_size():
+  # Another process: the flags' names are those of other commands.
+  script = """
+from absl import flags
+from pir_jax import benchmark
+flags.FLAGS(["benchmark"])
+drawn = benchmark._beside("triplane").stage.model
+print(drawn.resolution, drawn.feature_resolution, drawn.plane_channels)
+print(benchmark._given("inpainting").stage.model.num_global_blocks)
+print(benchmark._beside("expression").stage.encoder)
+"""
+  command = [sys.executable, "-c", script]
+  result = subprocess.run(
+    command, cwd=ROOT, capture_output=True, text=True, check=True
+  )
+  assert result.stdout.splitlines() == ["512 64 32", "4", "wav2vec2"]
+
+
 def test_what_is_not_a_topic_is_told_in_one_sentence(tmp_path):
+  # The features are met at an eighth of the frame, and are a quarter of it.
+  unfit = _painting_experiment(tmp_path, num_downsamples=2)
   for arguments, says in [
-    (["speech"], "'speech' is no topic: say triplane."),
+    (["speech"], "'speech' is no topic: say triplane or inpainting."),
     (
       ["triplane", "--config=experiments/expression.py:demo"],
-      "no tri-plane's experiment",
+      "is no experiment of triplane",
     ),
+    (["inpainting", f"--config={unfit}"], "meets a feature image of"),
   ]:
     code, lines, errors = run(*arguments)
-    assert (code, lines, len(errors)) == (1, [], 1), errors
+    assert (code, len(errors)) == (1, 1), errors
     assert says in errors[0]

@@ -173,7 +173,7 @@ def test_inpainting_takes_the_triplane_it_is_given():
     discriminator=patch_discriminator.Config(channels=4, max_channels=4),
   )
   stage, step = lowered(pictures(config))
-  assert set(stage.frozen) == {"lpips", "generator"}
+  assert set(stage.frozen) == {"perceptual", "generator"}
   assert set(step.out_info[0].nets) == {"painter", "critic"}
   with pytest.raises(InputError, match="resolution=512.*--triplane"):
     blueprint.compile_steps(pictures(config), generator.Config())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pir_jax import reenactor, runs, train
+from pir_jax import frozen, reenactor, runs, train
 from pir_jax.data import synthetic
 from pir_jax.models import vgg, whisper
 from pir_jax.types import Cameras, InputError
@@ -40,17 +40,19 @@ def trained(tmp_path_factory):
   patch = pytest.MonkeyPatch()
   # Random weights: the sizes are the real ones, and nothing is downloaded.
   patch.setattr(
-    runs,
-    "_perceptual",
-    lambda taps: vgg.Lpips("vgg", taps=taps, rngs=nnx.Rngs(0)),
+    frozen,
+    "perceptual",
+    lambda config: vgg.Lpips(
+      "vgg", taps=config.perceptual_taps, rngs=nnx.Rngs(0)
+    ),
   )
   patch.setattr(
-    runs,
-    "_speech_encoder",
+    frozen,
+    "speech_encoder",
     lambda config: whisper.WhisperEncoder(whisper.Config(), rngs=nnx.Rngs(0)),
   )
   patch.setattr(
-    runs, "_lip_basis", lambda space: np.ones((space.expression_size, 3))
+    frozen, "lip_basis", lambda space: np.ones((space.expression_size, 3))
   )
   for name in NAMES:
     experiment = get_config(name)

@@ -1,10 +1,13 @@
 """The packaged clip, all the way through preparation."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pir_jax import assets, prepare
 from pir_jax.data import manifest, sources, track
+from pir_jax.face import masks
 
 
 @pytest.mark.slow
@@ -15,6 +18,7 @@ def test_packaged_clip_is_fitted_in_every_frame(tmp_path):
   # The speaker's face is 54 px high: 2.5 % of it is 1.35 px.
   assert made.fit_error_relative < 0.025
   assert made.rate == "12/1"
+  assert made.masks == dataclasses.asdict(masks.Config())
   known, stored = track.load_track(tmp_path / "data")
   assert len(stored) == made.num_records == 105
   # The speaker, not the portrait behind him: the larger face.
@@ -55,8 +59,9 @@ def test_report_is_readable():
     expression_std=[1.0],
     expression_closed=[0.0],
     identity=[0.0],
+    masks={},
     audio_seconds=4.0,
   )
-  text = prepare.report(made)
+  text = manifest.report(made)
   assert "face in 118 of 120 frames" in text
   assert "1.01 % of face height" in text

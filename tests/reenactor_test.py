@@ -1,10 +1,15 @@
 """Frames come out in order, painted where a face is and untouched elsewhere."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pir_jax import footage, reenactor
 from pir_jax.data import media, palindrome, synthetic
+from pir_jax.face import masks
+from pir_jax.runtime import checkpoint, phases
+from pir_jax.types import InputError
 
 NUM_FRAMES, WANTED = 20, 45
 
@@ -19,15 +24,15 @@ class Footage(footage.Footage):
 
 
 class Painter(reenactor.Reenactor):
-  """Paints the first expression coefficient as a grey."""
+  """Paints the first expression coefficient as a grey where it may."""
 
   def __init__(self):
-    self.resolution = 16
+    self.resolution = 64
     self.seen = []
 
   def paint(self, image, mask, cameras, expression):
     self.seen.append(expression)
-    return np.ones_like(image) * expression[:, :1, None, None]
+    return np.where(mask > 0, expression[:, :1, None, None], image)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def clip(tmp_path_factory):
     (NUM_FRAMES, 1),
   )
   track = track._replace(times=times, present=present, window=window)
-  return Footage(path, info, None, None, track, 1)
+  return Footage(path, info, None, None, track, 1, masks.Config())
 
 
 def run(clip, kept=False):
@@ -54,7 +59,15 @@ def run(clip, kept=False):
   wanted[:, 0] = np.linspace(-1, 1, WANTED)
   mask = np.zeros(size, bool)
   mask[1:] = kept
-  pairs = list(reenactor.repaint(painter, clip, wanted, mask))
+  timed = phases.Phases()
+  pairs = list(reenactor.repaint(painter, clip, wanted, mask, timed))
+  counts = {n: sum(s.frames for s in v) for n, v in timed.spans.items()}
+  present = clip.track.present[palindrome.frame_indices(NUM_FRAMES, WANTED)]
+  assert counts == {
+    "decode": WANTED,
+    "masks and crops": present.sum(),
+    "composite": present.sum(),
+  }
   return pairs, painter, wanted
 
 
@@ -72,7 +85,9 @@ def test_each_frame_shows_its_own_expression_and_only_inside_the_mask(clip):
     if after is before:
       continue
     grey = (expression[0] + 1) * 127.5
-    assert np.abs(after[height // 2, width // 2] - grey).max() <= 2
+    # The colour match follows a ring of few pixels, across which a disc moves;
+    # the expression of the next frame would be 5.8 levels away.
+    assert np.abs(after[height // 2, width // 2] - grey).max() < 4
     changed = (before != after).any(-1)
     # The mask is the middle half of a window of 0.8 of the height.
     assert not changed[: round(0.29 * height)].any()
@@ -87,3 +102,28 @@ def test_kept_coefficients_are_the_source_frames_own(clip):
   expected = clip.track.expression[indices[with_face]]
   np.testing.assert_array_equal(shown[:, 1:], expected[:, 1:])
   np.testing.assert_array_equal(shown[:, 0], wanted[with_face, 0])
+
+
+def _person(tmp_path, *people):
+  checkpoint.write_record(tmp_path / "inpainting", {"people": list(people)})
+  return reenactor.person(tmp_path, "a")
+
+
+def test_masks_are_those_the_person_was_trained_with(tmp_path):
+  config = masks.Config(region="lower", face_margin=0.1)
+  known = {
+    "sha256": "a",
+    "source": "a.mp4",
+    "identity": [1.0, 2.0],
+    "masks": dataclasses.asdict(config),
+  }
+  other = known | {"sha256": "b", "identity": [3.0, 4.0], "masks": {}}
+  identity, found = _person(tmp_path, other, known)
+  np.testing.assert_array_equal(identity, [1, 2])
+  assert found == config
+  assert _person(tmp_path, other)[1] == masks.Config()
+  with pytest.raises(InputError, match="none of these videos"):
+    _person(tmp_path, other, other | {"sha256": "c"})
+  known.pop("masks")
+  with pytest.raises(InputError, match="older release"):
+    _person(tmp_path, known)

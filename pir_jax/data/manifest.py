@@ -9,7 +9,7 @@ import numpy as np
 
 from pir_jax.types import FaceSpace, InputError
 
-VERSION = 2
+VERSION = 3
 FILE_NAME = "manifest.json"
 # A coefficient that hardly moves in the data must not be blown up to unit size.
 SMALLEST_SCALE = 0.03
@@ -36,6 +36,8 @@ class Manifest:
     expression_mean, expression_std: over the measured training frames.
     expression_closed: mean over those of them with the most closed lips.
     identity: coefficients of the person.
+    masks: how the masks were drawn, see `face.masks.Config`; empty where they
+      were not drawn after a fit.
     audio_seconds: sound that goes with the frames; 0 for a silent video.
   """
 
@@ -62,6 +64,7 @@ class Manifest:
   expression_std: list[float]
   expression_closed: list[float]
   identity: list[float]
+  masks: dict[str, float | str]
   audio_seconds: float
 
   def save(self, folder: pathlib.Path) -> None:
@@ -103,6 +106,23 @@ def load_manifest(folder: str | pathlib.Path) -> Manifest:
       " again."
     )
   return Manifest(**values)
+
+
+def report(made: Manifest) -> str:
+  """What a person wants to know of a prepared clip, in a few lines."""
+  low, high = made.window_side
+  lines = [
+    f"{made.source}: {made.width}x{made.height}, {made.rate} frames a second, "
+    f"{made.duration:.2f} s, {made.audio_seconds:.2f} s of sound",
+    f"face in {made.num_with_face} of {made.num_frames} frames, "
+    f"{made.num_interpolated} more interpolated",
+    f"fit error {made.fit_error_px:.2f} px, "
+    f"{100 * made.fit_error_relative:.2f} % of face height (RMS, 468 points)",
+    f"window {low:.0f} to {high:.0f} px, stored at {made.resolution} px; "
+    f"{made.num_records} frames, of which source frames "
+    f"{made.held_out[0]} to {made.held_out[1]} are held out",
+  ]
+  return "\n".join(lines)
 
 
 def as_paths(paths: Paths) -> list[pathlib.Path]:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import safetensors.numpy
+from jaxtyping import Int
 from PIL import Image
 
 from pir_jax.data import speech, store, timing
@@ -31,6 +32,15 @@ def frame_range(manifest: Manifest, split: str) -> tuple[int, int]:
     raise ValueError(f"split={split!r} must be 'train' or 'held_out'")
   start, stop = chosen[split]
   return start, stop
+
+
+def stored_frames(
+  folder: str | pathlib.Path, split: Split
+) -> Int[np.ndarray, "n"]:
+  """Numbers of the source frames that a split of a prepared clip holds."""
+  start, stop = frame_range(load_manifest(folder), split)
+  _, stored = load_track(folder)
+  return stored[(stored >= start) & (stored < stop)]
 
 
 def resize_picture(

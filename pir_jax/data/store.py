@@ -160,7 +160,7 @@ def cut_clips(track: Track, waveform: Float[np.ndarray, "n"]) -> list[Clip]:
 
 
 def _manifest(
-  track, waveform, video, names, indices, clips, side, opening
+  track, waveform, video, names, indices, clips, side, opening, masks
 ) -> Manifest:
   measured = track.present & ~track.interpolated
   edge = timing.held_out_start(track.times)
@@ -198,6 +198,7 @@ def _manifest(
     expression_std=train.std(0).astype(float).tolist(),
     expression_closed=closed.mean(0).astype(float).tolist(),
     identity=track.identity.astype(float).tolist(),
+    masks=masks,
     audio_seconds=len(waveform) / SAMPLE_RATE,
   )
 
@@ -243,6 +244,7 @@ def write_dataset(
   opening: Float[np.ndarray, "t"],
   video: VideoInfo,
   expression_names: tuple[str, ...] | list[str],
+  masks: dict[str, float | str] | None = None,
   overwrite: bool = False,
 ) -> Manifest:
   """Writes a prepared clip: manifest, frame records, clip records, track.
@@ -260,6 +262,7 @@ def write_dataset(
       they are closed.
     video: from media.probe.
     expression_names: one per coefficient.
+    masks: how those of the frames were drawn, to be drawn alike later.
     overwrite: replace a data set that is there.
 
   Raises:
@@ -303,6 +306,7 @@ def write_dataset(
       clips,
       side,
       opening,
+      masks or {},
     )
     manifest.save(part)
     if path.exists():

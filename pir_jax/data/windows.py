@@ -5,17 +5,20 @@ pixel (0, 0) covers [0, 1] x [0, 1]. r rows, c columns, s side of the result.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
+
+_BICUBIC = Image.Resampling.BICUBIC
 
 
 def _resample(
   image: np.ndarray,
   box: tuple[float, ...],
   size: tuple[int, int],
-  method: Image.Resampling = Image.Resampling.BICUBIC,
+  method: Image.Resampling = _BICUBIC,
 ) -> np.ndarray:
   """What lies in a box (left, top, right, bottom) of an image, at a new size.
 
@@ -40,6 +43,7 @@ def crop_window(
   image: UInt8[np.ndarray, "r c *ch"],
   window: Float[np.ndarray, "3"],
   side: int,
+  method: Image.Resampling = _BICUBIC,
 ) -> UInt8[np.ndarray, "s s *ch"]:
   """The window of a frame at `side` pixels; RGB or grey.
 
@@ -48,17 +52,111 @@ def crop_window(
     window: centre x, centre y, side in its pixels; may reach over its edge,
       which is repeated.
     side: of the result.
+    method: of resampling.
   """
   x, y, extent = (float(value) for value in window)
   half = extent / 2
-  return _resample(image, (x - half, y - half, x + half, y + half), (side,) * 2)
+  box = (x - half, y - half, x + half, y + half)
+  return _resample(image, box, (side,) * 2, method)
+
+
+def shrink(
+  image: UInt8[np.ndarray, "s s 3"], side: int
+) -> UInt8[np.ndarray, "g g 3"]:
+  """Means over the squares of a coarser grid: no pixel counts elsewhere."""
+  size = float(len(image))
+  return _resample(
+    image, (0.0, 0.0, size, size), (side,) * 2, Image.Resampling.BOX
+  )
+
+
+def bounds(
+  mask: Bool[np.ndarray, "s s"],
+) -> tuple[float, float, float, float]:
+  """The box around a mask that is not empty, as shares of its side.
+
+  Returns:
+    Left, top, right and bottom.
+  """
+  columns = np.flatnonzero(mask.any(0))
+  rows = np.flatnonzero(mask.any(1))
+  edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+  return tuple(float(edge) / len(mask) for edge in edges)
+
+
+class Placement(NamedTuple):
+  """Pixels of a frame that lie in a part of a window.
+
+  Attributes:
+    rows, columns: of the frame.
+    box: left, top, right and bottom of them, as shares of the window's side.
+  """
+
+  rows: slice
+  columns: slice
+  box: tuple[float, float, float, float]
+
+  def put(
+    self, patch: np.ndarray, method: Image.Resampling = _BICUBIC
+  ) -> np.ndarray:
+    """What the window shows, at these pixels."""
+    limit = float(len(patch))
+    box = tuple(min(max(edge * limit, 0.0), limit) for edge in self.box)
+    size = (
+      self.columns.stop - self.columns.start,
+      self.rows.stop - self.rows.start,
+    )
+    return _resample(patch, box, size, method)
+
+
+def placement(
+  window: Float[np.ndarray, "3"],
+  frame_size: tuple[int, int],
+  part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
+) -> Placement:
+  """Where a window, or a part of it, lies in its frame.
+
+  Args:
+    window: centre x, centre y, side in pixels of the frame.
+    frame_size: width and height of the frame.
+    part: left, top, right and bottom, as shares of the window's side.
+
+  Returns:
+    The pixels that lie wholly inside the window and the frame, of which those
+    that the part does not reach are left out.
+
+  Raises:
+    ValueError: no pixel of the frame lies inside the window.
+  """
+  x, y, extent = (float(value) for value in window)
+  corner = (x - extent / 2, y - extent / 2) * 2
+  # Nearly whole numbers count as whole: windows come from float arithmetic.
+  first = [max(0, math.ceil(edge - 1e-4)) for edge in corner[:2]]
+  last = [
+    min(limit, math.floor(edge + extent + 1e-4))
+    for limit, edge in zip(frame_size, corner, strict=False)
+  ]
+  if first[0] >= last[0] or first[1] >= last[1]:
+    width, height = frame_size
+    raise ValueError(
+      f"the window at ({x:.0f}, {y:.0f}) with side {extent:.0f} holds no pixel"
+      f" of a {width}x{height} frame: mark that frame absent"
+    )
+  for axis in range(2):
+    low = math.floor(corner[axis] + part[axis] * extent)
+    high = math.ceil(corner[axis] + part[axis + 2] * extent)
+    # One pixel at least: what the part needs may lie outside the frame.
+    first[axis] = min(max(first[axis], low), last[axis] - 1)
+    last[axis] = max(min(last[axis], high), first[axis] + 1)
+  edges = (*first, *last)
+  box = tuple((e - c) / extent for e, c in zip(edges, corner, strict=True))
+  return Placement(slice(first[1], last[1]), slice(first[0], last[0]), box)
 
 
 def place_window(
   patch: UInt8[np.ndarray, "s s *ch"],
   window: Float[np.ndarray, "3"],
   frame_size: tuple[int, int],
-  method: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> tuple[UInt8[np.ndarray, "r c *ch"], slice, slice]:
   """The inverse of crop_window: a patch on the pixel grid of its frame.
 
@@ -66,7 +164,6 @@ def place_window(
     patch: what the window shows.
     window: centre x, centre y, side in pixels of the frame.
     frame_size: width and height of the frame.
-    method: of resampling.
 
   Returns:
     The pixels that lie wholly inside the window and the frame, and the slices
@@ -75,50 +172,5 @@ def place_window(
   Raises:
     ValueError: no pixel of the frame lies inside the window.
   """
-  x, y, extent = (float(value) for value in window)
-  width, height = frame_size
-  # Nearly whole numbers count as whole: windows come from float arithmetic.
-  left = max(0, math.ceil(x - extent / 2 - 1e-4))
-  top = max(0, math.ceil(y - extent / 2 - 1e-4))
-  right = min(width, math.floor(x + extent / 2 + 1e-4))
-  bottom = min(height, math.floor(y + extent / 2 + 1e-4))
-  if left >= right or top >= bottom:
-    raise ValueError(
-      f"the window at ({x:.0f}, {y:.0f}) with side {extent:.0f} holds no pixel"
-      f" of a {width}x{height} frame: mark that frame absent"
-    )
-  scale = len(patch) / extent
-  box = (
-    (left - x + extent / 2) * scale,
-    (top - y + extent / 2) * scale,
-    (right - x + extent / 2) * scale,
-    (bottom - y + extent / 2) * scale,
-  )
-  limit = float(len(patch))
-  box = tuple(min(max(edge, 0.0), limit) for edge in box)
-  pixels = _resample(patch, box, (right - left, bottom - top), method)
-  return pixels, slice(top, bottom), slice(left, right)
-
-
-def blend_window(
-  frame: UInt8[np.ndarray, "r c 3"],
-  window: Float[np.ndarray, "3"],
-  patch: UInt8[np.ndarray, "s s 3"],
-  opacity: Float[np.ndarray, "s s"],
-) -> UInt8[np.ndarray, "r c 3"]:
-  """The frame with a patch over its window, as opaque as told.
-
-  Where the opacity is 0 the frame's pixels are returned as they were.
-  """
-  size = (frame.shape[1], frame.shape[0])
-  cover = (opacity * 255 + 0.5).astype(np.uint8)
-  pixels, rows, columns = place_window(patch, window, size)
-  # Bilinear never rises outside the pixels that are covered.
-  linear = Image.Resampling.BILINEAR
-  share = place_window(cover, window, size, linear)[0][..., None] / 255.0
-  under = frame[rows, columns]
-  result = frame.copy()
-  result[rows, columns] = np.where(
-    share > 0, under * (1 - share) + pixels * share + 0.5, under
-  ).astype(np.uint8)
-  return result
+  place = placement(window, frame_size)
+  return place.put(patch), place.rows, place.columns

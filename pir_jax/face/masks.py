@@ -2,21 +2,27 @@
 
 The face mask is what the inpainting network must paint. It must not tell how
 far the mouth is open, so it never follows the frame's expression: it covers
-the face at rest and with the jaw at its widest, in that frame's pose.
+the face at rest and with the jaw at its widest. Nor does it follow the frame's
+own pose, which a nod or a small mistake of the fit would carry into its shape:
+it covers the face in every pose of about a second.
 
-t frames, l landmarks, v vertices, n points, r pixels of the window's side.
+t frames of the fit, k frames that are drawn, l landmarks, v vertices, n points,
+e edges of a hull, r pixels of the window's side.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage, spatial
 
 from pir_jax.face import fitting, morphable
 from pir_jax.types import Cameras
 
+REGIONS = ("face", "lower")
 _JAW_OPEN = morphable.EXPRESSION_NAMES.index("jawOpen")
+_LOWER_LIDS = [145, 374]  # Landmarks: the middle of each.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -24,6 +30,10 @@ class Config:
   """Sizes of masks and window; our choices, the paper leaves them open.
 
   Attributes:
+    region: what is painted: the whole "face", or its "lower" part up to about
+      the lower eyelids.
+    spread_seconds: a frame's mask covers the face as it lies in any frame
+      within this time of it.
     face_margin: added all round the face, as a share of face height.
     head_margin: added all round the skull for hair, likewise.
     jaw_open: the widest opening, in units of the model's jawOpen.
@@ -33,6 +43,8 @@ class Config:
     window_seconds: standard deviation of the smoothing of a moving window.
   """
 
+  region: str = "face"
+  spread_seconds: float = 0.5
   face_margin: float = 0.06
   head_margin: float = 0.15
   jaw_open: float = 1.0
@@ -41,18 +53,63 @@ class Config:
   window_seconds: float = 1.0
 
 
+def neighbours(
+  times: Float[np.ndarray, "t"],
+  present: Bool[np.ndarray, "t"],
+  frames: Int[np.ndarray, "k"],
+  seconds: float,
+) -> list[Int[np.ndarray, "_"]]:
+  """For each of some frames, those with a face that are near it in time.
+
+  Args:
+    times: of all frames in seconds, rising.
+    present: frames with a face.
+    frames: that are asked about; each is among its own neighbours.
+    seconds: how near.
+  """
+  # Times are fractions in binary: what is just as far away counts.
+  reach = seconds + 1e-3
+  first = np.searchsorted(times, times[frames] - reach)
+  last = np.searchsorted(times, times[frames] + reach)
+  found = []
+  for frame, low, high in zip(frames, first, last, strict=True):
+    near = np.arange(low, high)
+    found.append(near[present[near] | (near == frame)])
+  return found
+
+
 def face_mask(
   model: morphable.FaceModel,
   fit: fitting.Fit,
-  window: Float[np.ndarray, "t 3"],
+  window: Float[np.ndarray, "k 3"],
   resolution: int,
   config: Config | None = None,
-) -> Bool[np.ndarray, "t r r"]:
-  """The face at rest and at its widest, dilated, as pixels of the window."""
+  *,
+  near: Sequence[Int[np.ndarray, "_"]] | None = None,
+) -> Bool[np.ndarray, "k r r"]:
+  """The face at rest and at its widest, dilated, as pixels of windows.
+
+  Args:
+    model: the head.
+    fit: of a whole clip.
+    window: of the frames that are drawn.
+    resolution: of the masks.
+    config: of the region and its margin.
+    near: for each of the windows, the frames whose faces are drawn in it (see
+      `neighbours`); None draws each frame of the fit in its own window.
+
+  Raises:
+    ValueError: the region has no such name.
+  """
   config = config or Config()
-  points = _face_points(model, fit, config)
+  if near is None:
+    near = [np.array([frame]) for frame in range(len(fit.pose))]
+  drawn = np.unique(np.concatenate(near))
+  fit = fit._replace(pose=fit.pose[drawn])
+  points = _face_points(model, fit, config, _in_region(model, fit, config))
   margin = config.face_margin * _heights(model, fit)
-  return _hulls(points, margin, window, resolution)
+  near = [np.searchsorted(drawn, frames) for frames in near]
+  return _hulls(points, margin, window, resolution, near)
 
 
 def head_mask(
@@ -93,25 +150,6 @@ def mouth_mask(
   return _hulls(points, margin, window, resolution)
 
 
-def feather(
-  mask: Bool[np.ndarray, "t r r"], share: float = 0.06
-) -> Float[np.ndarray, "t r r"]:
-  """Opacity of what is painted: 0 outside the mask, 1 well inside.
-
-  It rises from the mask's edge inwards over `share` of the side, so nothing
-  outside the mask is ever touched.
-  """
-  width = share * mask.shape[-1]
-  # A ring of zeros: a mask that meets the window's edge fades there too.
-  ringed = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
-  inside = np.stack([ndimage.distance_transform_edt(m) for m in ringed])
-  inside = inside[:, 1:-1, 1:-1]
-  # The outermost pixels stay at 0: interpolation then ends inside the mask.
-  ramp = np.clip((inside - 1) / width, 0, 1)
-  # Smoothstep: no crease where the ramp begins and ends.
-  return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
-
-
 def window(
   model: morphable.FaceModel,
   fit: fitting.Fit,
@@ -126,7 +164,9 @@ def window(
   config = config or Config()
   points = _face_points(model, fit, config)
   margin = config.face_margin * _heights(model, fit)[:, None]
-  low, high = points.min(1) - margin, points.max(1) + margin
+  near = 2 * round(config.spread_seconds * fps) + 1
+  low = ndimage.minimum_filter1d(points.min(1) - margin, near, axis=0)
+  high = ndimage.maximum_filter1d(points.max(1) + margin, near, axis=0)
   side = (high - low).max(1) / config.fill
   # The square that holds the mask of every frame.
   all_low, all_high = low.min(0), high.max(0)
@@ -167,15 +207,22 @@ def _face_points(
   chosen: Bool[np.ndarray, "l"] | bool = True,
 ) -> Float[np.ndarray, "t n 2"]:
   """Landmarks at rest and with the jaw at its widest; source pixels."""
-  rest = (
-    model.landmark_mean
-    + fit.offset
-    + np.tensordot(fit.identity, model.landmark_identity, axes=1)
-  )
+  rest = _rest(model, fit)
   wide = rest + config.jaw_open * model.landmark_expression[_JAW_OPEN]
   shapes = np.concatenate([rest, wide])
   valid = np.tile(model.landmark_valid & chosen, 2)
   return _project(shapes[valid][None], fit)
+
+
+def _rest(
+  model: morphable.FaceModel, fit: fitting.Fit
+) -> Float[np.ndarray, "l 3"]:
+  """Landmarks of the person at rest."""
+  return (
+    model.landmark_mean
+    + fit.offset
+    + np.tensordot(fit.identity, model.landmark_identity, axes=1)
+  )
 
 
 def _heights(
@@ -196,39 +243,104 @@ def _project(
   )
 
 
+def _in_region(
+  model: morphable.FaceModel, fit: fitting.Fit, config: Config
+) -> Bool[np.ndarray, "l"]:
+  """Landmarks whose hull, once grown, is the region."""
+  if config.region not in REGIONS:
+    raise ValueError(
+      f"region={config.region} is no region of the face: choose one of "
+      f"{', '.join(REGIONS)}"
+    )
+  height = _rest(model, fit)[:, 1]
+  if config.region == "face":
+    return np.ones(len(height), bool)
+  # Up to the lids after the margin is added, so that the eyes stay true.
+  margin = config.face_margin * np.ptp(model.landmark_mean[:, 1])
+  return height <= height[_LOWER_LIDS].min() - margin
+
+
 def _hulls(
   points: Float[np.ndarray, "t n 2"],
   margin: Float[np.ndarray, "t"],
-  window: Float[np.ndarray, "t 3"],
+  window: Float[np.ndarray, "k 3"],
   resolution: int,
-) -> Bool[np.ndarray, "t r r"]:
-  """Convex hulls grown by a margin, drawn on the window's pixels."""
-  # The hull of discs about the points is the hull grown by their radius.
-  angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-  disc = np.stack([np.cos(angles), np.sin(angles)], -1)
-  masks = np.zeros((len(points), resolution, resolution), bool)
-  for mask, frame, radius, square in zip(
-    masks, points, margin, window, strict=True
-  ):
-    hull = frame[spatial.ConvexHull(frame).vertices]
-    grown = (hull[:, None] + radius * disc).reshape(-1, 2)
-    corner = square[:2] - square[2] / 2
-    mask |= _fill((grown - corner) / square[2] * resolution, resolution)
+  near: Sequence[Int[np.ndarray, "_"]] | None = None,
+) -> Bool[np.ndarray, "k r r"]:
+  """Convex hulls grown by a margin, drawn on the windows' pixels.
+
+  Args:
+    points: whose hulls they are.
+    margin: in the same pixels.
+    window: one for each mask.
+    resolution: of the masks.
+    near: the hulls that each mask joins; None takes each its own.
+  """
+  if near is None:
+    near = [np.array([frame]) for frame in range(len(points))]
+  hulls = [_grown(*hull) for hull in zip(points, margin, strict=True)]
+  masks = np.zeros((len(window), resolution, resolution), bool)
+  spans, drawn_in = {}, None
+  for mask, square, joined in zip(masks, window, near, strict=True):
+    if drawn_in is None or (square != drawn_in).any():
+      # Windows mostly stand still, and neighbours share their hulls.
+      spans, drawn_in = {}, square
+    for hull in joined:
+      if hull not in spans:
+        spans[hull] = _spans(hulls[hull], square, resolution)
+    _join(mask, np.stack([spans[hull] for hull in joined]))
   return masks
 
 
-def _fill(
-  points: Float[np.ndarray, "n 2"], resolution: int
-) -> Bool[np.ndarray, "r r"]:
-  """Pixels whose centres lie in the convex hull of the points."""
-  x, y, offset = spatial.ConvexHull(points).equations.T
-  centres = np.arange(resolution) + 0.5
+def _grown(
+  points: Float[np.ndarray, "n 2"], radius: float | np.floating
+) -> Float[np.ndarray, "e 3"]:
+  """Hull of discs, which is the hull of their centres grown by their radius.
+
+  Returns:
+    Lines (a, b, c); inside, a x + b y + c <= 0.
+  """
+  angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+  disc = np.stack([np.cos(angles), np.sin(angles)], -1)
+  hull = points[spatial.ConvexHull(points).vertices]
+  grown = (hull[:, None] + radius * disc).reshape(-1, 2)
+  return spatial.ConvexHull(grown).equations
+
+
+def _spans(
+  lines: Float[np.ndarray, "e 3"],
+  square: Float[np.ndarray, "3"],
+  resolution: int,
+) -> Int[np.ndarray, "2 r"]:
+  """Of each row of a window, the pixels whose centres lie within a hull.
+
+  Returns:
+    The first of them and the first after them; the same where there is none.
+  """
+  centres = (np.arange(resolution) + 0.5) / resolution - 0.5
+  x, y, offset = lines.T
+  down = square[1] + centres * square[2]
   # Each edge allows x * column + y * row + offset <= 0: per row, an interval.
-  limit = -(y * centres[:, None] + offset)
+  limit = -(y * down[:, None] + offset)
   with np.errstate(divide="ignore", invalid="ignore"):
     bound = limit / x
   last = np.where(x > 1e-9, bound, np.inf).min(1)
   first = np.where(x < -1e-9, bound, -np.inf).max(1)
-  empty = ((np.abs(x) <= 1e-9) & (limit < 0)).any(1)
-  last = np.where(empty, -np.inf, last)
-  return (centres >= first[:, None]) & (centres <= last[:, None])
+  empty = ((np.abs(x) <= 1e-9) & (limit < 0)).any(1) | (first > last)
+  across = square[0] + centres * square[2]
+  start = np.searchsorted(across, first, side="left")
+  stop = np.searchsorted(across, last, side="right")
+  return np.stack([start, np.where(empty, start, np.maximum(start, stop))])
+
+
+def _join(
+  mask: Bool[np.ndarray, "r r"], spans: Int[np.ndarray, "n 2 r"]
+) -> None:
+  """Draws the union of intervals in every row."""
+  resolution = len(mask)
+  rows = np.arange(resolution)
+  steps = np.zeros((resolution, resolution + 1), np.int32)
+  for start, stop in spans:
+    np.add.at(steps, (rows, start), 1)
+    np.add.at(steps, (rows, stop), -1)
+  mask |= steps.cumsum(1)[:, :-1] > 0

@@ -1,4 +1,4 @@
-"""VGG16 and AlexNet features and the learned perceptual distance on them.
+"""VGG and AlexNet features and the learned perceptual distance on them.
 
 LPIPS (Zhang et al. 2018): unit-normalised features, squared differences, one
 learned non-negative weight a channel, mean over the image, sum over the taps.
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from pir_jax.ops import pooling
+from pir_jax.ops import convolution, pooling
 
 # What the published networks were trained on, for an image in [-1, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -55,6 +55,14 @@ _LAYERS = {
   ),
 }
 NETS = tuple(_LAYERS)
+# VGG19 as pix2pixHD taps it: relu1_1, 2_1, 3_1, 4_1, 5_1.
+_VGG19 = tuple(
+  _Layer(channels, pool=(2, 2) if block and not i else None, tap=not i)
+  for block, (channels, num) in enumerate(
+    ((64, 2), (128, 2), (256, 4), (512, 4), (512, 1))
+  )
+  for i in range(num)
+)
 NUM_TAPS = 5
 
 
@@ -69,19 +77,73 @@ class Conv(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(layer.channels))
 
   def __call__(
-    self, x: Float[Array, "b h w c"], stride: int, pad: int
+    self, x: Float[Array, "b h w c"], stride: int, pad: int, quick: bool
   ) -> Float[Array, "b h2 w2 c2"]:
-    y = jax.lax.conv_general_dilated(
+    y = convolution.conv2d(
       x,
       self.kernel[...],
-      (stride, stride),
-      ((pad, pad), (pad, pad)),
-      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      stride=stride,
+      padding=((pad, pad), (pad, pad)),
+      quick=quick,
     )
     return y + self.bias
 
 
-class Lpips(nnx.Module):
+class Features(nnx.Module):
+  """A network for recognition up to its last tap.
+
+  `quick` computes 3x3 convolutions by tiles on a CPU: for losses, not for
+  published distances.
+  """
+
+  def __init__(
+    self,
+    layers: tuple[_Layer, ...],
+    *,
+    taps: int,
+    quick: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    if not 1 <= taps <= NUM_TAPS:
+      raise ValueError(f"taps={taps} must be from 1 to {NUM_TAPS}")
+    self.taps = taps
+    self.quick = quick
+    self._specs = _leading(layers, taps)
+    self.layers = nnx.List()
+    num_in = 3
+    for layer in self._specs:
+      self.layers.append(Conv(num_in, layer, rngs=rngs))
+      num_in = layer.channels
+
+  def prepare(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """From [-1, 1] to what the first layer takes."""
+    return image
+
+  def features(
+    self, image: Float[Array, "b h w 3"]
+  ) -> tuple[Float[Array, "b _h _w _c"], ...]:
+    """Activations at the taps of an image in [-1, 1], coarsest last."""
+    x = self.prepare(image)
+    features = []
+    for conv, layer in zip(self.layers, self._specs, strict=True):
+      if layer.pool:
+        x = pooling.max_pool(x, *layer.pool)
+      x = jax.nn.relu(conv(x, layer.stride, layer.pad, self.quick))
+      if layer.tap:
+        features.append(x)
+    return tuple(features)
+
+
+class Vgg19(Features):
+  """pix2pixHD's perceptual network; it is given [-1, 1] as it is."""
+
+  def __init__(
+    self, *, taps: int = NUM_TAPS, quick: bool = False, rngs: nnx.Rngs
+  ):
+    super().__init__(_VGG19, taps=taps, quick=quick, rngs=rngs)
+
+
+class Lpips(Features):
   """The features at five taps and the distance learned on them.
 
   `net="vgg"` taps VGG16 after relu1_2, 2_2, 3_3, 4_3 and 5_3; `net="alex"`
@@ -89,21 +151,27 @@ class Lpips(nnx.Module):
   training loss that is no longer the published distance.
   """
 
-  def __init__(self, net: str, *, taps: int = NUM_TAPS, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    net: str,
+    *,
+    taps: int = NUM_TAPS,
+    quick: bool = False,
+    rngs: nnx.Rngs,
+  ):
     if net not in _LAYERS:
       raise ValueError(f"net={net!r} must be one of {NETS}")
-    if not 1 <= taps <= NUM_TAPS:
-      raise ValueError(f"taps={taps} must be from 1 to {NUM_TAPS}")
+    super().__init__(_LAYERS[net], taps=taps, quick=quick, rngs=rngs)
     self.net = net
-    self.taps = taps
-    self.layers = nnx.List()
-    self.heads = nnx.List()
-    num_in = 3
-    for layer in self._specs():
-      self.layers.append(Conv(num_in, layer, rngs=rngs))
-      num_in = layer.channels
-      if layer.tap:
-        self.heads.append(nnx.Param(jnp.full(num_in, 1 / num_in)))
+    self.heads = nnx.List(
+      nnx.Param(jnp.full(layer.channels, 1 / layer.channels))
+      for layer in self._specs
+      if layer.tap
+    )
+
+  def prepare(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    """Normalises as in the published networks' training."""
+    return (image - jnp.array(_SHIFT)) / jnp.array(_SCALE)
 
   def __call__(
     self,
@@ -112,20 +180,6 @@ class Lpips(nnx.Module):
   ) -> Float[Array, "b"]:
     """Perceptual distance of two images in [-1, 1]; 0 where they are equal."""
     return self.distance(self.features(image), self.features(other))
-
-  def features(
-    self, image: Float[Array, "b h w 3"]
-  ) -> tuple[Float[Array, "b _h _w _c"], ...]:
-    """Activations at the taps of an image in [-1, 1], coarsest last."""
-    x = (image - jnp.array(_SHIFT)) / jnp.array(_SCALE)
-    features = []
-    for conv, layer in zip(self.layers, self._specs(), strict=True):
-      if layer.pool:
-        x = pooling.max_pool(x, *layer.pool)
-      x = jax.nn.relu(conv(x, layer.stride, layer.pad))
-      if layer.tap:
-        features.append(x)
-    return tuple(features)
 
   def distance(
     self,
@@ -139,14 +193,11 @@ class Lpips(nnx.Module):
       total += jnp.mean(difference @ head[...], axis=(1, 2))
     return total
 
-  def _specs(self) -> list[_Layer]:
-    specs, num = [], 0
-    for layer in _LAYERS[self.net]:
-      specs.append(layer)
-      num += layer.tap
-      if num == self.taps:
-        break
-    return specs
+
+def _leading(layers: tuple[_Layer, ...], taps: int) -> tuple[_Layer, ...]:
+  """Up to the last of so many taps."""
+  places = [i for i, layer in enumerate(layers) if layer.tap]
+  return layers[: places[taps - 1] + 1]
 
 
 def unit(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:

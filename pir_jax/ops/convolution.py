@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pir_jax.ops import filters, winograd
+from pir_jax.ops import cells, filters, winograd
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_NONE = ((0, 0), (0, 0))
 
 
 def conv2d(
@@ -24,21 +25,69 @@ def conv2d(
   *,
   stride: int = 1,
   padding: str | Padding = "SAME",
+  quick: bool = False,
 ) -> Float[Array, "b h2 w2 o"]:
-  """Correlates; `padding` is SAME (zeros), VALID, or zeros at each end."""
+  """Correlates.
+
+  Args:
+    x: features.
+    kernel: of any size.
+    stride: of both axes.
+    padding: SAME (zeros), VALID, or how many zeros at each end.
+    quick: a 3x3 convolution may be computed by `winograd` (float32 on a CPU),
+      with errors of about 1e-5 of the deviation.
+  """
   if isinstance(padding, str):
     sizes, strides = kernel.shape[:2], (stride, stride)
     padding = jax.lax.padtype_to_pads(x.shape[1:3], sizes, strides, padding)
   padding = tuple((int(before), int(after)) for before, after in padding)
+  given = _padded(x.shape, padding), kernel.shape, x.dtype
+  if quick and stride == 1 and winograd.fits(*given):
+    return _by_tiles(_zeros_around(x, padding), kernel)
   return _correlate(x, kernel, stride, padding)
 
 
+def _padded(shape, padding):
+  sides = zip(shape[1:3], padding, strict=True)
+  return shape[0], *(n + sum(ends) for n, ends in sides), shape[3]
+
+
+def _zeros_around(x, padding):
+  return jnp.pad(x, ((0, 0), *padding, (0, 0))) if padding != _NONE else x
+
+
 def _plain(x, kernel, stride, padding):
-  if kernel.shape[:2] == (1, 1) and stride == 1 and padding == ((0, 0), (0, 0)):
+  if kernel.shape[:2] == (1, 1) and stride == 1 and padding == _NONE:
     return x @ kernel[0, 0]
-  return jax.lax.conv_general_dilated(
-    x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT
-  )
+
+  def derived(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT
+    )
+
+  given = _padded(x.shape, padding), kernel.shape, x.dtype
+  if stride == 1 and cells.fits(*given):
+
+    def on_cpu(x, kernel):
+      return cells.conv(_zeros_around(x, padding), kernel)
+
+  elif padding == _NONE:
+    # A convolution that pads takes another way through XLA's CPU backend, which
+    # is up to four times as quick: one row and column of zeros, cut off again.
+    def on_cpu(x, kernel):
+      rows, columns = jax.eval_shape(derived, x, kernel).shape[1:3]
+      y = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((0, 1), (0, 1)),
+        dimension_numbers=_LAYOUT,
+      )
+      return y[:, :rows, :columns]
+
+  else:
+    return derived(x, kernel)
+  return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=derived)
 
 
 # The gradient JAX derives takes a convolution whose kernel is as large as the
@@ -90,7 +139,13 @@ def _by_tiles_forward(x, kernel):
 
 
 def _by_tiles_backward(residuals, gradient):
-  return _correlate_backward(1, ((1, 1), (1, 1)), residuals, gradient)
+  x, kernel = residuals
+  _, by_kernel = _correlate_backward(1, _NONE, residuals, gradient)
+  turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+  # Two more rows and columns of zeros than it takes, to fill the last tiles.
+  reach = _zeros_around(gradient, ((2, 4), (2, 4)))
+  by_x = _by_tiles(reach, turned)[:, : x.shape[1], : x.shape[2]]
+  return by_x, by_kernel
 
 
 _by_tiles.defvjp(_by_tiles_forward, _by_tiles_backward)
@@ -181,8 +236,7 @@ def modulated_conv2d(
     styles: scales of the inputs.
     up: 2 doubles the size.
     demodulate: whether every output is divided by its kernel's norm.
-    quick: a 3x3 convolution may be computed by `winograd` (float32 on a CPU),
-      with errors of about 1e-4 of the deviation.
+    quick: see `conv2d`; only without doubling.
   """
   if up not in (1, 2):
     raise ValueError(f"up={up} must be 1 or 2")
@@ -196,9 +250,9 @@ def modulated_conv2d(
       for column in range(kernel.shape[1])
     )
     demodulation = jax.lax.rsqrt(energy + 1e-8)
-  convolve = conv2d_up2 if up == 2 else conv2d
-  if quick and up == 1 and winograd.fits(x, kernel):
-    convolve = _by_tiles
+  convolve = conv2d_up2
+  if up == 1:
+    convolve = functools.partial(conv2d, quick=quick)
   if x.shape[0] == 1 and x.size > kernel.size:
     # One kernel is scaled with less work than one large image.
     kernel = kernel * styles[0, :, None]

@@ -14,8 +14,6 @@ from pir_jax.geometry import cameras as camera_geometry
 from pir_jax.ops import images
 from pir_jax.types import Cameras, FaceBatch, FaceSpace
 
-BLANK = 0.0  # What the inpainting network sees under the mask: mid-grey.
-
 
 class Inputs(NamedTuple):
   """What the generator is conditioned on, standardised."""
@@ -40,11 +38,26 @@ def inputs(
 
 
 def masked(
-  image: Float[Array, "b h w 3"], mask: Float[Array, "b h w 1"]
+  image: Float[Array, "b h w 3"],
+  mask: Float[Array, "b h w 1"],
+  blank: float = 0.0,
 ) -> Float[Array, "b h w 3"]:
-  """The frame as the network may see it: nothing from under the mask."""
+  """The frame as the network may see it: `blank` where the mask is not 0."""
   # `where`, not a product: not even a NaN under the mask comes through.
-  return jnp.where(mask > 0, BLANK, image)
+  return jnp.where(mask > 0, blank, image)
+
+
+def crops(
+  pictures: tuple[Float[Array, "b h w 3"], ...], size: int, key: Key[Array, ""]
+) -> tuple[Float[Array, "b _s _s 3"], ...]:
+  """The same random squares of some pictures; 0 for the whole of each."""
+  first = pictures[0]
+  if not size or size >= first.shape[1]:
+    return pictures
+  corner = jax.random.randint(
+    key, (first.shape[0], 2), 0, first.shape[1] - size + 1
+  )
+  return tuple(images.crop(image, corner, size) for image in pictures)
 
 
 def perceptual(
@@ -55,13 +68,7 @@ def perceptual(
   key: Key[Array, ""],
 ) -> Float[Array, "b"]:
   """LPIPS of a random crop of side `size`; 0 for the whole image."""
-  if size and size < image.shape[1]:
-    corner = jax.random.randint(
-      key, (image.shape[0], 2), 0, image.shape[1] - size + 1
-    )
-    image = images.crop(image, corner, size)
-    target = images.crop(target, corner, size)
-  return lpips(image, target)
+  return lpips(*crops((image, target), size, key))
 
 
 def psnr(image: Float[Array, "b h w 3"], batch: FaceBatch) -> Float[Array, "b"]:

@@ -1,8 +1,9 @@
 """Stage 3: masked frame + feature image -> frame.
 
-Stage 2 is frozen and renders the feature image. Which losses, mask and
-augmentation the paper used is not known: pix2pixHD's losses, the whole face
-and small affine and gain noise on the feature image are our choice.
+Stage 2 renders the feature image and is frozen unless the config says that
+both are trained together. Which losses, mask and augmentation the paper used
+is not known: pix2pixHD's losses, the whole face and our own augmentation are
+the defaults here.
 """
 
 import dataclasses
@@ -14,73 +15,70 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
 
-from pir_jax.losses import adversarial, feature_matching, pixel
-from pir_jax.models import inpainting, patch_discriminator
+from pir_jax.losses import perceptual as perceptual_loss
+from pir_jax.losses import pixel
+from pir_jax.models import inpainting, patch_discriminator, vgg
 from pir_jax.ops import images
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import base, faces
+from pir_jax.stages import augmentation as augmentation_lib
+from pir_jax.stages import base, faces, patches
 from pir_jax.types import AnyArray, Cameras, FaceBatch, FaceSpace
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Weights:
-  """What each term of the generator counts for.
+  """What each term of the generator counts for; 0 leaves it out.
+
+  The first three are pix2pixHD's, the others our choice.
 
   Attributes:
-    pixel: L1.
-    perceptual: LPIPS of a crop.
     adversarial: LSGAN.
     feature_matching: L1 of the discriminator's features.
+    perceptual: L1 of VGG's features.
+    lpips: the learned distance on the pinned VGG16's features.
+    pixel: L1, pixels under the mask counting more.
+    mouth: L1 over the mouth alone.
   """
 
-  pixel: float = 10.0
-  perceptual: float = 10.0
   adversarial: float = 1.0
   feature_matching: float = 10.0
+  perceptual: float = 10.0
+  lpips: float = 0.0
+  pixel: float = 10.0
+  mouth: float = 5.0
 
 
-@dataclasses.dataclass(kw_only=True, slots=True)
-class Augmentation:
-  """How the feature image is disturbed in training, and only there.
-
-  So that the network takes place and colour from the frame and forgives
-  expressions that were guessed from speech. The paper has such a step and does
-  not say which: this one is our choice.
-
-  Attributes:
-    shift: in feature pixels, standard deviation.
-    angle: in radians, standard deviation.
-    scale: relative, standard deviation.
-    gain: of each channel, standard deviation.
-    noise: added, standard deviation.
-    expression: added to the standardised expression, standard deviation.
-  """
-
-  shift: float = 0.5
-  angle: float = 0.02
-  scale: float = 0.02
-  gain: float = 0.05
-  noise: float = 0.02
-  expression: float = 0.05
+def _two_time_scale(learning_rate: float) -> optim_lib.Config:
+  return optim_lib.Config(
+    learning_rate=learning_rate, b1=0.0, b2=0.9, decay_start=0.5
+  )
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-  """Stage 3; the defaults are the paper's sizes and pix2pixHD's recipe.
+  """Stage 3; the defaults are the paper's sizes and pix2pixHD's losses.
 
   Attributes:
     model: of the inpainting network.
     discriminator: of the multi-scale discriminator.
-    optim: of the inpainting network.
-    discriminator_optim: of the discriminator.
+    optim: of the inpainting network. Two time scales (Heusel et al. 2017) with
+      the rates and decays of SPADE, pix2pixHD's successor; pix2pixHD itself
+      has 2e-4 and (0.5, 0.999) for both networks.
+    discriminator_optim: of the discriminator, four times as fast.
     weights: of the losses.
-    augmentation: of the feature image.
+    augmentation: of the feature image, in training.
     triplane: run directory of stage 2; empty for the neighbour `triplane`.
+    expression: run directory of stage 1, asked where `augmentation.heard` is
+      not 0; empty for the neighbour `expression`.
+    joint: trains the tri-plane generator along, from where stage 2 left it.
+    joint_optim: of that generator.
+    vgg19: file of torchvision's VGG19, which pix2pixHD's perceptual loss takes;
+      empty for the pinned VGG16.
+    blank: value of the pixels under the mask; 0 is mid-grey, -1 black.
     mask_weight: pixels under the mask count this much more.
-    mouth_weight: pixels of the mouth count this much more still.
-    perceptual_size: side of the LPIPS crop in pixels; 0 takes all.
-    perceptual_taps: leading VGG taps used; 5 is the published distance.
+    perceptual_size: side of the perceptual crop in pixels; 0 takes all.
+    perceptual_taps: leading VGG taps used, of 5.
     ema_decay: of the averaged parameters, which are the ones used.
   """
 
@@ -91,20 +89,26 @@ class Config:
     default_factory=patch_discriminator.Config
   )
   optim: optim_lib.Config = dataclasses.field(
-    default_factory=lambda: optim_lib.Config(
-      learning_rate=2e-4, b1=0.5, decay_start=0.5
-    )
+    default_factory=lambda: _two_time_scale(1e-4)
   )
   discriminator_optim: optim_lib.Config = dataclasses.field(
-    default_factory=lambda: optim_lib.Config(
-      learning_rate=2e-4, b1=0.5, decay_start=0.5
-    )
+    default_factory=lambda: _two_time_scale(4e-4)
   )
   weights: Weights = dataclasses.field(default_factory=Weights)
-  augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+  augmentation: augmentation_lib.Config = dataclasses.field(
+    default_factory=augmentation_lib.Config
+  )
   triplane: str = ""
+  expression: str = ""
+  joint: bool = False
+  joint_optim: optim_lib.Config = dataclasses.field(
+    default_factory=lambda: optim_lib.Config(
+      learning_rate=1e-4, b1=0.0, b2=0.99
+    )
+  )
+  vgg19: str = ""
+  blank: float = 0.0
   mask_weight: float = 2.0
-  mouth_weight: float = 4.0
   perceptual_size: int = 0
   perceptual_taps: int = 5
   ema_decay: float = 0.999
@@ -119,20 +123,45 @@ class Conditions(NamedTuple):
 
 
 class Inpainting(base.Stage):
-  """The inpainting network and its discriminator."""
+  """The inpainting network and its discriminator.
+
+  Attributes:
+    triplane_step: of the run whose generator draws; None where it is not known.
+  """
 
   name = "inpainting"
+  triplane_step: int | None = None
 
   def __init__(
     self,
     config: Config,
     space: FaceSpace,
-    lpips: nnx.Module,
+    perceptual: vgg.Features,
     generator: nnx.Module,
     *,
     num_steps: int,
     mesh: Mesh,
+    heard: Float[AnyArray, "n e"] | None = None,
   ):
+    """Makes the compiled phases.
+
+    Args:
+      config: of the stage.
+      space: coefficients of the data.
+      perceptual: frozen; LPIPS where that has a weight.
+      generator: of stage 2, with its numbers.
+      num_steps: of the whole run.
+      mesh: where it lives.
+      heard: raw expression that stage 1 hears at every training frame, where
+        the augmentation shows it.
+
+    Raises:
+      ValueError: the networks do not fit what the config asks for.
+    """
+    if config.weights.lpips and not isinstance(perceptual, vgg.Lpips):
+      raise ValueError(
+        "weights.lpips needs the pinned VGG16: leave vgg19 empty"
+      )
     self.config = config
     self.space = space
     model = dataclasses.replace(
@@ -146,32 +175,52 @@ class Inpainting(base.Stage):
         config.discriminator, rngs=rngs
       )
     )
-    self._lpips, lpips_arrays = base.Network.of(lpips)
-    self._generator, generator_arrays = base.Network.of(generator)
-    super().__init__(
-      mesh, {"lpips": lpips_arrays, "generator": generator_arrays}
-    )
-    self._optimizer = optim_lib.build(config.optim, num_steps)
-    self._critic_optimizer = optim_lib.build(
-      config.discriminator_optim, num_steps
-    )
+    self._perceptual, features = base.Network.of(perceptual)
+    self.generator, drawn = base.Network.of(generator)
+    if config.joint:  # One that can be begun, to be replaced by stage 2's.
+      make, drawn_by = type(generator), generator.config
+      self.generator = base.Network(lambda rngs: make(drawn_by, rngs=rngs))
+    frozen = {"perceptual": features, "generator": drawn}
+    if heard is not None:
+      frozen["heard"] = jnp.asarray(heard, jnp.float32)
+    super().__init__(mesh, frozen)
+    self._optimizers = {
+      "painter": optim_lib.build(config.optim, num_steps),
+      "critic": optim_lib.build(config.discriminator_optim, num_steps),
+      "generator": optim_lib.build(config.joint_optim, num_steps),
+    }
     self._train = self.compile_step(self._train_phase)
     self._evaluate = jax.jit(self._evaluate_phase)
     self._paint = jax.jit(self._paint_phase)
+    self._render = jax.jit(self._render_phase)
+    self._portray = jax.jit(self._portray_phase)
 
   def init_state(self, key: Key[Array, ""]) -> base.TrainState:
-    """Fresh networks and the painter's average."""
-    painter = base.new_net(
-      self.painter, prng.named(key, "painter"), self._optimizer
+    """Fresh networks and the averages of those that are used."""
+    nets = {
+      name: base.new_net(network, prng.named(key, name), self._optimizers[name])
+      for name, network in self._trained().items()
+    }
+    averages = {n: net.params for n, net in nets.items() if n != "critic"}
+    return base.TrainState(jnp.int32(0), nets, averages)
+
+  def _trained(self) -> dict[str, base.Network]:
+    networks = {"painter": self.painter, "critic": self.critic}
+    return networks | (
+      {"generator": self.generator} if self.config.joint else {}
     )
-    critic = base.new_net(
-      self.critic, prng.named(key, "critic"), self._critic_optimizer
+
+  def init(self, key: Key[Array, ""]) -> base.TrainState:
+    """As every stage's; a generator that is trained along is stage 2's."""
+    state = super().init(key)
+    if not self.config.joint:
+      return state
+    # Copied: a step gives away its memory.
+    params = jax.device_put(
+      jax.tree.map(jnp.copy, self.frozen["generator"][0]),
+      self.shardings().nets["generator"].params,
     )
-    return base.TrainState(
-      jnp.int32(0),
-      {"painter": painter, "critic": critic},
-      {"painter": painter.params},
-    )
+    return base.begin_from(state, "generator", params)
 
   def step(
     self,
@@ -197,11 +246,7 @@ class Inpainting(base.Stage):
     del key
     batch = jax.tree.map(jnp.asarray, batch)
     painted = self.paint(state, batch.image, batch.mask, _conditions(batch))
-    return {
-      "faces": images.grid(
-        [batch.image, faces.masked(batch.image, batch.mask), painted]
-      )
-    }
+    return {"faces": images.grid([batch.image, self._seen(batch), painted])}
 
   def paint(
     self,
@@ -211,68 +256,111 @@ class Inpainting(base.Stage):
     conditions: Conditions,
   ) -> Float[Array, "b h w 3"]:
     """Frames painted by the averaged parameters, nothing disturbed."""
-    return self._paint(state, self.frozen, image, mask, conditions)
+    feature_image = self.render(state, conditions)
+    return self._paint(state, image, mask, feature_image)
+
+  def render(
+    self, state: base.TrainState, conditions: Conditions
+  ) -> Float[Array, "b r r c"]:
+    """The feature images that `paint` is given."""
+    return self._render(state, self.frozen, conditions)
+
+  def portray(
+    self, state: base.TrainState, conditions: Conditions
+  ) -> Float[Array, "b h w 3"]:
+    """The tri-plane's own face images: what stage 2 alone would show."""
+    return self._portray(state, self.frozen, conditions)
+
+  def _seen(self, batch: FaceBatch) -> Float[Array, "b h w 3"]:
+    return faces.masked(batch.image, batch.mask, self.config.blank)
 
   def _train_phase(self, state, frozen, batch, key):
     """Both updates from one forward pass: the critic sees it detached."""
     weights = dataclasses.asdict(self.config.weights)
-    painter, critic = state.nets["painter"], state.nets["critic"]
-    feature_image = self._features(frozen, _conditions(batch), key)
-    seen = faces.masked(batch.image, batch.mask)
+    critic = state.nets["critic"]
+    given, cameras = self._disturbed(frozen, batch, key)
+    seen = self._seen(batch)
 
-    def painter_objective(params):
-      image = self.painter.bind(params, painter.buffers)(
-        seen, feature_image
-      ).image
-      judge = self.critic.bind(critic.params, critic.buffers)
-      fake = judge(jnp.concatenate([seen, image], axis=-1))
-      real = judge(jnp.concatenate([seen, batch.image], axis=-1))
-      terms = {
-        **self._picture_terms(frozen, batch, image, key),
-        "adversarial": _judged(fake, real=True),
-        "feature_matching": feature_matching.feature_matching(
-          fake.features, real.features
-        ),
-      }
+    def objective(params):
+      rendered = self._feature_image(
+        params.get("generator", frozen["generator"][0]),
+        frozen,
+        Conditions(batch.identity, given, cameras),
+      )
+      feature_image = augmentation_lib.disturb(
+        rendered, self.config.augmentation, prng.named(key, "augmentation")
+      )
+      painter = self.painter.bind(
+        params["painter"], state.nets["painter"].buffers
+      )
+      image = painter(seen, feature_image).image
+      terms = self._picture_terms(frozen, batch, image, key)
+      if weights["adversarial"] or weights["feature_matching"]:
+        judge = self.critic.bind(critic.params, critic.buffers)
+        terms |= patches.painter_terms(judge, seen, image, batch.image)
       loss, metrics = base.total(terms, weights)
       return loss, (metrics, image)
 
-    gradients, (metrics, image) = jax.grad(painter_objective, has_aux=True)(
-      painter.params
+    names = [name for name in state.nets if name != "critic"]
+    gradients, (metrics, image) = jax.grad(objective, has_aux=True)(
+      {name: state.nets[name].params for name in names}
     )
 
     def critic_objective(params):
       judge = self.critic.bind(params, critic.buffers)
-      fake = judge(jnp.concatenate([seen, image], axis=-1))
-      real = judge(jnp.concatenate([seen, batch.image], axis=-1))
-      return 0.5 * jnp.mean(
-        _judged(real, real=True) + _judged(fake, real=False)
-      )
+      return patches.critic_loss(judge, seen, image, batch.image)
 
-    critic_loss, critic_gradients = jax.value_and_grad(critic_objective)(
-      critic.params
-    )
+    metrics["critic"], gradients["critic"] = jax.value_and_grad(
+      critic_objective
+    )(critic.params)
     nets = {
-      "painter": base.update(painter, gradients, self._optimizer),
-      "critic": base.update(critic, critic_gradients, self._critic_optimizer),
+      name: base.update(net, gradients[name], self._optimizers[name])
+      for name, net in state.nets.items()
     }
-    state = base.advance(state, nets, self.config.ema_decay)
-    return state, {**metrics, "critic": critic_loss}
+    return base.advance(state, nets, self.config.ema_decay), metrics
 
   def _evaluate_phase(self, state, frozen, batch, key):
-    image = self._paint_phase(
-      state, frozen, batch.image, batch.mask, _conditions(batch)
-    )
+    feature_image = self._render_phase(state, frozen, _conditions(batch))
+    image = self._paint_phase(state, batch.image, batch.mask, feature_image)
     terms = self._picture_terms(frozen, batch, image, key)
     weights = dataclasses.asdict(self.config.weights)
     return base.total(terms, weights)[1]
 
-  def _paint_phase(self, state, frozen, image, mask, conditions):
+  def _paint_phase(self, state, image, mask, feature_image):
     painter = self.painter.bind(
       state.ema["painter"], state.nets["painter"].buffers
     )
-    feature_image = self._features(frozen, conditions, None)
-    return painter(faces.masked(image, mask), feature_image).image
+    seen = faces.masked(image, mask, self.config.blank)
+    return painter(seen, feature_image).image
+
+  def _render_phase(self, state, frozen, conditions):
+    params = state.ema.get("generator", frozen["generator"][0])
+    return self._feature_image(params, frozen, conditions)
+
+  def _portray_phase(self, state, frozen, conditions):
+    params = state.ema.get("generator", frozen["generator"][0])
+    model = self.generator.bind(params, frozen["generator"][1])
+    image = model(*faces.inputs(self.space, *conditions)).image
+    return jnp.clip(image, -1.0, 1.0)
+
+  def _feature_image(
+    self, params: PyTree, frozen: PyTree, conditions: Conditions
+  ) -> Float[Array, "b r r c"]:
+    """I_F; its noise, where the network has any, is the same for all frames."""
+    model = self.generator.bind(params, frozen["generator"][1])
+    given = faces.inputs(self.space, *conditions)
+    return model(*given, upsample=False).feature_image
+
+  def _disturbed(self, frozen, batch, key):
+    """The expressions and cameras that a training batch is rendered with."""
+    config = self.config.augmentation
+    heard = None
+    if "heard" in frozen:
+      heard = frozen["heard"][batch.index]
+    expression = augmentation_lib.shown(
+      batch.expression, heard, self.space.expression_scale, config, key
+    )
+    return expression, augmentation_lib.moved(batch.cameras, config, key)
 
   def _picture_terms(
     self,
@@ -281,77 +369,31 @@ class Inpainting(base.Stage):
     image: Float[Array, "b h w 3"],
     key: Key[Array, ""],
   ) -> dict[str, Float[Array, "b"]]:
-    weight = (
-      1.0
-      + batch.mask * self.config.mask_weight
-      + batch.mouth * self.config.mouth_weight
-    )
-    return {
-      "pixel": pixel.weighted_l1(image, batch.image, weight),
-      "perceptual": faces.perceptual(
-        self._lpips.bind(*frozen["lpips"]),
-        image,
-        batch.image,
-        self.config.perceptual_size,
-        prng.named(key, "crop"),
-      ),
+    """Those that need no judge; the ones without weight are left out."""
+    weights = self.config.weights
+    terms = {
+      "pixel": pixel.weighted_l1(
+        image, batch.image, 1.0 + batch.mask * self.config.mask_weight
+      )
     }
-
-  def _features(
-    self, frozen: PyTree, conditions: Conditions, key: Key[Array, ""] | None
-  ) -> Float[Array, "b r r c"]:
-    """I_F of the batch; disturbed when there is a key."""
-    augmentation = self.config.augmentation
-    given = faces.inputs(self.space, *conditions)
-    if key is not None:
-      given = given._replace(
-        expression=given.expression
-        + augmentation.expression
-        * jax.random.normal(
-          prng.named(key, "expression"), given.expression.shape
-        )
-      )
-    model = self._generator.bind(*frozen["generator"])
-    feature_image = model(*given, upsample=False).feature_image
-    if key is not None:
-      feature_image = disturb(
-        feature_image, augmentation, prng.named(key, "augmentation")
-      )
-    return feature_image
+    if weights.mouth:
+      terms["mouth"] = pixel.weighted_l1(image, batch.image, batch.mouth)
+    if not (weights.perceptual or weights.lpips):
+      return terms
+    network = self._perceptual.bind(*frozen["perceptual"])
+    pair = faces.crops(
+      (image, batch.image),
+      self.config.perceptual_size,
+      prng.named(key, "crop"),
+    )
+    ours, theirs = map(network.features, pair)
+    if weights.perceptual:
+      taps = perceptual_loss.TAP_WEIGHTS[: len(ours)]
+      terms["perceptual"] = perceptual_loss.feature_l1(ours, theirs, taps)
+    if weights.lpips:
+      terms["lpips"] = network.distance(ours, theirs)
+    return terms
 
 
 def _conditions(batch: FaceBatch) -> Conditions:
   return Conditions(batch.identity, batch.expression, batch.cameras)
-
-
-def _judged(
-  output: patch_discriminator.PatchOutput, *, real: bool
-) -> Float[Array, "b"]:
-  """LSGAN summed over the scales."""
-  return sum(
-    adversarial.least_squares(logits, real=real) for logits in output.logits
-  )
-
-
-def disturb(
-  feature_image: Float[Array, "b r r c"],
-  augmentation: Augmentation,
-  key: Key[Array, ""],
-) -> Float[Array, "b r r c"]:
-  """Small random affine, gain and noise, drawn for each example."""
-  b, _, _, c = feature_image.shape
-  keys = jax.random.split(key, 5)
-  angle = augmentation.angle * jax.random.normal(keys[0], (b,))
-  scale = 1.0 + augmentation.scale * jax.random.normal(keys[1], (b,))
-  shift = augmentation.shift * jax.random.normal(keys[2], (b, 2))
-  cos, sin = scale * jnp.cos(angle), scale * jnp.sin(angle)
-  matrix = jnp.stack(
-    [
-      jnp.stack([cos, -sin, shift[:, 0]], -1),
-      jnp.stack([sin, cos, shift[:, 1]], -1),
-    ],
-    axis=1,
-  )
-  gain = 1.0 + augmentation.gain * jax.random.normal(keys[3], (b, 1, 1, c))
-  noise = augmentation.noise * jax.random.normal(keys[4], feature_image.shape)
-  return images.warp(feature_image, matrix) * gain + noise

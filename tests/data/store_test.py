@@ -37,8 +37,10 @@ def _frames(known, indices, side=32):
 def test_everything_comes_back(tmp_path):
   known = synthetic.synthetic_track(22, size=32)
   frames = _frames(known, range(22))
-  written = _write(tmp_path / "me", known, frames)
+  drawn = {"region": "lower", "face_margin": 0.06}
+  written = _write(tmp_path / "me", known, frames, masks=drawn)
   assert manifest.load_manifest(tmp_path / "me") == written
+  assert written.masks == drawn
   back, stored = track.load_track(tmp_path / "me")
   np.testing.assert_array_equal(stored, np.arange(22))
   for name, value in known._asdict().items():

@@ -63,20 +63,3 @@ def test_a_window_beside_the_frame_is_refused():
   patch = np.zeros((8, 8, 3), np.uint8)
   with pytest.raises(ValueError, match="holds no pixel"):
     windows.place_window(patch, np.array([-50.0, 0.0, 10.0]), (60, 40))
-
-
-def test_blending_leaves_what_is_not_covered_bit_identical():
-  random = np.random.default_rng(0)
-  frame = random.integers(0, 256, (50, 60, 3), np.uint8)
-  patch = random.integers(0, 256, (16, 16, 3), np.uint8)
-  opacity = np.zeros((16, 16), np.float32)
-  opacity[6:10, 6:10] = 1.0
-  window = np.float32([30.3, 25.1, 32.0])
-  result = windows.blend_window(frame, window, patch, opacity)
-  changed = (result != frame).any(-1)
-  assert changed.any()
-  rows, columns = np.nonzero(changed)
-  # The covered 4 of 16 pixels are 8 of 32, and bicubic reaches 4 px further.
-  assert np.ptp(rows) <= 16 and np.ptp(columns) <= 16
-  blank = windows.blend_window(frame, window, patch, np.zeros_like(opacity))
-  np.testing.assert_array_equal(blank, frame)

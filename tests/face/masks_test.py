@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, spatial
 
 from pir_jax.face import fitting, masks, morphable
 from pir_jax.geometry import cameras
@@ -105,20 +105,11 @@ def test_no_mask_is_cut_when_the_head_jumps(model):
   fit = _fit(depth=(2.7,) * 120, x=tuple(x))
   window = masks.window(model, fit)
   assert np.ptp(window[:, 0]) > 10, "the window follows"
-  mask = masks.face_mask(model, fit, window, 64)
+  mask = masks.face_mask(model, fit, window, 64, near=_near(25, 120))
   edge = np.concatenate(
     [mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1]], axis=1
   )
   assert not edge.any()
-
-
-def test_opacity_is_zero_at_the_masks_and_at_the_windows_edge():
-  mask = np.zeros((1, 32, 32), bool)
-  mask[0, 4:, 6:20] = True
-  opacity = masks.feather(mask)[0]
-  assert not opacity[~mask[0]].any()
-  assert not opacity[4].any() and not opacity[-1].any()
-  assert opacity.max() == 1.0
 
 
 def test_window_follows_a_zoom(model):
@@ -143,11 +134,103 @@ def test_cameras_see_the_window(model):
     )
 
 
-def test_fill_is_the_polygon():
+def test_spans_are_the_polygon():
   points = np.array([[2.0, 1.0], [9.0, 3.0], [7.0, 9.0], [1.0, 6.0]])
-  got = masks._fill(points.astype(np.float32), 12)
-  y, x = np.mgrid[:12, :12] + 0.5
-  inside = np.ones((12, 12), bool)
+  lines = spatial.ConvexHull(points).equations
+  square = np.float32([7, 5, 24])
+  got = np.zeros((24, 24), bool)
+  masks._join(got, masks._spans(lines, square, 24)[None])
+  y, x = np.mgrid[:24, :24] + 0.5 + np.reshape([5 - 12, 7 - 12], (2, 1, 1))
+  inside = np.ones((24, 24), bool)
   for a, b in zip(points, np.roll(points, -1, 0), strict=True):
     inside &= (b - a)[0] * (y - a[1]) - (b - a)[1] * (x - a[0]) >= 0
   np.testing.assert_array_equal(got, inside)
+
+
+def test_a_window_beside_the_polygon_is_empty():
+  lines = spatial.ConvexHull(np.eye(3)[:, :2] * 9).equations
+  for centre in ((40, 4), (-40, 4), (4, 40), (4, -40)):
+    square = np.float32([*centre, 20])
+    first, last = masks._spans(lines, square, 12)
+    np.testing.assert_array_equal(first, last)
+
+
+def _near(fps, num_frames, seconds=0.5, frames=None, absent=()):
+  present = ~np.isin(np.arange(num_frames), absent)
+  times = np.arange(num_frames) / fps
+  frames = np.arange(num_frames) if frames is None else frames
+  return masks.neighbours(times, present, frames, seconds)
+
+
+@pytest.mark.parametrize("fps", [12, 25, 30000 / 1001, 60])
+def test_neighbours_are_those_within_the_time(fps):
+  near = _near(fps, 100, frames=np.array([0, 50, 99]), absent=(50, 51))
+  reach = int((0.5 + 1e-3) * fps)  # A millisecond is a container's rounding.
+  np.testing.assert_array_equal(near[0], np.arange(reach + 1))
+  expected = np.setdiff1d(np.arange(50 - reach, 51 + reach), [51])
+  np.testing.assert_array_equal(near[1], expected)
+  np.testing.assert_array_equal(near[2], np.arange(99 - reach, 100))
+
+
+def test_a_spread_mask_is_the_union_of_its_neighbours(model):
+  fit = _fit(depth=(2.7,) * 8, x=tuple(np.linspace(0, 0.5, 8)))
+  window = np.tile(masks.window(model, fit)[:1], (8, 1))
+  alone = masks.face_mask(model, fit, window, RESOLUTION)
+  near = _near(25, 8, 0.08)
+  spread = masks.face_mask(model, fit, window, RESOLUTION, near=near)
+  for mask, frames in zip(spread, near, strict=True):
+    np.testing.assert_array_equal(mask, alone[frames].any(0))
+
+
+def test_masks_do_not_depend_on_how_many_are_asked_for(model):
+  x = 0.1 * np.sin(np.arange(30))
+  fit = _fit(depth=(2.7,) * 30, x=tuple(x))
+  window = masks.window(model, fit)
+  whole = masks.face_mask(model, fit, window, 48, near=_near(25, 30))
+  for part in (np.array([3]), np.arange(10, 20), np.array([29, 28, 27])):
+    near = _near(25, 30, frames=part)
+    got = masks.face_mask(model, fit, window[part], 48, near=near)
+    np.testing.assert_array_equal(got, whole[part])
+
+
+def test_a_nod_shorter_than_the_spread_leaves_no_trace(model):
+  """Two poses in turn, in whatever order: always both are near."""
+  order = np.random.default_rng(0).integers(0, 2, 60)
+  order[::4], order[1::4] = 0, 1
+  fit = _fit(depth=(2.7,) * 60, x=(0.0,) * 60)
+  angle = 0.05 * order
+  nod = np.tile(np.eye(3, dtype=np.float32), (60, 1, 1))
+  nod[:, 1, 1] = nod[:, 2, 2] = np.cos(angle)
+  nod[:, 2, 1] = np.sin(angle)
+  nod[:, 1, 2] = -nod[:, 2, 1]
+  pose = fit.pose.copy()
+  pose[:, :3] = nod @ pose[:, :3]
+  fit = fit._replace(pose=pose)
+  window = masks.window(model, fit)
+  alone = masks.face_mask(model, fit, window, RESOLUTION)
+  assert (alone != alone[0]).any(), "the nod shows in a frame's own hull"
+  spread = masks.face_mask(model, fit, window, RESOLUTION, near=_near(25, 60))
+  assert (spread == spread[0]).all()
+
+
+def test_the_lower_region_leaves_the_eyes_and_covers_the_jaw(model):
+  fit = _fit()
+  config = masks.Config(region="lower")
+  window = masks.window(model, fit, config=config)
+  np.testing.assert_array_equal(window, masks.window(model, fit))
+  lower = masks.face_mask(model, fit, window, RESOLUTION, config)
+  face = masks.face_mask(model, fit, window, RESOLUTION)
+  assert (lower <= face).all()
+  assert 0.35 * face.sum() < lower.sum() < 0.75 * face.sum()
+  # Below the mouth both are the same.
+  rows = np.flatnonzero(face[0].any(1))
+  bottom = rows[-len(rows) // 4 :]
+  np.testing.assert_array_equal(lower[0, bottom], face[0, bottom])
+  points = np.asarray(morphable.landmarks(model, fit.identity, np.zeros(52)))
+  corner = window[0, :2] - window[0, 2] / 2
+  place = (_pixels(points, fit, 0) - corner) / window[0, 2] * RESOLUTION
+  top = np.flatnonzero(lower[0].any(1))[0]
+  # Pupils' height above it, the tip of the nose below it.
+  assert place[[159, 386], 1].max() < top < place[4, 1]
+  with pytest.raises(ValueError, match="choose one of face, lower"):
+    masks.face_mask(model, fit, window, RESOLUTION, masks.Config(region="nose"))

@@ -1,12 +1,97 @@
-"""What the inpainting network is given: nothing from under the mask."""
+"""The inpainting stage: what it sees, what it trains, what it is steady in."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import nnx
 
-from pir_jax.stages import faces, inpainting
+from pir_jax.models import (
+  generator,
+  inpainting,
+  patch_discriminator,
+  renderer,
+  vgg,
+)
+from pir_jax.runtime import sharding
+from pir_jax.stages import faces
+from pir_jax.stages import inpainting as stage_lib
+from pir_jax.types import Cameras, FaceBatch, FaceSpace
 
 KEY = jax.random.key(0)
+SIDE = 16
+SPACE = FaceSpace(
+  2, ("jaw", "lips"), np.zeros(2, np.float32), np.ones(2, np.float32)
+)
+
+
+@functools.cache
+def drawn():
+  config = generator.Config(
+    identity_size=2,
+    expression_size=2,
+    channel_base=32,
+    channel_max=4,
+    w_size=4,
+    constant_side=8,
+    plane_resolution=16,
+    plane_channels=3,
+    feature_resolution=4,
+    resolution=SIDE,
+    sr_channels=(4, 4),
+    renderer=renderer.Config(num_coarse=3, num_fine=0, hidden_size=4),
+  )
+  return generator.TriPlaneGenerator(config, rngs=nnx.Rngs(0))
+
+
+@functools.cache
+def perceptual():
+  return vgg.Lpips("vgg", taps=1, rngs=nnx.Rngs(0))
+
+
+@functools.cache
+def make_stage(joint=False, **weights):
+  config = stage_lib.Config(
+    model=inpainting.Config(
+      channels=4, num_downsamples=1, num_global_blocks=1, num_local_blocks=1
+    ),
+    discriminator=patch_discriminator.Config(
+      channels=4, num_layers=1, num_scales=2
+    ),
+    weights=stage_lib.Weights(**weights),
+    perceptual_taps=1,
+    joint=joint,
+  )
+  return stage_lib.Inpainting(
+    config,
+    SPACE,
+    perceptual(),
+    drawn(),
+    num_steps=10,
+    mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+    heard=np.zeros((5, 2), np.float32),
+  )
+
+
+def make_batch():
+  rng = np.random.default_rng(0)
+  pose = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
+  pose[2, 3] = 2.7
+  intrinsics = np.float32([[3, 0, 0.5], [0, 3, 0.5], [0, 0, 1]])
+  mask = np.zeros((2, SIDE, SIDE, 1), np.float32)
+  mask[:, 4:12, 4:12] = 1
+  return FaceBatch(
+    image=rng.uniform(-1, 1, (2, SIDE, SIDE, 3)).astype(np.float32),
+    mask=mask,
+    head=mask,
+    mouth=mask,
+    cameras=Cameras(np.stack([pose] * 2), np.stack([intrinsics] * 2)),
+    identity=np.zeros((2, 2), np.float32),
+    expression=rng.normal(size=(2, 2)).astype(np.float32),
+    index=np.int32([1, 4]),
+  )
 
 
 def test_nothing_comes_through_the_mask_not_even_nan():
@@ -15,28 +100,74 @@ def test_nothing_comes_through_the_mask_not_even_nan():
   # Half covered pixels count as covered.
   mask = mask.at[:, 1, 1].set(0.01)
   hidden = jnp.where(mask > 0, jnp.nan, image)
-  np.testing.assert_array_equal(
-    faces.masked(image, mask), faces.masked(hidden, mask)
-  )
-  assert float(jnp.abs(faces.masked(image, mask)[:, 3, 3]).max()) == 0.0
-  np.testing.assert_array_equal(faces.masked(image, mask)[:, 7], image[:, 7])
+  for blank in (0.0, -1.0):
+    seen = faces.masked(image, mask, blank)
+    np.testing.assert_array_equal(seen, faces.masked(hidden, mask, blank))
+    assert float(jnp.abs(seen[:, 3, 3] - blank).max()) == 0.0
+    np.testing.assert_array_equal(seen[:, 7], image[:, 7])
 
 
-def test_no_disturbance_when_every_deviation_is_zero():
-  features = jax.random.normal(KEY, (2, 8, 8, 4))
-  still = inpainting.Augmentation(
-    shift=0.0, angle=0.0, scale=0.0, gain=0.0, noise=0.0
-  )
-  np.testing.assert_allclose(
-    inpainting.disturb(features, still, KEY), features, atol=1e-6
-  )
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_step_trains_its_networks_and_no_other(joint):
+  stage = make_stage(joint=joint)
+  state = stage.init(KEY)
+  names = {"painter", "critic"} | ({"generator"} if joint else set())
+  assert set(state.nets) == names
+  assert set(state.ema) == names - {"critic"}
+  before = jax.tree.map(np.array, (state, stage.frozen))
+  if joint:  # It begins as stage 2 left it.
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      before[0].nets["generator"].params,
+      before[1]["generator"][0],
+    )
+  state, metrics = stage.step(state, make_batch(), KEY, index=0)
+  assert all(np.isfinite(value) for value in metrics.values())
+  weights = {f for f in stage_lib.Weights.__dataclass_fields__}
+  assert set(metrics) == weights - {"lpips"} | {"loss", "critic"}
+  for name in names:
+    change = jax.tree.map(
+      lambda a, b: float(np.abs(a - b).max()),
+      before[0].nets[name].params,
+      state.nets[name].params,
+    )
+    assert max(jax.tree.leaves(change)) > 0, name
+  jax.tree.map(np.testing.assert_array_equal, before[1], stage.frozen)
 
 
-def test_each_example_is_disturbed_in_its_own_way_and_only_a_little():
-  features = jnp.broadcast_to(
-    jax.random.normal(KEY, (1, 16, 16, 4)), (3, 16, 16, 4)
+def test_a_frame_is_painted_the_same_beside_any_other():
+  stage = make_stage()
+  state, batch = stage.init(KEY), make_batch()
+  given = (batch.image, batch.mask)
+  conditions = (batch.identity, batch.expression, batch.cameras)
+  turned = jax.tree.map(lambda x: x[::-1], (given, conditions))
+  first = stage.paint(state, *given, stage_lib.Conditions(*conditions))
+  second = stage.paint(state, *turned[0], stage_lib.Conditions(*turned[1]))
+  np.testing.assert_allclose(first, second[::-1], atol=1e-6)
+  assert float(jnp.abs(first[0] - first[1]).max()) > 1e-3
+
+
+def test_a_face_alone_is_stage_2s_own():
+  stage = make_stage()
+  batch = make_batch()
+  conditions = stage_lib.Conditions(
+    batch.identity, batch.expression, batch.cameras
   )
-  out = inpainting.disturb(features, inpainting.Augmentation(), KEY)
-  assert float(jnp.abs(out[0] - out[1]).max()) > 0.01
-  correlation = np.corrcoef(np.ravel(out), np.ravel(features))[0, 1]
-  assert correlation > 0.5
+  found = stage.portray(stage.init(KEY), conditions)
+  graph, numbers = nnx.split(drawn())
+  want = jax.jit(lambda s, x: nnx.merge(graph, s)(*x).image)(
+    numbers, faces.inputs(SPACE, *jax.tree.map(jnp.asarray, conditions))
+  )
+  np.testing.assert_allclose(found, np.clip(want, -1, 1), atol=1e-6)
+
+
+def test_lpips_is_asked_of_the_network_that_has_it():
+  with pytest.raises(ValueError, match="leave vgg19 empty"):
+    stage_lib.Inpainting(
+      stage_lib.Config(weights=stage_lib.Weights(lpips=1.0)),
+      SPACE,
+      vgg.Vgg19(taps=1, rngs=nnx.Rngs(0)),
+      drawn(),
+      num_steps=1,
+      mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+    )

@@ -135,7 +135,9 @@ def test_the_judge_sees_less_the_earlier_it_is():
     blur_steps=10,
   )
   play = game.Game(config, resolution=32, num_steps=10)
-  net, batch = play.new_net(KEY), make_batch()
+  net, batch = jax.jit(play.new_net)(KEY), make_batch()
+  # One program, not one for each operation.
+  logits = jax.jit(play.logits)
   rows, columns = np.mgrid[:32, :32]
   finest = np.float32((-1) ** (rows + columns))[None, ..., None]
   pairs = [
@@ -145,7 +147,7 @@ def test_the_judge_sees_less_the_earlier_it_is():
 
   def gap(step):
     one, other = (
-      play.logits(net, pair, batch.cameras, jnp.int32(step)) for pair in pairs
+      logits(net, pair, batch.cameras, jnp.int32(step)) for pair in pairs
     )
     return float(jnp.abs(one - other).max())
 

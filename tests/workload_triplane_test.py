@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from pir_jax import workload
+from pir_jax import workload, workload_triplane
 from pir_jax.models import generator, renderer
 from pir_jax.stages import base
 
@@ -29,7 +29,7 @@ def _config(**options):
 
 def _products(config):
   """Products, not operations, of each part."""
-  gflop = workload.nominal_gflop(config)
+  gflop = workload_triplane.nominal_gflop(config)
   return {name: value * 1e9 / 2 for name, value in gflop.items()}
 
 
@@ -52,10 +52,10 @@ def test_count_is_the_one_done_by_hand():
     "importance sampling": 0,
     "lookup and decoder, fine": 64 * 3 * (12 * 4 + 4 * 11 + 11 * 5),
     "merge and compositing": 64 * 9 * 4,
-    workload.RENDERER: render,
+    workload_triplane.RENDERER: render,
     "upsampler": upsampler,
-    workload.FEATURES: mapping + planes + render,
-    workload.FRAME: mapping + planes + render + upsampler,
+    workload_triplane.FEATURES: mapping + planes + render,
+    workload_triplane.FRAME: mapping + planes + render + upsampler,
   }.items():
     assert found[name] == pytest.approx(products, abs=0.1), name
 
@@ -64,9 +64,11 @@ def test_count_is_the_one_done_by_hand():
 def test_every_part_has_its_count_and_takes_what_is_there(num_fine):
   options = renderer.Config(num_coarse=6, num_fine=num_fine)
   config = _config(renderer=options)
-  parts = workload.parts(config)
-  assert [part.name for part in parts] == list(workload.nominal_gflop(config))
-  there = set(workload.inputs(config, 2))
+  parts = workload_triplane.parts(config)
+  assert [part.name for part in parts] == list(
+    workload_triplane.nominal_gflop(config)
+  )
+  there = set(workload.conditions(config, 2))
   for part in parts:
     assert set(part.takes) <= there, part.name
     there.add(part.gives)
@@ -91,10 +93,10 @@ def test_count_is_near_what_xla_counts():
   )
   key = jax.random.key(0)
   numbers = jax.eval_shape(network.init, key)
-  results = dict(jax.eval_shape(lambda: workload.inputs(config, 1)))
-  nominal = workload.nominal_gflop(config)
-  checked = {"planes", "upsampler", workload.FRAME}
-  for part in workload.parts(config):
+  results = dict(jax.eval_shape(lambda: workload.conditions(config, 1)))
+  nominal = workload_triplane.nominal_gflop(config)
+  checked = {"planes", "upsampler", workload_triplane.FRAME}
+  for part in workload_triplane.parts(config):
     given = [results[name] for name in part.takes]
 
     def function(numbers, *given, part=part):
@@ -119,11 +121,11 @@ def test_the_parts_in_a_row_are_the_renderer():
   @jax.jit
   def both(numbers):
     model = network.bind(*numbers)
-    results = workload.inputs(config, 2)
-    for part in workload.parts(config):
+    results = workload.conditions(config, 2)
+    for part in workload_triplane.parts(config):
       found = part.function(model, *(results[name] for name in part.takes))
       results[part.gives or part.name] = found
-      if part.name == workload.RENDERER:
+      if part.name == workload_triplane.RENDERER:
         return results["merge and compositing"].feature, found.feature
 
   parts, whole = both(workload.numbers(network))

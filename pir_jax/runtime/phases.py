@@ -1,0 +1,55 @@
+"""How long each part of a long work took, as a table for a person."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+  """One stretch of a part: its seconds and how many frames it made."""
+
+  seconds: float
+  frames: int
+
+
+class Phases:
+  """The stretches of every part, in the order in which parts began.
+
+  Attributes:
+    spans: of each part, in their order.
+  """
+
+  def __init__(self):
+    self.spans: dict[str, list[Span]] = {}
+
+  @contextlib.contextmanager
+  def measure(self, name: str, frames: int = 1) -> Iterator[None]:
+    """Times what is done inside; what raises is not counted."""
+    begin = time.perf_counter()
+    yield
+    self.add(name, time.perf_counter() - begin, frames)
+
+  def add(self, name: str, seconds: float, frames: int) -> None:
+    """Counts a stretch that was timed elsewhere."""
+    self.spans.setdefault(name, []).append(Span(seconds, frames))
+
+  def table(self) -> str:
+    """A line for each part, and their sum.
+
+    The first stretch of a part is set apart, as it may hold a compilation; a
+    part that has but one shows it there and per frame.
+    """
+    lines = [f"{'':30}{'first call':>12}{'then a frame':>14}{'in all':>10}"]
+    whole, usual = 0.0, 0.0
+    for name, spans in self.spans.items():
+      rest = spans[1:] or spans
+      each = sum(s.seconds for s in rest) / max(1, sum(s.frames for s in rest))
+      total = sum(s.seconds for s in spans)
+      whole, usual = whole + total, usual + each
+      lines.append(
+        f"{name:30}{spans[0].seconds:10.2f} s{1000 * each:11.1f} ms"
+        f"{total:8.2f} s"
+      )
+    lines.append(f"{'together':30}{'':12}{1000 * usual:11.1f} ms{whole:8.2f} s")
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""How the feature image is disturbed in training of the inpainting network.
+
+So that the network takes place and colour from the frame, and in training
+meets what it meets in use: expressions guessed from speech, and poses that are
+off. The paper has such a step ("the augmented feature map") and does not say
+which: all of this is our choice, and each part is a switch.
+
+b batch, r side and c channels of the feature image, e expression coefficients.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from pir_jax.geometry import cameras as camera_geometry
+from pir_jax.ops import images
+from pir_jax.runtime import prng
+from pir_jax.types import AnyArray, Cameras
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Config:
+  """Of each example anew; 0 switches a part off. The paper's is not known.
+
+  Attributes:
+    shift: of the feature image, in its pixels, standard deviation.
+    angle: of its turning, in radians, standard deviation.
+    scale: of its size, relative, standard deviation.
+    gain: of each channel, standard deviation.
+    noise: added, standard deviation.
+    expression: added to the standardised expression before rendering,
+      standard deviation.
+    heard: share of examples that show the expression which stage 1 hears in
+      the clip's own sound, not the fitted one.
+    turn: of the camera about the head, radians, standard deviation of each
+      axis.
+    move: of the camera, head units, standard deviation of each axis.
+  """
+
+  shift: float = 0.5
+  angle: float = 0.02
+  scale: float = 0.02
+  gain: float = 0.05
+  noise: float = 0.02
+  expression: float = 0.05
+  heard: float = 0.0
+  turn: float = 0.005
+  move: float = 0.005
+
+
+def disturb(
+  feature_image: Float[Array, "b r r c"], config: Config, key: Key[Array, ""]
+) -> Float[Array, "b r r c"]:
+  """Small random affine, gain and noise, drawn for each example."""
+  b, _, _, c = feature_image.shape
+  keys = jax.random.split(key, 5)
+  if config.shift or config.angle or config.scale:
+    angle = config.angle * jax.random.normal(keys[0], (b,))
+    scale = 1.0 + config.scale * jax.random.normal(keys[1], (b,))
+    shift = config.shift * jax.random.normal(keys[2], (b, 2))
+    cos, sin = scale * jnp.cos(angle), scale * jnp.sin(angle)
+    matrix = jnp.stack(
+      [
+        jnp.stack([cos, -sin, shift[:, 0]], -1),
+        jnp.stack([sin, cos, shift[:, 1]], -1),
+      ],
+      axis=1,
+    )
+    feature_image = images.warp(feature_image, matrix)
+  gain = 1.0 + config.gain * jax.random.normal(keys[3], (b, 1, 1, c))
+  noise = config.noise * jax.random.normal(keys[4], feature_image.shape)
+  return feature_image * gain + noise
+
+
+def moved(cameras: Cameras, config: Config, key: Key[Array, ""]) -> Cameras:
+  """Cameras a little beside where the fit has them."""
+  if not (config.turn or config.move):
+    return cameras
+  shape = (cameras.pose.shape[0], 3)
+  turn = config.turn * jax.random.normal(prng.named(key, "turn"), shape)
+  move = config.move * jax.random.normal(prng.named(key, "move"), shape)
+  return camera_geometry.moved(cameras, turn, move)
+
+
+def shown(
+  fitted: Float[AnyArray, "b e"],
+  heard: Float[AnyArray, "b e"] | None,
+  scale: Float[AnyArray, "e"],
+  config: Config,
+  key: Key[Array, ""],
+) -> Float[Array, "b e"]:
+  """The expression to render: fitted or heard, and a little noise.
+
+  Args:
+    fitted: raw.
+    heard: raw, of the same frames; None where stage 1 was not asked.
+    scale: of the coefficients; the noise is counted in it.
+    config: of the augmentation.
+    key: of the draws.
+  """
+  expression = jnp.asarray(fitted)
+  if heard is not None:
+    chosen = jax.random.bernoulli(
+      prng.named(key, "heard"), config.heard, (len(fitted), 1)
+    )
+    expression = jnp.where(chosen, heard, expression)
+  noise = jax.random.normal(prng.named(key, "expression"), expression.shape)
+  return expression + config.expression * scale * noise
