@@ -317,7 +317,7 @@ def read_voice(path: str | pathlib.Path) -> Float[np.ndarray, "n"]:
     InputError: it cannot be used as speech.
   """
   waveform = media.read_audio(path)
-  media.check_speech(waveform)
+  speech.check(waveform)
   return speech.level(waveform)
 
 

@@ -15,15 +15,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image
 
-from pir_jax.data import (
-  blending,
-  manifest,
-  media,
-  sources,
-  store,
-  timing,
-  writer,
-)
+from pir_jax import hearing
+from pir_jax.data import blending, media, sources, writer
 from pir_jax.data.track import load_track
 from pir_jax.reenactor import Reenactor
 from pir_jax.types import FRAME_RATE, Cameras
@@ -36,6 +29,7 @@ PASTED = "true face, pasted back"
 ELSEWHEN = "another moment's true face"
 FROZEN = "frozen mouth"
 PORTRAIT = "stage 2 alone, fitted"
+SPOKEN = "stage 2 alone, from audio"
 FITTED = "ours, fitted expression"
 HEARD = "ours, expression from audio"
 
@@ -90,7 +84,7 @@ def held_out(data: pathlib.Path, actor: Reenactor) -> HeldOut:
     head=small["head"],
     cameras=Cameras(small["pose"], small["intrinsics"]),
     fitted=small["expression"],
-    heard=_heard(data, actor, track.times, large["index"]),
+    heard=_heard(data, actor, large["index"]),
     boxes=np.concatenate([points.min(1), points.max(1)], axis=1),
   )
 
@@ -107,10 +101,11 @@ def rows(given: HeldOut, actor: Reenactor) -> dict[str, Pictures]:
     PASTED: given.image,
     ELSEWHEN: elsewhen(given.image),
     FROZEN: _paint(given, actor, frozen),
-    PORTRAIT: _portrait(given, actor),
+    PORTRAIT: _portrait(given, actor, given.fitted),
     FITTED: _paint(given, actor, given.fitted),
   }
   if given.heard is not None:
+    painted[SPOKEN] = _portrait(given, actor, given.heard)
     painted[HEARD] = _paint(given, actor, given.heard)
   result = {TRUTH: _reencode(given.truth)}
   for name, images in painted.items():
@@ -144,9 +139,11 @@ def in_runs(num: int, most: int) -> Int[np.ndarray, "_"]:
   return np.unique(starts[:, None] + np.arange(length))
 
 
-def _portrait(given, actor):
+def _portrait(given, actor, expression):
   """Stage 2's own picture, whose background is black, on the true one."""
-  image = _resized(actor.portray(given.cameras, given.fitted), actor.resolution)
+  image = _resized(
+    actor.portray(given.cameras, np.float32(expression)), actor.resolution
+  )
   # Colours are matched about the mask: the black would have it too bright.
   return np.where(given.head > 0, image, given.image)
 
@@ -157,21 +154,13 @@ def _paint(given, actor, expression):
   )
 
 
-def _heard(data, actor, times, index):
-  """Expressions predicted from the clip's own sound at some frames' times."""
-  made = manifest.load_manifest(data)
-  if not made.num_clips:
+def _heard(data, actor, index):
+  """What is heard in the clip's own sound at some frames; else the mean."""
+  heard, known = hearing.expressions(data, actor.speak)
+  if not known.any():
     return None
-  ticks = timing.tick_times(times)
-  heard = np.broadcast_to(
-    actor.space.expression_mean, (len(ticks), actor.space.expression_size)
-  ).copy()
-  for record in store.open_records(data / store.CLIPS):
-    clip = store.decode_clip(record)
-    spoken = actor.speak(clip.waveform)
-    heard[clip.start : clip.start + len(clip.valid)] = spoken[: len(clip.valid)]
-  everywhere = np.ones(len(ticks), bool)
-  return timing.interpolate(ticks, heard, everywhere, times[index])[0]
+  heard = np.where(known[:, None], heard, actor.space.expression_mean)
+  return np.float32(heard[index])
 
 
 def _stack(source) -> dict[str, np.ndarray]:

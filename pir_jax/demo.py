@@ -15,7 +15,7 @@ import soundfile
 from absl import flags
 
 from pir_jax import assets
-from pir_jax.data import manifest, media
+from pir_jax.data import manifest, media, speech
 from pir_jax.runtime import command
 from pir_jax.types import InputError
 
@@ -46,7 +46,7 @@ def demo(video: str, audio: str, folder: pathlib.Path) -> None:
       "learn from."
     )
   if audio:
-    media.check_speech(media.read_audio(audio))
+    speech.check(media.read_audio(audio))
   folder.mkdir(parents=True, exist_ok=True)
   audio = audio or str(_packaged_voice(folder))
   data = folder / "data"

@@ -19,11 +19,10 @@ from PIL import Image
 
 from pir_jax import assets, sheet, views
 from pir_jax.convert import lpips as lpips_weights
-from pir_jax.data import manifest, sources
+from pir_jax.data import blending, manifest, sources
 from pir_jax.data.track import load_track
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.metrics import lpips, ssim
-from pir_jax.reenactor import to_bytes
 from pir_jax.runtime import checkpoint
 from pir_jax.stages import faces
 from pir_jax.types import Cameras, FaceSpace, InputError
@@ -84,7 +83,7 @@ def take(source: sources.FrameSource, items: Int[np.ndarray, "t"]) -> Frames:
   given = []
   for i in items:
     item = source[int(i)]
-    item["image"] = to_bytes(item["image"])
+    item["image"] = blending.to_bytes(item["image"])
     given.append([item[name] for name in names])
   *regions, pose, k, expression = map(np.stack, zip(*given, strict=True))
   return Frames(*regions, Cameras(pose, k), expression)
@@ -142,7 +141,9 @@ def renderer(
       at = np.minimum(start + np.arange(BATCH), num - 1)
       cameras = Cameras(*(x[at] for x in given.cameras))
       found = jax.device_get(render(numbers, given.expression[at], cameras))
-      seen.append((to_bytes(found[0]), to_bytes(found[1]), *found[2:]))
+      seen.append(
+        (blending.to_bytes(found[0]), blending.to_bytes(found[1]), *found[2:])
+      )
     return Rendered(*(np.concatenate(x)[:num] for x in zip(*seen, strict=True)))
 
   return show

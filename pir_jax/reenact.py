@@ -11,7 +11,7 @@ from absl import flags
 from rich import progress
 
 from pir_jax import footage, sheet
-from pir_jax.data import media, palindrome, timing, windows, writer
+from pir_jax.data import media, palindrome, speech, timing, windows, writer
 from pir_jax.reenactor import Reenactor, person, repaint
 from pir_jax.runtime import command
 from pir_jax.runtime import phases as phases_lib
@@ -60,8 +60,10 @@ def reenact(
   """
   output = pathlib.Path(output)
   _check_output(output, video, audio, contact_sheet)
-  speech = media.read_audio(audio)
-  media.check_speech(speech)
+  sound = media.read_audio(audio)
+  if not speech.check(sound, silence=True):
+    print("The sound is silent: the mouth will stay closed.")
+    sound[:] = 0  # Or hiss would be raised to the level of speech.
   trained = pathlib.Path(model)
   identity, config = person(trained, media.digest(video))
   phases = phases_lib.Phases()
@@ -70,9 +72,9 @@ def reenact(
   )
   actor = Reenactor(trained, identity, phases=phases)
   rate = seen.video.rate
-  count = max(1, round(len(speech) / SAMPLE_RATE * rate))
+  count = max(1, round(len(sound) / SAMPLE_RATE * rate))
   with phases.measure("speech", count):
-    spoken = actor.speak(speech)
+    spoken = actor.speak(sound)
   wanted, _ = timing.interpolate(
     np.arange(len(spoken)) / FRAME_RATE,
     spoken,

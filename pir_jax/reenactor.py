@@ -201,10 +201,3 @@ def _painted(actor, seen, part, expression, kept, phases) -> dict:
   )
   pairs = zip(images, cover, strict=True)
   return dict(zip(with_face.tolist(), pairs, strict=True))
-
-
-def to_bytes(
-  images: Float[np.ndarray, "*b h w 3"],
-) -> UInt8[np.ndarray, "*b h w 3"]:
-  """Images in [-1, 1] (cut off there) as bytes."""
-  return blending.to_bytes(images)

@@ -70,10 +70,9 @@ def test_truncated_video(tmp_path, video):
   assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("samples", [0, 16000], ids=["empty", "silent"])
-def test_speech_without_a_sound(tmp_path, samples):
+def test_speech_without_a_sample(tmp_path):
   path = tmp_path / "speech.wav"
-  soundfile.write(path, np.zeros(samples, np.float32), 16000)
+  soundfile.write(path, np.zeros(0, np.float32), 16000)
   arguments = [f"--model={tmp_path}", "--video=x.mp4", f"--audio={path}"]
   expect_sentence(
     "reenact", *arguments, f"--output={tmp_path / 'out.mp4'}", says="sound"

@@ -78,6 +78,7 @@ def test_rows_are_what_their_names_say(given):
     comparison.FROZEN,
     comparison.PORTRAIT,
     comparison.FITTED,
+    comparison.SPOKEN,
     comparison.HEARD,
   ]
   del rows[comparison.TRUTH]

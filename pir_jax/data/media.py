@@ -19,14 +19,12 @@ import soxr
 from av.video.reformatter import Interpolation
 from jaxtyping import Float, UInt8
 
-from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
+from pir_jax.types import SAMPLE_RATE, InputError
 
 Path = str | pathlib.Path
 
 # A file that ends this many seconds before the end it declares was cut short.
 TOLERATED_LOSS = 0.5
-QUIETEST_SPEECH = 1e-3  # -60 dB of full scale.
-SHORTEST_SPEECH = SAMPLE_RATE // FRAME_RATE  # Samples of one video frame.
 # FFmpeg's quicker conversion between RGB and YUV darkens by one grey level.
 EXACT_COLOURS = int(
   Interpolation.BICUBIC
@@ -369,27 +367,6 @@ def _mono(path: Path) -> Iterator[Float[np.ndarray, "n"]]:
   if resampler is None:
     raise InputError(f"{path} has an empty sound track: give speech.")
   yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def check_speech(waveform: Float[np.ndarray, "n"]) -> None:
-  """Refuses what cannot drive a face: nothing, silence, or not numbers."""
-  if not len(waveform):
-    raise InputError("the sound is empty: give a file with speech.")
-  # Not of the absolute values: hours of speech are not copied.
-  low, high = float(waveform.min()), float(waveform.max())
-  if not np.isfinite(low) or not np.isfinite(high):
-    raise InputError(
-      "the sound has samples that are not numbers: export it again."
-    )
-  if len(waveform) < SHORTEST_SPEECH:
-    raise InputError(
-      f"the sound lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than"
-      " one video frame: give a file with speech."
-    )
-  if max(-low, high) < QUIETEST_SPEECH:
-    raise InputError(
-      "the sound is silent: give a file with speech louder than -60 dB."
-    )
 
 
 def fit_length(

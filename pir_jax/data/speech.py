@@ -13,12 +13,16 @@ import soxr
 from jaxtyping import Float
 
 from pir_jax.data import store, timing
-from pir_jax.types import SAMPLE_RATE
+from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
 HOP = store.SAMPLES_PER_TICK
 RAMP = 3  # Ticks in which the lips close, and open again: 0.12 s.
 QUIETEST = 1e-5  # Less than the last bit of 16: not worth raising.
 FADE = SAMPLE_RATE // 200  # Samples over which speech fades at a cut: 5 ms.
+
+
+QUIETEST_SPEECH = 1e-3  # Peak; -60 dB of full scale.
+SHORTEST_SPEECH = SAMPLE_RATE // FRAME_RATE  # Samples of one video frame.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -36,6 +40,40 @@ class Config:
   shortest: int = 8
   longest: int = 50
   hiss: float = -30.0
+
+
+def check(waveform: Float[np.ndarray, "n"], *, silence: bool = False) -> bool:
+  """Refuses what cannot drive a face: nothing, or not numbers.
+
+  Args:
+    waveform: as `media.read_audio` gives it.
+    silence: whether it may be silent throughout.
+
+  Returns:
+    Whether anything is to be heard.
+
+  Raises:
+    InputError: it cannot be used.
+  """
+  if not len(waveform):
+    raise InputError("the sound is empty: give a file with speech.")
+  # Not of the absolute values: hours of speech are not copied.
+  low, high = float(waveform.min()), float(waveform.max())
+  if not np.isfinite(low) or not np.isfinite(high):
+    raise InputError(
+      "the sound has samples that are not numbers: export it again."
+    )
+  if len(waveform) < SHORTEST_SPEECH:
+    raise InputError(
+      f"the sound lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than"
+      " one video frame: give a file with speech."
+    )
+  heard = max(-low, high) >= QUIETEST_SPEECH
+  if not (heard or silence):
+    raise InputError(
+      "the sound is silent: give a file with speech louder than -60 dB."
+    )
+  return heard
 
 
 def level(waveform: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

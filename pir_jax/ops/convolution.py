@@ -59,12 +59,7 @@ def _zeros_around(x, padding):
 def _plain(x, kernel, stride, padding):
   if kernel.shape[:2] == (1, 1) and stride == 1 and padding == _NONE:
     return x @ kernel[0, 0]
-
-  def derived(x, kernel):
-    return jax.lax.conv_general_dilated(
-      x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT
-    )
-
+  plain = functools.partial(_derived, stride=stride, padding=padding)
   given = _padded(x.shape, padding), kernel.shape, x.dtype
   if stride == 1 and cells.fits(*given):
 
@@ -75,24 +70,24 @@ def _plain(x, kernel, stride, padding):
     # A convolution that pads takes another way through XLA's CPU backend, which
     # is up to four times as quick: one row and column of zeros, cut off again.
     def on_cpu(x, kernel):
-      rows, columns = jax.eval_shape(derived, x, kernel).shape[1:3]
-      y = jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        ((0, 1), (0, 1)),
-        dimension_numbers=_LAYOUT,
-      )
+      rows, columns = jax.eval_shape(plain, x, kernel).shape[1:3]
+      y = _derived(x, kernel, stride, ((0, 1), (0, 1)))
       return y[:, :rows, :columns]
 
   else:
-    return derived(x, kernel)
-  return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=derived)
+    return plain(x, kernel)
+  return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
 
 
-# The gradient JAX derives takes a convolution whose kernel is as large as the
-# image, which XLA computes up to five times slower on a CPU than one matrix
-# product for each tap.
+def _derived(x, kernel, stride, padding):
+  return jax.lax.conv_general_dilated(
+    x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT
+  )
+
+
+# Its gradients are those JAX derives, but where XLA's CPU backend is quick: by
+# the kernel up to 70 times if the convolution itself does not pad, by x by
+# whatever way is quick forwards.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _correlate(x, kernel, stride, padding):
   return _plain(x, kernel, stride, padding)
@@ -115,15 +110,9 @@ def _correlate_backward(stride, padding, residuals, gradient):
     _, pull = jax.vjp(lambda x: _plain(x, kernel, stride, padding), x)
     (by_x,) = pull(gradient)
 
-  def derived(x, gradient):
-    _, pull = jax.vjp(lambda k: _plain(x, k, stride, padding), kernel)
-    return pull(gradient)[0]
-
-  by_taps = functools.partial(_by_taps, kernel.shape[:2], stride, padding)
-  by_kernel = jax.lax.platform_dependent(
-    x, gradient, cpu=by_taps, default=derived
-  )
-  return by_x, by_kernel
+  padded = _zeros_around(x, padding)
+  _, pull = jax.vjp(lambda k: _derived(padded, k, stride, _NONE), kernel)
+  return by_x, pull(gradient)[0]
 
 
 _correlate.defvjp(_correlate_forward, _correlate_backward)
@@ -149,30 +138,6 @@ def _by_tiles_backward(residuals, gradient):
 
 
 _by_tiles.defvjp(_by_tiles_forward, _by_tiles_backward)
-
-
-def _by_taps(sizes, stride, padding, x, gradient):
-  """Gradient by the kernel: a matrix product for each tap."""
-  height, width = gradient.shape[1:3]
-  padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-
-  def tap(row, column):
-    seen = jax.lax.slice(
-      padded,
-      (0, row, column, 0),
-      (
-        padded.shape[0],
-        row + stride * (height - 1) + 1,
-        column + stride * (width - 1) + 1,
-        padded.shape[3],
-      ),
-      (1, stride, stride, 1),
-    )
-    return jnp.einsum("bhwi,bhwo->io", seen, gradient)
-
-  return jnp.stack(
-    [jnp.stack([tap(r, c) for c in range(sizes[1])]) for r in range(sizes[0])]
-  )
 
 
 def conv2d_up2(

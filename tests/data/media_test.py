@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pir_jax.data import media, synthetic
+from pir_jax.data import media, speech, synthetic
 from pir_jax.types import SAMPLE_RATE, InputError
 
 RATES = ["24000/1001", "25", "30000/1001", "30", "50", "60", "12"]
@@ -136,23 +136,24 @@ def test_packed_sound_keeps_its_length_and_pitch(tmp_path, name, options):
 def test_50_ms_can_drive_a_face_and_10_ms_cannot(tmp_path):
   path = tmp_path / "short.wav"
   soundfile.write(path, _tone(0.05, 48000), 48000)
-  speech = media.read_audio(path)
-  assert len(speech) == 800
-  media.check_speech(speech)
+  sound = media.read_audio(path)
+  assert len(sound) == 800
+  assert speech.check(sound)
   soundfile.write(path, _tone(0.01, 48000), 48000)
   with pytest.raises(InputError, match="lasts 10 ms"):
-    media.check_speech(media.read_audio(path))
+    speech.check(media.read_audio(path))
   # A single sample at 48 kHz is less than one at 16 kHz.
   soundfile.write(path, _tone(1, 1), 48000)
   with pytest.raises(InputError, match="empty"):
-    media.check_speech(media.read_audio(path))
+    speech.check(media.read_audio(path))
 
 
 def test_a_file_of_zeros_is_silent(tmp_path):
   path = tmp_path / "zeros.wav"
   soundfile.write(path, np.zeros((44100, 2)), 44100)
   with pytest.raises(InputError, match="the sound is silent"):
-    media.check_speech(media.read_audio(path))
+    speech.check(media.read_audio(path))
+  assert not speech.check(media.read_audio(path), silence=True)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
@@ -309,12 +310,12 @@ def test_sound_without_picture_is_no_video_and_the_reverse(tmp_path):
 
 def test_what_cannot_drive_a_face_is_refused(tmp_path):
   with pytest.raises(InputError, match="empty"):
-    media.check_speech(np.zeros(0, np.float32))
+    speech.check(np.zeros(0, np.float32))
   with pytest.raises(InputError, match="silent"):
-    media.check_speech(np.full(16000, 1e-5, np.float32))
+    speech.check(np.full(16000, 1e-5, np.float32))
   with pytest.raises(InputError, match="not numbers"):
-    media.check_speech(np.array([0.1, np.nan], np.float32))
-  media.check_speech(synthetic.speech_like(0.5, 16000))
+    speech.check(np.array([0.1, np.nan], np.float32))
+  speech.check(synthetic.speech_like(0.5, 16000))
   path = tmp_path / "nan.wav"
   sound = np.array([0.1, np.nan] * 800, np.float32)
   soundfile.write(path, sound, 16000, subtype="FLOAT")
