@@ -25,6 +25,7 @@ test-torch: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python -m experiments.speech_speed
 	$(BIN)/python -m pir_jax.benchmark triplane
+	$(BIN)/python -m pir_jax.benchmark inpainting
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -31,12 +31,14 @@ _EYES = flags.DEFINE_enum(
   "eyes",
   "source",
   ["source", "speech"],
-  "Eyes and brows: as in the source frame, or, like the paper's, as the "
+  "Blinks and brows: as in the source frame, or, like the paper's, as the "
   "expression network hears them in the speech.",
 )
 _SHEET_COLUMNS = 6
 _SHEET_SIDE = 256
-_UPPER = ("eye", "brow", "cheekSquint", "noseSneer")
+# Not the others of the upper face: in a short clip they go with an open mouth,
+# and networks that learnt from it part the lips.
+_UPPER = ("eyeBlink", "brow")
 
 
 def reenact(

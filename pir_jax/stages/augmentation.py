@@ -39,15 +39,15 @@ class Config:
     move: of the camera, head units, standard deviation of each axis.
   """
 
-  shift: float = 0.5
+  shift: float = 0.2
   angle: float = 0.02
   scale: float = 0.02
   gain: float = 0.05
   noise: float = 0.02
   expression: float = 0.05
   heard: float = 0.0
-  turn: float = 0.005
-  move: float = 0.005
+  turn: float = 0.003
+  move: float = 0.001
 
 
 def disturb(
