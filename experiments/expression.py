@@ -52,7 +52,7 @@ def demo() -> runs.Experiment:
     data=runs.Data(
       batch_size=4,
       num_frames=50,
-      pauses=speech.Config(share=0.3),
+      pauses=speech.Config(share=0.3, silent=0.05),
       speeds=(0.88, 1.0, 1.12),
     ),
     loop=loop.Config(

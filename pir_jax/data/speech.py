@@ -19,8 +19,6 @@ HOP = store.SAMPLES_PER_TICK
 RAMP = 3  # Ticks in which the lips close, and open again: 0.12 s.
 QUIETEST = 1e-5  # Less than the last bit of 16: not worth raising.
 FADE = SAMPLE_RATE // 200  # Samples over which speech fades at a cut: 5 ms.
-
-
 QUIETEST_SPEECH = 1e-3  # Peak; -60 dB of full scale.
 SHORTEST_SPEECH = SAMPLE_RATE // FRAME_RATE  # Samples of one video frame.
 
@@ -31,12 +29,14 @@ class Config:
 
   Attributes:
     share: of the windows that get a pause.
+    silent: share of the windows that are nothing else, lips closed throughout.
     shortest, longest: of a pause, in ticks.
     hiss: loudest noise in a pause, in decibels of the level of the speech; each
       pause gets its own, from there down by another 50.
   """
 
   share: float = 0.0
+  silent: float = 0.0
   shortest: int = 8
   longest: int = 50
   hiss: float = -30.0
@@ -183,7 +183,24 @@ def at_random(
   length = int(rng.integers(config.shortest, config.longest + 1))
   start = int(rng.integers(len(window["valid"])))
   loudness = 10 ** (rng.uniform(config.hiss - 50.0, config.hiss) / 20)
-  if lucky >= config.share:
+  if lucky < config.silent:
+    hiss = loudness * rng.standard_normal(len(window["waveform"]))
+    return silenced(window, hiss.astype(np.float32), closed)
+  if lucky >= config.silent + config.share:
     return window
   hiss = loudness * rng.standard_normal(length * HOP)
   return insert(window, start, hiss.astype(np.float32), closed)
+
+
+def silenced(
+  window: dict[str, np.ndarray],
+  hiss: Float[np.ndarray, "n"],
+  closed: Float[np.ndarray, "e"],
+) -> dict[str, np.ndarray]:
+  """A window of the same size in which nothing is said."""
+  return {
+    **window,
+    "waveform": hiss,
+    "expression": np.broadcast_to(closed, window["expression"].shape).copy(),
+    "valid": np.ones_like(window["valid"]),
+  }

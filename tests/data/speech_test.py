@@ -96,6 +96,24 @@ def test_share_of_windows_and_hiss():
   assert abs(quiet - 100) < 4 * np.sqrt(50)
 
 
+def test_some_windows_are_nothing_but_silence():
+  config = speech.Config(share=0.25, silent=0.25)
+  kinds = {"silent": 0, "paused": 0}
+  for seed in range(200):
+    window = make_window() | {"closed": CLOSED}
+    out = speech.at_random(window, np.random.default_rng(seed), config)
+    quiet = np.abs(middle(out["waveform"])) < 0.5
+    if (out["expression"] == CLOSED).all():
+      kinds["silent"] += 1
+      assert quiet.all() and out["valid"].all()
+      assert out["waveform"].shape == window["waveform"].shape
+    else:
+      kinds["paused"] += quiet.any()
+  # Binomials of 200 quarters lie within 4 deviations of their mean.
+  for count in kinds.values():
+    assert abs(count - 50) < 4 * np.sqrt(200 * 0.25 * 0.75)
+
+
 def test_pauses_come_back_the_same_after_a_resume(tmp_path):
   synthetic.write_synthetic(tmp_path / "me", num_frames=88)
   dataset = pipelines.speech_dataset(
