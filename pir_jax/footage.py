@@ -136,6 +136,7 @@ def analyse(
       (video.height, video.width),
       model,
       identity=identity,
+      fps=rate,
     )
   window = masks.window(model, fit, rate, config)
   cameras = masks.cameras_of(fit, window)

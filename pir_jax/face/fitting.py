@@ -57,7 +57,7 @@ class Config:
     expression_sigma: expected size of expression coefficients.
     bound_sigma: how far coefficients may stray out of [0, 1].
     offset_sigma: of a landmark's fixed offset, head units.
-    expression_step: expected change of a coefficient from frame to frame.
+    expression_step: expected change of a coefficient in 1/25 s.
     rotation_step: of the rotation, radians.
     translation_step: of the translation, head units.
   """
@@ -113,6 +113,7 @@ def fit(
   *,
   identity: Float[AnyArray, "i"] | None = None,
   focal: float | None = None,
+  fps: float = 25.0,
   config: Config | None = None,
 ) -> Fit:
   """Fits a clip.
@@ -126,6 +127,7 @@ def fit(
     model: the head.
     identity: of a known person, kept as it is; None fits it.
     focal: pixels; None chooses the one that puts the median depth at 2.7.
+    fps: frames a second; fewer let more change from one to the next.
     config: weights.
 
   Returns:
@@ -151,7 +153,7 @@ def fit(
   )
   scaled = None if focal is None else focal / height
   state = _start(data.points, depths, present, bases, identity, scaled)
-  priors = _priors(config, int(present.sum()))
+  priors = _priors(config, int(present.sum()), 25.0 / fps)
   state = _descend(
     state, data, bases, priors, identity is None, focal is None, config
   )
@@ -195,7 +197,9 @@ def _prepare(landmarks, present, centre, height, model, config):
   return data, depths
 
 
-def _priors(config: Config, num_seen: int) -> least_squares.Priors:
+def _priors(
+  config: Config, num_seen: int, stride: float
+) -> least_squares.Priors:
   expression = np.full(len(_UNSEEN), config.expression_sigma**-2)
   expression[_UNSEEN] = 1e4
   step = np.concatenate(
@@ -205,6 +209,7 @@ def _priors(config: Config, num_seen: int) -> least_squares.Priors:
       np.full(len(_UNSEEN), config.expression_step**-2),
     ]
   )
+  step /= stride**2
   # Float32 is enough: every block is well conditioned by its prior.
   return least_squares.Priors(
     *(

@@ -134,3 +134,23 @@ def test_no_face_is_a_sentence(model):
   landmarks = np.full((3, 468, 3), np.nan, np.float32)
   with pytest.raises(InputError, match="No frame has a face"):
     fitting.fit(landmarks, np.zeros(3, bool), SIZE, model)
+
+
+def test_fewer_frames_a_second_let_the_head_turn_faster(clip, model):
+  landmarks, _, rotation, identity, _ = clip
+  every = slice(None, None, 3)
+  worst = {}
+  for fps in (25 / 3, 100.0):
+    fit = fitting.fit(
+      landmarks[every],
+      np.ones(len(landmarks[every]), bool),
+      SIZE,
+      model,
+      identity=identity,
+      focal=FOCAL,
+      fps=fps,
+    )
+    worst[fps] = _angles(fit, rotation[every]).max()
+  # What is three frames apart turns as far as it does; told that it is a
+  # hundredth of a second, the fit holds it back.
+  assert worst[25 / 3] < 0.5 < worst[100.0]
