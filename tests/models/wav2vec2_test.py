@@ -197,6 +197,7 @@ def test_convolutions_are_frozen_if_asked(frozen):
 
 
 @pytest.mark.parametrize("key", [None, jax.random.key(3)])
+@pytest.mark.slow
 def test_remat_changes_neither_values_nor_gradients(key):
   def value_and_gradients(remat):
     graphdef, params = nnx.split(make(remat=remat), nnx.Param)

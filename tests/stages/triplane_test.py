@@ -108,6 +108,7 @@ def test_training_brings_the_image_nearer_and_its_psnr_up():
   assert named == [index % 4 == 0 for index in range(30)]
 
 
+@pytest.mark.slow
 def test_the_game_moves_both_players():
   stage = make_stage(
     weights=triplane.Weights(adversarial=0.1, variation=0.0),
