@@ -63,11 +63,12 @@ def reenact(
   output = pathlib.Path(output)
   _check_output(output, video, audio, contact_sheet)
   sound = media.read_audio(audio)
-  if not speech.check(sound, silence=True):
-    print("The sound is silent: the mouth will stay closed.")
-    sound[:] = 0  # Or hiss would be raised to the level of speech.
+  heard = speech.check(sound, silence=True)
   trained = pathlib.Path(model)
   identity, config = person(trained, media.digest(video))
+  if not heard:
+    print("The sound is silent: the mouth will stay closed.")
+    sound[:] = 0  # Or hiss would be raised to the level of speech.
   phases = phases_lib.Phases()
   seen = footage.analyse(
     video, face=face, identity=identity, config=config, phases=phases

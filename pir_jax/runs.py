@@ -257,8 +257,8 @@ def write(
     old = checkpoint.read_record(workdir)
     if any(old[key] != record[key] for key in ("stage", "space", "people")):
       raise InputError(
-        f"{workdir} holds a run of stage {old['stage']} on other data, or in "
-        "another order: choose another --workdir or delete it."
+        f"{workdir} holds a run of stage {old['stage']}, of another stage or "
+        "on other data than this: choose another --workdir or delete it."
       )
     _check_generator(workdir, old, stage)
     # What a resumed run must share to see the batches it would have seen.

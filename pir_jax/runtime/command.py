@@ -51,14 +51,16 @@ def _parse(argv: list[str]) -> list[str]:
     # ml_collections puts a whole traceback in the message of one flag.
     said = [line for line in str(error).splitlines() if line.strip()]
     _fail(f"{said[-1].removeprefix('ValueError: ')}; --help lists the flags.")
+  except SyntaxError as error:  # --config names a file of something else.
+    _fail(f"{error.filename} is not Python ({error.msg}): name an experiment.")
   except KeyError as error:  # ml_collections: a --config.field not there.
     _fail(f"{error.args[0]}; the Config dataclasses name them.")
 
 
 def _topic(words: list[str], topics: tuple[str, ...]) -> list[str]:
   if topics and (not words or words[0] not in topics):
-    said = repr(words[0]) if words else "nothing"
-    _fail(f"{said} is no topic: say {' or '.join(topics)}.")
+    said = f"{words[0]!r} is no topic" if words else "it needs a topic"
+    _fail(f"{said}: say {' or '.join(topics)}.")
   extra = words[1:] if topics else words
   if extra:
     _fail(f"unexpected argument {extra[0]!r}: flags are written --name=value.")
