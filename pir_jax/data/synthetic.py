@@ -4,7 +4,7 @@ t frames, h side of the window, e expression and i identity coefficients.
 """
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import av
@@ -18,6 +18,18 @@ from pir_jax.data.store import Frame, write_dataset
 from pir_jax.data.track import Track
 from pir_jax.types import SAMPLE_RATE
 
+CODECS = {
+  ".mp4": ("libx264", "aac"),
+  ".ts": ("libx264", "aac"),
+  ".webm": ("libvpx-vp9", "libopus"),
+}
+# The quickest of each encoder, at a quality that keeps numbers readable.
+OPTIONS = {
+  "libx264": {"crf": "18", "preset": "ultrafast"},
+  "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
+  "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "18"},
+  "libsvtav1": {"preset": "12", "crf": "18"},
+}
 NAMES = ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "eyeBlinkLeft")
 
 
@@ -61,48 +73,78 @@ def write_video(
   sound: Float[np.ndarray, "n"] | None = None,
   sound_rate: int = SAMPLE_RATE,
   sound_start: float = 0.0,
+  image: Callable[[int, int, int], np.ndarray] = moving_disc,
+  times: Sequence[Fraction] | None = None,
+  codecs: tuple[str, str] | None = None,
+  pixels: str = "yuv420p",
+  layout: str = "mono",
+  options: dict[str, str] | None = None,
+  container_options: dict[str, str] | None = None,
+  set_up: Callable[[av.VideoStream], None] = lambda stream: None,
 ) -> None:
-  """Writes a test video of moving_disc frames, with PCM-exact sound.
+  """Writes a test video, with PCM-exact sound where the container has it.
 
   Args:
-    path: .mp4 or .mkv; sound is AAC in mp4 and PCM elsewhere.
+    path: its ending chooses the container, and the codecs unless given.
     num_frames: of the video.
     rate: frames a second.
-    size: even width and height.
-    sound: mono samples, or None.
+    size: width and height; 4:2:0 in mp4 wants them even.
+    sound: mono samples, or None; every channel of the layout gets them.
     sound_rate: of the samples.
-    sound_start: seconds after the first frame at which the sound starts.
+    sound_start: seconds after time 0 at which the sound starts.
+    image: makes a frame from its index, width and height.
+    times: of the frames, where they are not index / rate.
+    codecs: names of FFmpeg's encoders of picture and sound.
+    pixels: FFmpeg's pixel format.
+    layout: FFmpeg's channel layout.
+    options: of the picture's encoder.
+    container_options: of the file.
+    set_up: called with the picture's stream before the first frame.
   """
   path = pathlib.Path(path)
-  with av.open("file:" + str(path.absolute()), "w") as container:
+  codecs = codecs or CODECS.get(path.suffix, ("libx264", "pcm_s16le"))
+  clock = Fraction(1, 90000) if times else 1 / Fraction(rate)
+  with av.open(
+    "file:" + str(path.absolute()), "w", options=container_options or {}
+  ) as container:
     stream = container.add_stream(
-      "libx264", rate=rate, options={"crf": "18", "preset": "ultrafast"}
+      codecs[0], rate=rate, options=options or OPTIONS.get(codecs[0], {})
     )
     stream.width, stream.height = size
-    stream.pix_fmt = "yuv420p"
+    stream.pix_fmt = pixels
+    stream.codec_context.time_base = clock
+    set_up(stream)
     audio = None
     if sound is not None:
-      codec = "aac" if path.suffix == ".mp4" else "pcm_s16le"
-      audio = container.add_stream(codec, rate=sound_rate)
-      audio.layout = "mono"
+      audio = container.add_stream(codecs[1], rate=sound_rate)
+      audio.layout = layout
+    packets = []
     for index in range(num_frames):
-      frame = av.VideoFrame.from_ndarray(moving_disc(index, *size), "rgb24")
-      frame.pts, frame.time_base = index, 1 / Fraction(rate)
-      container.mux(stream.encode(frame.reformat(format="yuv420p")))
-    container.mux(stream.encode(None))
+      frame = av.VideoFrame.from_ndarray(image(index, *size), "rgb24")
+      frame.time_base = clock
+      frame.pts = round(times[index] / clock) if times else index
+      packets += stream.encode(frame.reformat(format=pixels))
+    packets += stream.encode(None)
     if audio is not None:
-      _encode_sound(container, audio, sound, sound_rate, sound_start)
+      packets += _encoded_sound(audio, sound, sound_rate, sound_start)
+    for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+      container.mux(packet)
 
 
-def _encode_sound(container, stream, sound, rate, start) -> None:
-  kind = stream.codec_context.format.name
-  resampler = av.AudioResampler(kind, "mono", rate, frame_size=1024)
-  frame = av.AudioFrame.from_ndarray(sound[None], "fltp", "mono")
+def _encoded_sound(stream, sound, rate, start) -> list:
+  context = stream.codec_context
+  kind, layout = context.format.name, context.layout.name
+  resampler = av.AudioResampler(
+    kind, layout, rate, frame_size=context.frame_size or 1024
+  )
+  channels = np.repeat(sound, context.channels)[None]
+  frame = av.AudioFrame.from_ndarray(channels, "flt", layout)
   frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
   frame.pts = round(start * rate)
-  for part in [*resampler.resample(frame), *resampler.resample(None)]:
-    container.mux(stream.encode(part))
-  container.mux(stream.encode(None))
+  packets = []
+  for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+    packets += stream.encode(part)
+  return packets
 
 
 def _look_at(turn: float, nod: float, distance: float) -> np.ndarray:
@@ -159,6 +201,7 @@ def synthetic_track(
     landmarks=np.full((num_frames, 5, 2), 0.5, np.float32),
     error=every,
     face_height=every * size / 2,
+    shot=np.zeros(num_frames, np.int32),
   )
 
 

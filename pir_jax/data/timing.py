@@ -4,6 +4,8 @@ t source frames, k ticks of FRAME_RATE, e coefficients. Times are seconds from
 the clip's first frame; a tick i is the time i / FRAME_RATE.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -53,8 +55,18 @@ def interpolate(
   values: Float[np.ndarray, "t e"],
   known: Bool[np.ndarray, "t"],
   ticks: Float[np.ndarray, "k"],
+  *,
+  longest: float = math.inf,
 ) -> tuple[Float[np.ndarray, "k e"], Bool[np.ndarray, "k"]]:
   """Values at the ticks, linear in time between source frames.
+
+  Args:
+    times: of the source frames, rising.
+    values: at them.
+    known: whether they are worth anything.
+    ticks: where values are wanted.
+    longest: time between two frames over which a line says anything: a video
+      of no steady rate may hold one picture for seconds.
 
   Returns:
     The values, and whether every frame that went into each one was known.
@@ -73,6 +85,8 @@ def interpolate(
     before
   ] + weight[:, None] * values[after]
   valid = (known[before] | (weight == 1)) & (known[after] | (weight == 0))
+  # Container time bases round times.
+  valid &= (span <= longest + 1e-3) | (weight == 0) | (weight == 1)
   return out.astype(values.dtype), valid
 
 

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pir_jax.data import media
+from pir_jax.data import pictures, sound
 from pir_jax.types import InputError
 
 COMMENT = "AI-generated: face reenacted by pir_jax"
@@ -133,7 +133,7 @@ class VideoWriter:
       format="yuv420p",
       dst_colorspace="itu709",
       dst_color_range="MPEG",
-      interpolation=media.EXACT_COLOURS,
+      interpolation=pictures.EXACT_COLOURS,
     )
     frame.pts, frame.time_base = self.num_frames, 1 / self.rate
     self._container.mux(self._stream.encode(frame))
@@ -161,7 +161,7 @@ class _SoundFeed:
   """Encodes a file's sound as far as the picture has come."""
 
   def __init__(self, path: str | pathlib.Path):
-    self._blocks: Iterator[tuple[int, np.ndarray]] = media.read_sound(path)
+    self._blocks: Iterator[tuple[int, np.ndarray]] = sound.read_sound(path)
     first = next(self._blocks, None)
     if first is None:
       raise InputError(f"{path} has an empty sound track: give speech.")
@@ -203,8 +203,6 @@ class _SoundFeed:
     if count <= 0:
       return
     block = self._take(count)
-    if block.shape[1] > 2:  # AAC in every player: at most stereo
-      block = np.repeat(block.mean(1, keepdims=True), 2, axis=1)
     frame = av.AudioFrame.from_ndarray(
       np.ascontiguousarray(block.T.astype(np.float32)),
       format="fltp",

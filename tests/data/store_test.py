@@ -148,7 +148,22 @@ def test_frames_without_sound_are_not_speech():
   known = synthetic.synthetic_track(50, size=32)
   (run,) = store.cut_clips(known, np.ones(20 * 640 + 639, np.float32))
   assert len(run.valid) == 20
-  assert not store.cut_clips(known, np.zeros(0, np.float32))
+  assert not list(store.cut_clips(known, np.zeros(0, np.float32)))
+
+
+def test_long_runs_are_parts_that_follow_at_once():
+  num = 2 * store.LONGEST_RUN + 1
+  known = synthetic.synthetic_track(num, size=32)
+  wave = np.arange(num * 640, dtype=np.float32)
+  runs = list(store.cut_clips(known, wave))
+  assert len(runs) == 3
+  assert max(len(run.valid) for run in runs) <= store.LONGEST_RUN
+  np.testing.assert_array_equal(
+    np.concatenate([run.waveform for run in runs]), wave
+  )
+  np.testing.assert_array_equal(
+    np.concatenate([run.expression for run in runs]), known.expression
+  )
 
 
 def test_a_bad_manifest_is_a_sentence(tmp_path):
@@ -187,5 +202,14 @@ def test_the_face_space_pools_clips(tmp_path):
   other = manifest.load_manifest(paths[1])
   other.expression_names[0] = "brow"
   other.save(paths[1])
+  with pytest.raises(InputError, match="different face models"):
+    manifest.load_space(paths)
+  # Principal components have the same names in every model.
+  other = dataclasses.replace(
+    manifest.load_manifest(paths[0]),
+    face_model={"name": "bfm", "sha256": "b"},
+  )
+  other.save(paths[1])
+  assert manifest.load_space(paths[1:]).face_model == "b"
   with pytest.raises(InputError, match="different face models"):
     manifest.load_space(paths)

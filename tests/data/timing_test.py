@@ -62,6 +62,15 @@ def test_an_unknown_frame_spoils_only_what_is_made_of_it():
   np.testing.assert_array_equal(valid, [1, 1, 0, 1, 0, 1, 1])
 
 
+def test_nothing_is_known_in_the_middle_of_a_long_hold():
+  times = np.array([0.0, 0.1, 0.5, 1.5, 1.6])
+  values, known = times[:, None], np.ones(5, bool)
+  ticks = np.arange(0, 1.61, 0.1)
+  got, valid = timing.interpolate(times, values, known, ticks, longest=0.4)
+  np.testing.assert_allclose(got[:, 0], ticks, atol=1e-12)  # float64
+  np.testing.assert_array_equal(valid, (ticks < 0.51) | (ticks > 1.49))
+
+
 @pytest.mark.parametrize("rate", [12, 25, 59.94])
 def test_held_out_is_the_last_eleventh(rate):
   times = np.arange(round(11 * rate)) / rate

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pir_jax.data import media, synthetic, writer
-from pir_jax.types import InputError
+from pir_jax.data import media, sound, synthetic, writer
+from pir_jax.types import SAMPLE_RATE, InputError
 
 
 def _frames(count, width=64, height=48):
@@ -34,11 +34,11 @@ def test_sound_and_picture_end_within_one_frame(tmp_path, rate, seconds):
   assert len(frames) == count
   picture = frames[-1][0] + 1 / rate
   with av.open(str(path)) as container:
-    sound = container.streams.audio[0]
-    assert sound.rate == 22050
-    assert abs(sound.duration * sound.time_base - picture) < 1 / rate
+    stream = container.streams.audio[0]
+    assert stream.rate == 22050
+    assert abs(stream.duration * stream.time_base - picture) < 1 / rate
     assert container.metadata["comment"] == writer.COMMENT
-  samples = sum(len(block) for _, block in media.read_sound(path))
+  samples = sum(len(block) for _, block in sound.read_sound(path))
   assert abs(Fraction(samples, 22050) - picture) < 1 / rate
 
 
@@ -53,6 +53,45 @@ def test_sound_is_where_it_was(tmp_path):
   match = [np.dot(np.roll(got, lag)[inner], sound[inner]) for lag in lags]
   # 20 samples, 1.3 ms, is the step of the search.
   assert abs(lags[int(np.argmax(match))]) <= 20
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"sound_start": 0.3},
+    {"sound_start": -0.2},
+    {"sound_rate": 8000},
+    {"sound_rate": 192000},
+    {"layout": "5.1"},
+    {"layout": "7.1"},
+    {"rate": Fraction(24000, 1001)},
+  ],
+)
+def test_any_videos_sound_stays_where_it_was(tmp_path, options):
+  source, path = tmp_path / "source.mkv", tmp_path / "o.mp4"
+  rate = options.get("sound_rate", 48000)
+  click = np.zeros(2 * rate, np.float32)
+  click[rate : rate + rate // 500] = 0.9
+  options = {"sound_rate": rate} | options
+  synthetic.write_video(source, num_frames=50, sound=click, **options)
+  _write(path, _frames(60), Fraction(30), audio=source)
+
+  def heard(video):
+    power = media.read_audio(video).astype(np.float64) ** 2
+    return (power * np.arange(len(power))).sum() / power.sum() / SAMPLE_RATE
+
+  want = 1.001 + options.get("sound_start", 0.0)
+  assert abs(heard(source) - want) < 0.002  # mkv rounds to milliseconds
+  assert abs(heard(path) - want) < 0.005  # 44 ms if AAC's start were forgotten
+
+
+def test_a_mean_rate_of_an_uneven_video_is_kept(tmp_path):
+  path = tmp_path / "o.mp4"
+  _write(path, _frames(30), Fraction(23345, 921))
+  info = media.probe(path)
+  assert info.rate == Fraction(23345, 921)
+  times = [time for time, _ in media.read_frames(path)]
+  assert max(abs(t - i / info.rate) for i, t in enumerate(times)) < 1e-4
 
 
 def test_a_rate_that_aac_has_not_is_resampled(tmp_path):

@@ -1,0 +1,231 @@
+"""Files opened with FFmpeg: their streams, decoded in the order of showing.
+
+Times are exact, in seconds of the container's own clock.
+"""
+
+import collections
+import os
+import pathlib
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+
+from pir_jax.types import InputError
+
+Path = str | pathlib.Path
+
+# Recordings of these kinds may begin and end in the middle of a picture or of a
+# block of sound: what cannot be decoded there is left out.
+_OPEN_ENDED = {"mpegts", "mpeg", "mp3", "aac"}
+# Seconds by which a clock may go back (pictures out of order), and on.
+LARGEST_STEP_BACK, LONGEST_HOLE = 0.5, 3600
+# Code words of ISO/IEC 23001-7 and of shops' own protection.
+_ENCRYPTED = {"encv", "enca", "drmi", "drms"}
+
+
+def existing(path: Path) -> pathlib.Path:
+  """The path of a file that is there and not empty.
+
+  Raises:
+    InputError: it is not.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise InputError(f"{path} does not exist: check the name.")
+  if not path.is_file():
+    raise InputError(f"{path} is a folder: name one video or sound file.")
+  if path.stat().st_size == 0:
+    raise InputError(f"{path} is an empty file: copy it again.")
+  return path
+
+
+def open_media(path: Path):
+  """Opens a file with PyAV; the caller closes it.
+
+  Raises:
+    InputError: no such file, or nothing that can be decoded.
+  """
+  path = existing(path)
+  try:
+    container = av.open(
+      # "file:" keeps names such as "a:b.mp4" from being read as addresses.
+      "file:" + os.fspath(path.absolute()),
+      # A play list must not make us fetch what it names.
+      container_options={"protocol_whitelist": "file"},
+      # Titles in the letters of old machines are no reason to refuse.
+      metadata_errors="replace",
+    )
+  except (av.error.FFmpegError, OSError) as error:
+    raise InputError(
+      f"{path} cannot be read as video or sound ({reason(error)}): it is"
+      " damaged, cut short or of another kind."
+    ) from error
+  if container.format.name == "tty":  # FFmpeg's word for any text.
+    container.close()
+    raise InputError(f"{path} is a text: name a video or sound file.")
+  return container
+
+
+def reason(error: Exception) -> str:
+  """What FFmpeg says of an error, in its few words."""
+  return getattr(error, "strerror", None) or str(error)
+
+
+def moving(container) -> list:
+  """Video streams, but not the cover picture that songs come with."""
+  cover = av.stream.Disposition.attached_pic
+  return [s for s in container.streams.video if not s.disposition & cover]
+
+
+def _chosen(streams: list, path: Path):
+  """The default one of those that can be decoded, else the first of them."""
+  open_ones = [s for s in streams if s.codec_context is not None]
+  if not open_ones:
+    raise InputError(
+      f"{path} holds {streams[0].type} of a kind that cannot be decoded here,"
+      " or that is encrypted: convert it to H.264 and AAC in an mp4 file."
+    )
+  default = av.stream.Disposition.default
+  marked = [s for s in open_ones if s.disposition & default]
+  stream = (marked or open_ones)[0]
+  if stream.codec_context.codec_tag in _ENCRYPTED:
+    raise _encrypted(path)
+  stream.thread_type = "AUTO"
+  return stream
+
+
+def video_stream(container, path: Path):
+  """The picture of a file; InputError where there is none to decode."""
+  streams = moving(container)
+  if not streams:
+    raise InputError(f"{path} has no picture: give a video file.")
+  return _chosen(streams, path)
+
+
+def sound_stream(container, path: Path):
+  """The sound of a file; InputError where there is none to decode."""
+  streams = list(container.streams.audio)
+  if not streams:
+    raise InputError(f"{path} has no sound: give a file with speech.")
+  return _chosen(streams, path)
+
+
+def packets(container, stream, path: Path) -> Iterator[av.Packet]:
+  """Packets of a stream, and an empty one at the end.
+
+  Raises:
+    InputError: the file is damaged.
+  """
+  try:
+    yield from container.demux(stream)
+  except IndexError:
+    # PyAV 18 stumbles at the end, after the empty packet of this stream, over
+    # streams that a broken file seems to begin midway.
+    return
+  except av.error.FFmpegError as error:
+    raise InputError(
+      f"{path} is damaged ({reason(error)}): convert or copy it again."
+    ) from error
+
+
+def decode(container, stream, path: Path) -> Iterator[tuple[Fraction, object]]:
+  """Yields (time, frame) of a stream; the time is None where none is known.
+
+  Raises:
+    InputError: a packet cannot be decoded.
+  """
+  count = 0
+  fault = last = None
+  open_ended = bool(set(container.format.name.split(",")) & _OPEN_ENDED)
+  # AVI knows when a picture is due, but not in which order B-frames are shown:
+  # the first one out is the first one due.
+  due = collections.deque() if container.format.name == "avi" else None
+  try:
+    for packet in packets(container, stream, path):
+      if due is not None and packet.size and packet.dts is not None:
+        due.append(packet.dts)
+      try:
+        frames = packet.decode()
+      except av.error.FFmpegError as error:
+        if packet.has_sidedata("encryption_info"):
+          raise _encrypted(path) from error
+        fault = fault or error
+        if not open_ended:
+          raise
+        continue
+      if count and frames and fault:
+        raise fault
+      for frame in frames:
+        fault = None
+        place = due.popleft() if due else frame.pts
+        time = None
+        if place is not None and frame.time_base is not None:
+          time = place * frame.time_base
+          _check_clock(last, time, path)
+          last = time
+        yield time, frame
+        count += 1
+  except av.error.FFmpegError as error:
+    raise InputError(
+      f"{path} is damaged after {count} {stream.type} frames"
+      f" ({reason(error)}): convert or copy it again."
+    ) from error
+  if fault and not count:
+    raise InputError(
+      f"{path} holds no {stream.type} frame that can be decoded"
+      f" ({reason(fault)}): convert or copy it again."
+    ) from fault
+
+
+def _check_clock(last: Fraction | None, now: Fraction, path: Path) -> None:
+  if last is not None and not -LARGEST_STEP_BACK < now - last < LONGEST_HOLE:
+    raise InputError(
+      f"{path} has a clock that jumps from {float(last):.1f} to"
+      f" {float(now):.1f} s, as when recordings are joined: convert it to mp4"
+      " first."
+    )
+
+
+def _encrypted(path: Path) -> InputError:
+  return InputError(
+    f"{path} is encrypted (copy protection): give a file without it."
+  )
+
+
+def decode_timed(container, stream, path: Path):
+  """As `decode`, each time known; InputError where one is not."""
+  for time, frame in decode(container, stream, path):
+    if time is None:
+      raise InputError(
+        f"{path} has frames without a time: convert it to mp4 first."
+      )
+    yield time, frame
+
+
+def time_zero(path: Path) -> Fraction:
+  """Container time of the first video frame."""
+  with open_media(path) as container:
+    stream = video_stream(container, path)
+    for time, _ in decode_timed(container, stream, path):
+      return time
+  raise InputError(f"{path} holds no frame: it is damaged or cut short.")
+
+
+def declared_end(container, stream) -> Fraction | None:
+  """Container time at which a stream says that it ends; None if it does not."""
+  start = (stream.start_time or 0) * (stream.time_base or 0)
+  if container.format.name == "avi" and stream.frames and stream.average_rate:
+    # Its duration is guessed from the size of the file.
+    return start + stream.frames / stream.average_rate
+  if stream.duration is not None:
+    return start + stream.duration * stream.time_base
+  # Matroska, as FFmpeg and MKVToolNix write it: 00:00:08.000000000.
+  words = stream.metadata.get("DURATION", "").split(":")
+  try:
+    hours, minutes, seconds = (Fraction(word) for word in words)
+  except ValueError:
+    return None
+  # A tool that cuts without writing it anew leaves it too long.
+  whole = Fraction(container.duration or 0, av.time_base)
+  return min(3600 * hours + 60 * minutes + seconds, whole)

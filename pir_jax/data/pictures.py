@@ -1,0 +1,182 @@
+"""Decoded frames made plain: RGB, upright, progressive, with square pixels.
+
+h height, w width as shown.
+"""
+
+import collections
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import Interpolation
+from jaxtyping import UInt8
+
+from pir_jax.types import InputError
+
+# FFmpeg's quicker conversion between RGB and YUV darkens by one grey level.
+EXACT_COLOURS = int(
+  Interpolation.BICUBIC
+  | Interpolation.ACCURATE_RND
+  | Interpolation.FULL_CHR_H_INT
+  | Interpolation.FULL_CHR_H_INP
+)
+# Pixels this little wider or taller than square stay as they are: a head of
+# 200 pixels changes by one.
+SQUARE_ENOUGH = 0.005
+# Numbers of ITU-T H.273, tables 3 and 4.
+_UNSPECIFIED, _RESERVED, _YCGCO = 2, 3, 8
+_CONVERTIBLE = {0, 1, 2, 4, 5, 6, 7, 9}
+_HDR = {16: "PQ", 18: "HLG"}
+
+
+class Shape(NamedTuple):
+  """How stored pixels become shown ones.
+
+  Attributes:
+    width, height: of the stored picture once its pixels are square.
+    transposed: rows become columns, before the mirroring.
+    mirror_rows, mirror_columns: the order of rows (columns) is reversed.
+  """
+
+  width: int
+  height: int
+  transposed: bool
+  mirror_rows: bool
+  mirror_columns: bool
+
+  @property
+  def shown(self) -> tuple[int, int]:
+    """Width and height as shown."""
+    size = (self.width, self.height)
+    return size[::-1] if self.transposed else size
+
+  def turn(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray:
+    """The picture upright."""
+    if self.transposed:
+      image = image.transpose(1, 0, 2)
+    if self.mirror_rows:
+      image = image[::-1]
+    if self.mirror_columns:
+      image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def shape_of(frame, stream) -> Shape:
+  """How a frame is to be shown, after its display matrix and pixel shape.
+
+  Pixels are made square by enlarging, so that none is lost.
+  """
+  width, height = frame.width, frame.height
+  aspect = stream.sample_aspect_ratio or Fraction(1)
+  if aspect > 1 + SQUARE_ENOUGH:
+    width = round(width * aspect)
+  elif 0 < aspect < 1 - SQUARE_ENOUGH:
+    height = round(height / aspect)
+  # ISO/IEC 14496-12, 8.3.2: x' = a x + c y, y' = b x + d y.
+  a, b, c, d = 1, 0, 0, 1
+  if SideData.DISPLAYMATRIX in frame.side_data.keys():
+    matrix = np.frombuffer(frame.side_data[SideData.DISPLAYMATRIX], np.int32)
+    a, b, c, d = (int(v) for v in matrix[[0, 1, 3, 4]])
+  transposed = abs(b) + abs(c) > abs(a) + abs(d)
+  x, y = (c, b) if transposed else (a, d)
+  return Shape(width, height, transposed, y < 0, x < 0)
+
+
+def remarks(frame, stream) -> tuple[str, ...]:
+  """What a person should know of how a video is stored; most have nothing."""
+  found = []
+  if frame.interlaced_frame:
+    found.append("interlaced: two half pictures were made one whole")
+  aspect = stream.sample_aspect_ratio or Fraction(1)
+  if aspect > 0 and abs(aspect - 1) > SQUARE_ENOUGH:
+    found.append(
+      f"pixels of {aspect.numerator}:{aspect.denominator}: made square"
+    )
+  if frame.color_trc in _HDR:
+    found.append(
+      f"HDR ({_HDR[frame.color_trc]}): read without tone mapping, so its"
+      " colours look pale"
+    )
+  return tuple(found)
+
+
+def to_rgb(frame, shape: Shape, path) -> UInt8[np.ndarray, "h w 3"]:
+  """A frame in 8-bit RGB, scaled and turned as `shape` says.
+
+  Colours of a high dynamic range (PQ, HLG) are not tone mapped.
+
+  Raises:
+    InputError: its colours cannot be converted.
+  """
+  space = frame.colorspace
+  if space == _YCGCO:
+    raise InputError(
+      f"{path} stores its colours as YCgCo, which cannot be converted here:"
+      " convert it to H.264 first."
+    )
+  source = None
+  if space in (_UNSPECIFIED, _RESERVED):
+    # Untagged HD is BT.709 by the convention every player follows; FFmpeg
+    # itself would take BT.601.
+    source = "itu709" if frame.height >= 720 else "itu601"
+  elif space not in _CONVERTIBLE:
+    source = "bt2020"  # Its relatives; FFmpeg has no matrix for them.
+  if frame.format.is_rgb:
+    source = None
+  image = frame.to_ndarray(
+    format="rgb24",
+    width=shape.width,
+    height=shape.height,
+    src_colorspace=source,
+    interpolation=EXACT_COLOURS,
+  )
+  return shape.turn(image)
+
+
+def progressive(
+  frames: Iterator[tuple[Fraction, object]], stream
+) -> Iterator[tuple[Fraction, object]]:
+  """The frames, interlaced ones made whole; their number and times stay."""
+  graph = kind = None
+  times = collections.deque()
+  for time, frame in frames:
+    if graph is None and not frame.interlaced_frame:
+      yield time, frame
+      continue
+    now = (frame.width, frame.height, frame.format.name)
+    if now != kind:
+      if graph is not None:
+        yield from _pulled(graph, None, times)
+      graph, kind = _deinterlacer(frame, stream), now
+    times.append(time)
+    yield from _pulled(graph, frame, times)
+  if graph is not None:
+    yield from _pulled(graph, None, times)
+
+
+def _deinterlacer(frame, stream) -> av.filter.Graph:
+  graph = av.filter.Graph()
+  source = graph.add_buffer(
+    width=frame.width,
+    height=frame.height,
+    format=frame.format,
+    time_base=stream.time_base,
+  )
+  # Frames that are whole already pass unchanged.
+  bwdif = graph.add("bwdif", mode="send_frame", deint="interlaced")
+  graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
+  return graph
+
+
+def _pulled(graph, frame, times) -> Iterator[tuple[Fraction, object]]:
+  """Pushes a frame, or the end, and yields what is ready."""
+  graph.push(frame)
+  while True:
+    try:
+      ready = graph.pull()
+    except (BlockingIOError, EOFError):
+      return
+    yield times.popleft(), ready
