@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from pir_jax.data import media, track, windows
-from pir_jax.face import fitting, landmarks, masks, morphable
+from pir_jax.face import fitting, landmarks, masks, morphable, observations
 from pir_jax.runtime import phases as phases_lib
 from pir_jax.types import Cameras, InputError
 
@@ -53,7 +53,11 @@ class Footage(NamedTuple):
   ) -> Bool[np.ndarray, "t r r"]:
     """What the inpainting network must paint."""
     near = masks.neighbours(
-      self.track.times, self.track.present, frames, self.config.spread_seconds
+      self.track.times,
+      self.track.present,
+      frames,
+      self.config.spread_seconds,
+      self.track.shot,
     )
     window = self.track.window[frames]
     return masks.face_mask(
@@ -91,19 +95,21 @@ class Footage(NamedTuple):
 def analyse(
   path: str | pathlib.Path,
   *,
-  face: int = 0,
+  face: int | str | pathlib.Path = 0,
   identity: Float[np.ndarray, "i"] | None = None,
   config: masks.Config | None = None,
   phases: phases_lib.Phases | None = None,
+  model: morphable.FaceModel | None = None,
 ) -> Footage:
   """Finds, follows and fits one face.
 
   Args:
     path: of the video.
-    face: which one, counted from the largest.
+    face: which one, counted from the largest, or a picture of the person.
     identity: of a person already known; None estimates it.
     config: of masks and window.
     phases: told how long each part took.
+    model: the parametric head; None is the open one.
 
   Raises:
     InputError: the video cannot be read, or shows no such face.
@@ -123,46 +129,53 @@ def analyse(
   begin = time.perf_counter()
   found = landmarks.track(frames(), face=face, fps=rate)
   phases.add("find and follow", time.perf_counter() - begin, len(times))
-  present = np.isfinite(found.landmarks).all((1, 2))
-  if not (present & ~found.interpolated).any():
+  measured = found.present & ~found.interpolated
+  if not measured.any():
     raise InputError(
       f"{path} shows no face: choose a video in which one can be seen."
     )
-  model = morphable.load()
+  model = model or morphable.load()
   with phases.measure("fit", len(times)):
     fit = fitting.fit(
       found.landmarks,
-      present,
+      found.present,
       (video.height, video.width),
       model,
       identity=identity,
       fps=rate,
+      shot=found.shot,
     )
-  window = masks.window(model, fit, rate, config)
+  window = masks.window(model, fit, rate, config, shot=found.shot)
   cameras = masks.cameras_of(fit, window)
-  corner = window[:, None, :2] - window[:, None, 2:] / 2
-  points = (found.landmarks[..., :2] - corner) / window[:, None, 2:]
-  measured = present & ~found.interpolated
-  return Footage(
-    path,
-    video,
-    model,
-    fit,
-    track.Track(
-      times=np.asarray(times),
-      present=present,
-      interpolated=found.interpolated,
-      pose=np.asarray(cameras.pose, np.float32),
-      intrinsics=np.asarray(cameras.intrinsics, np.float32),
-      expression=np.asarray(fit.expression, np.float32),
-      identity=np.asarray(fit.identity, np.float32),
-      window=window,
-      landmarks=points.astype(np.float32),
-      error=np.where(measured, fit.residual, np.nan).astype(np.float32),
-      face_height=np.where(
-        measured, np.ptp(found.landmarks[..., 1], axis=1), np.nan
-      ).astype(np.float32),
-    ),
-    found.num_faces,
-    config,
+  known = track.Track(
+    times=np.asarray(times),
+    present=found.present,
+    interpolated=found.interpolated,
+    pose=np.asarray(cameras.pose, np.float32),
+    intrinsics=np.asarray(cameras.intrinsics, np.float32),
+    expression=np.asarray(fit.expression, np.float32),
+    identity=np.asarray(fit.identity, np.float32),
+    window=window,
+    landmarks=_in_window(found.landmarks, window),
+    error=np.where(measured, fit.residual, np.nan).astype(np.float32),
+    face_height=np.where(measured, _height(found.box), np.nan),
+    shot=found.shot,
   )
+  return Footage(path, video, model, fit, known, found.num_faces, config)
+
+
+def _height(box: Float[np.ndarray, "t 4"]) -> Float[np.ndarray, "t"]:
+  return (box[:, 3] - box[:, 1]).astype(np.float32)
+
+
+def _in_window(
+  points: Float[np.ndarray, "t l 3"], window: Float[np.ndarray, "t 3"]
+) -> Float[np.ndarray, "t l 2"]:
+  """Pixels to units of the window; in the place of x and y where these are."""
+  # A long clip's landmarks lie in a temporary file, of which one is enough.
+  corner = window[:, None, :2] - window[:, None, 2:] / 2
+  for part in observations.chunks(len(points)):
+    points[part, :, :2] -= corner[part]
+    points[part, :, :2] /= window[part, None, 2:]
+    landmarks.release(points)
+  return points[..., :2]

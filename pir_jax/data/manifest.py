@@ -4,13 +4,15 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from pir_jax.types import FaceSpace, InputError
 
-VERSION = 3
+VERSION = 4
 FILE_NAME = "manifest.json"
+DATA_SET = "data set"  # The kind that the manifest of many clips says it is.
 # A coefficient that hardly moves in the data must not be blown up to unit size.
 SMALLEST_SCALE = 0.03
 
@@ -39,6 +41,11 @@ class Manifest:
     masks: how the masks were drawn, see `face.masks.Config`; empty where they
       were not drawn after a fit.
     audio_seconds: sound that goes with the frames; 0 for a silent video.
+    preparation: names the video's bytes and the settings that made this, see
+      `preparation.key`; empty where the clip was made otherwise.
+    appraisal: what `appraisal.appraise` found; empty where it was not asked.
+    face_model: name and sha256 of the model whose coefficients these are;
+      empty where they are of none.
   """
 
   version: int = VERSION
@@ -66,6 +73,9 @@ class Manifest:
   identity: list[float]
   masks: dict[str, float | str]
   audio_seconds: float
+  face_model: dict[str, str] = dataclasses.field(default_factory=dict)
+  preparation: str = ""
+  appraisal: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes manifest.json into a folder."""
@@ -92,6 +102,8 @@ def load_manifest(folder: str | pathlib.Path) -> Manifest:
     raise InputError(
       f"{path} is not readable JSON ({error}): prepare the video again."
     ) from error
+  if isinstance(values, dict) and values.get("kind") == DATA_SET:
+    raise InputError(f"{folder} is a data set of many clips: name one of them.")
   version = values.get("version") if isinstance(values, dict) else None
   if version != VERSION:
     raise InputError(
@@ -126,12 +138,28 @@ def report(made: Manifest) -> str:
 
 
 def as_paths(paths: Paths) -> list[pathlib.Path]:
-  """One folder or many, as a list."""
+  """Folders of clips, from one folder or many; a data set stands for its clips.
+
+  Raises:
+    InputError: there is no clip.
+  """
   if isinstance(paths, str | pathlib.Path):
     paths = [paths]
-  if not paths:
+  found = [clip for path in paths for clip in _clips(pathlib.Path(path))]
+  if not found:
     raise InputError("no data was given: name at least one prepared clip.")
-  return [pathlib.Path(path) for path in paths]
+  return found
+
+
+def _clips(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The folder itself, or the clips of the data set in it."""
+  try:
+    values = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+  except (OSError, ValueError):
+    return [folder]  # What is wrong is told where it is read.
+  if not isinstance(values, dict) or values.get("kind") != DATA_SET:
+    return [folder]
+  return sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}"))
 
 
 def load_space(paths: Paths) -> FaceSpace:
@@ -145,9 +173,11 @@ def load_space(paths: Paths) -> FaceSpace:
   manifests = [load_manifest(folder) for folder in folders]
   first = manifests[0]
   for folder, other in zip(folders, manifests, strict=True):
-    if other.expression_names != first.expression_names or len(
-      other.identity
-    ) != len(first.identity):
+    if (
+      other.expression_names != first.expression_names
+      or len(other.identity) != len(first.identity)
+      or other.face_model != first.face_model
+    ):
       raise InputError(
         f"{folder} and {folders[0]} were prepared with different face models:"
         " prepare them again with the same one."
@@ -165,4 +195,5 @@ def load_space(paths: Paths) -> FaceSpace:
     expression_scale=np.maximum(np.sqrt(variance), SMALLEST_SCALE).astype(
       np.float32
     ),
+    face_model=first.face_model.get("sha256", ""),
   )

@@ -9,7 +9,7 @@ import math
 import pathlib
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import grain
@@ -30,6 +30,9 @@ CLIPS = "clips-00000-of-00001.array_record"
 SAMPLES_PER_TICK = SAMPLE_RATE // FRAME_RATE
 # Ticks without a face that end a run: a shorter gap stays inside it, marked.
 LONGEST_GAP = FRAME_RATE
+# Seconds; a picture that stood still for longer was not measured.
+LONGEST_HOLD = 0.4
+LONGEST_RUN = 60 * FRAME_RATE  # Ticks; bounds what is read at once.
 CLOSED_SHARE = 0.05  # Of the frames: those whose lips count as closed.
 
 
@@ -125,8 +128,10 @@ def open_records(
   return grain.sources.ArrayRecordDataSource(str(path))
 
 
-def cut_clips(track: Track, waveform: Float[np.ndarray, "n"]) -> list[Clip]:
+def cut_clips(track: Track, waveform: Float[np.ndarray, "n"]) -> Iterator[Clip]:
   """Runs of ticks with a face and sound, each from first to last valid tick.
+
+  A run longer than LONGEST_RUN is several, one at once after the other.
 
   Args:
     track: of the whole video.
@@ -137,30 +142,44 @@ def cut_clips(track: Track, waveform: Float[np.ndarray, "n"]) -> list[Clip]:
   known = track.present & ~track.interpolated
   # Absent frames may hold anything, NaN included.
   values = np.where(known[:, None], track.expression, 0).astype(np.float32)
-  expression, valid = timing.interpolate(track.times, values, known, ticks)
+  expression, valid = timing.interpolate(
+    track.times, values, known, ticks, longest=LONGEST_HOLD
+  )
   valid &= np.arange(1, len(ticks) + 1) * SAMPLES_PER_TICK <= len(waveform)
   where = np.flatnonzero(valid)
   if not len(where):
-    return []
+    return
   breaks = np.flatnonzero(np.diff(where) > LONGEST_GAP + 1) + 1
-  clips = []
   for run in np.split(where, breaks):
-    start, stop = int(run[0]), int(run[-1]) + 1
-    sound = waveform[start * SAMPLES_PER_TICK : stop * SAMPLES_PER_TICK]
-    clips.append(
-      Clip(
+    for start, stop in _parts(int(run[0]), int(run[-1]) + 1):
+      sound = waveform[start * SAMPLES_PER_TICK : stop * SAMPLES_PER_TICK]
+      yield Clip(
         start=start,
         expression=expression[start:stop],
         valid=valid[start:stop],
-        waveform=sound.astype(np.float32),
+        waveform=np.array(sound, np.float32),
         identity=track.identity.astype(np.float32),
       )
-    )
-  return clips
+
+
+def _parts(start: int, stop: int) -> Iterator[tuple[int, int]]:
+  """Equal parts, as few as make none of them longer than LONGEST_RUN."""
+  num_parts = math.ceil((stop - start) / LONGEST_RUN)
+  edges = np.linspace(start, stop, num_parts + 1).round().astype(int)
+  yield from zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
 
 
 def _manifest(
-  track, waveform, video, names, indices, clips, side, opening, masks
+  track,
+  waveform,
+  video,
+  names,
+  indices,
+  num_clips,
+  side,
+  opening,
+  masks,
+  face_model,
 ) -> Manifest:
   measured = track.present & ~track.interpolated
   edge = timing.held_out_start(track.times)
@@ -186,7 +205,7 @@ def _manifest(
     num_with_face=int(measured.sum()),
     num_interpolated=int(track.interpolated.sum()),
     num_records=len(indices),
-    num_clips=len(clips),
+    num_clips=num_clips,
     resolution=side,
     window_side=[float(sides.min()), float(sides.max())],
     fit_error_px=float(np.sqrt(np.mean(error**2))),
@@ -200,6 +219,7 @@ def _manifest(
     identity=track.identity.astype(float).tolist(),
     masks=masks,
     audio_seconds=len(waveform) / SAMPLE_RATE,
+    face_model=face_model,
   )
 
 
@@ -235,6 +255,19 @@ def _write_frames(path, frames: Iterable[Frame], track: Track):
   return np.array(indices, np.int64), side
 
 
+def _write_clips(path: pathlib.Path, clips: Iterable[Clip]) -> int:
+  """Writes clip records one by one; returns how many they are."""
+  writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+  count = 0
+  try:
+    for clip in clips:
+      writer.write(encode_clip(clip))
+      count += 1
+  finally:
+    writer.close()
+  return count
+
+
 def write_dataset(
   path: str | pathlib.Path,
   track: Track,
@@ -245,6 +278,7 @@ def write_dataset(
   video: VideoInfo,
   expression_names: tuple[str, ...] | list[str],
   masks: dict[str, float | str] | None = None,
+  face_model: dict[str, str] | None = None,
   overwrite: bool = False,
 ) -> Manifest:
   """Writes a prepared clip: manifest, frame records, clip records, track.
@@ -263,6 +297,7 @@ def write_dataset(
     video: from media.probe.
     expression_names: one per coefficient.
     masks: how those of the frames were drawn, to be drawn alike later.
+    face_model: name and sha256 of the one that was fitted.
     overwrite: replace a data set that is there.
 
   Raises:
@@ -289,13 +324,7 @@ def write_dataset(
   part.mkdir()
   try:
     indices, side = _write_frames(part / FRAMES, frames, track)
-    clips = cut_clips(track, waveform)
-    writer = array_record_module.ArrayRecordWriter(
-      str(part / CLIPS), "group_size:1"
-    )
-    for clip in clips:
-      writer.write(encode_clip(clip))
-    writer.close()
+    num_clips = _write_clips(part / CLIPS, cut_clips(track, waveform))
     save_track(part, track, indices)
     manifest = _manifest(
       track,
@@ -303,10 +332,11 @@ def write_dataset(
       video,
       expression_names,
       indices,
-      clips,
+      num_clips,
       side,
       opening,
       masks or {},
+      face_model or {},
     )
     manifest.save(part)
     if path.exists():

@@ -14,6 +14,9 @@ from jaxtyping import Bool, Float, Int
 from pir_jax.types import InputError
 
 FILE_NAME = "track.safetensors"
+# By far the largest of the arrays: a file of its own can be read in part.
+LANDMARKS = "landmarks.npy"
+_CHUNK = 2048  # Frames in memory at once.
 
 
 class Track(NamedTuple):
@@ -29,10 +32,11 @@ class Track(NamedTuple):
     identity: of the person, in sigma units; one for the clip.
     window: centre x, centre y and side in source pixels; pixel (0, 0) covers
       [0, 1] x [0, 1].
-    landmarks: in units of the window.
+    landmarks: in units of the window; a memory map where they are many.
     error: RMS distance of the fit to the landmarks, source pixels; NaN where
       the face was not measured.
     face_height: source pixels; NaN where the face was not measured.
+    shot: number of each frame's shot, from 0; it changes at cuts.
   """
 
   times: Float[np.ndarray, "t"]
@@ -46,6 +50,7 @@ class Track(NamedTuple):
   landmarks: Float[np.ndarray, "t l 2"]
   error: Float[np.ndarray, "t"]
   face_height: Float[np.ndarray, "t"]
+  shot: Int[np.ndarray, "t"]
 
 
 def check_track(track: Track) -> None:
@@ -60,11 +65,20 @@ def check_track(track: Track) -> None:
   if np.any(np.diff(track.times) <= 0):
     raise ValueError("track.times must increase: drop repeated frames first")
   for name in ("pose", "intrinsics", "expression", "window", "landmarks"):
-    if not np.all(np.isfinite(getattr(track, name)[track.present])):
+    if not _finite(getattr(track, name), track.present):
       raise ValueError(
         f"track.{name} is not finite in a frame marked present: mark that"
         " frame absent"
       )
+
+
+def _finite(values: np.ndarray, present: Bool[np.ndarray, "t"]) -> bool:
+  """Whether all values of the present frames are numbers."""
+  for start in range(0, len(values), _CHUNK):
+    part = slice(start, start + _CHUNK)
+    if not np.isfinite(values[part][present[part]]).all():
+      return False
+  return True
 
 
 def save_track(
@@ -72,8 +86,19 @@ def save_track(
 ) -> None:
   """Writes a track, and which f of its frames have a stored window."""
   arrays = track._asdict() | {"stored": stored}
+  landmarks = arrays.pop("landmarks")
   arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
   safetensors.numpy.save_file(arrays, folder / FILE_NAME)
+  # The array may be this very file, opened as a map: it is not written over.
+  part = folder / f"{LANDMARKS}.part"
+  written = np.lib.format.open_memmap(
+    part, mode="w+", dtype=np.float32, shape=landmarks.shape
+  )
+  for start in range(0, len(landmarks), _CHUNK):
+    written[start : start + _CHUNK] = landmarks[start : start + _CHUNK]
+  written.flush()
+  del written
+  part.replace(folder / LANDMARKS)
 
 
 def load_track(
@@ -94,6 +119,15 @@ def load_track(
   except safetensors.SafetensorError as error:
     raise InputError(
       f"{path} is damaged ({error}): prepare the video again."
+    ) from error
+  try:
+    arrays["landmarks"] = np.load(
+      path.with_name(LANDMARKS), mmap_mode="r", allow_pickle=False
+    )
+  except (OSError, ValueError) as error:
+    raise InputError(
+      f"{path.with_name(LANDMARKS)} is missing or damaged ({error}): prepare"
+      " the video again."
     ) from error
   missing = sorted({*Track._fields, "stored"} - set(arrays))
   if missing:

@@ -1,8 +1,10 @@
-"""Fits the head model to the landmarks of a whole clip at once.
+"""Fits the head model to the landmarks of a whole clip.
 
 One identity, one focal length and one small fixed offset a landmark for the
 clip; a rotation, a translation and expressions for every frame. Damped Gauss-
-Newton under full perspective; see `least_squares`.
+Newton under full perspective; see `least_squares`. What the clip shares is
+found on some of its frames, then every frame is fitted to it, a piece at a
+time: memory does not grow with the clip.
 
 t frames, l landmarks, i identity modes, e expression units.
 """
@@ -12,24 +14,15 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from pir_jax.face import least_squares, morphable
+from pir_jax.face import descent, least_squares, morphable, observations
 from pir_jax.types import AnyArray, InputError
 
-# The default distance of the camera, head units: see `morphable`.
-DEPTH = 2.7
-
-# fmt: off
-_OVAL = np.array([
-  10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378,
-  400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21,
-  54, 103, 67, 109])
-# fmt: on
-# No landmark sees the gaze or the tongue.
-_UNSEEN = np.array(
-  [n.startswith(("eyeLook", "tongue")) for n in morphable.EXPRESSION_NAMES]
-)
+# Frames from which the clip's shared numbers are found, and pieces of them.
+NUM_SHARED, NUM_PIECES = 384, 8
+_PIECE = 512  # Frames fitted together afterwards,
+_MARGIN = 32  # and those on either side that only hold them.
 _PADDING = 64  # Frames are padded to a multiple, so few lengths are compiled.
 
 
@@ -40,22 +33,21 @@ class Config:
   Attributes:
     num_steps: most Gauss-Newton steps.
     tolerance: relative decrease of the cost at which to stop.
-    noise: standard error of a landmark, as a share of face height.
+    noise: standard error of a landmark at first, as a share of face height;
+      then it is noise_share of the residual, within noise_range.
     landmark_weight: of a point's squared error. Points of one frame err
       together, so a point counts for less than one.
     lip_weight: of a point on the lips, relative to others.
-    oval_weight: of a point on the face's outline, which slides over the skin
-      as the head turns.
-    rigid_weight: of a point that speech does not move. Else a jaw that the
-      model opens too little is made up for by nodding, and the pose, which the
-      inpainting network sees, tells how far the mouth is open.
+    rigid_weight: of a point that speech does not move: a jaw that the model
+      opens too little must not be made up for by nodding.
     pair_weight: of the difference of two opposite points of lips or eyelids.
     huber: errors above this many standard errors count linearly.
     identity_sigma: expected size of identity coefficients.
     identity_weight: of their ridge, relative to one frame's landmarks, times
       the number of frames: a model's mistake does not average out over frames.
-    expression_sigma: expected size of expression coefficients.
-    bound_sigma: how far coefficients may stray out of [0, 1].
+    expression_sigma: expected size of expression coefficients, as a share of
+      their range (blendshapes) or deviation (principal components).
+    bound_sigma: how far blendshapes may stray out of [0, 1] on the way.
     offset_sigma: of a landmark's fixed offset, head units.
     expression_step: expected change of a coefficient in 1/25 s.
     rotation_step: of the rotation, radians.
@@ -65,10 +57,11 @@ class Config:
   num_steps: int = 24
   tolerance: float = 1e-4
   noise: float = 0.01
+  noise_share: float = 0.7
+  noise_range: tuple[float, float] = (0.002, 0.02)
   landmark_weight: float = 0.05
   lip_weight: float = 2.0
-  oval_weight: float = 0.3
-  rigid_weight: float = 30.0
+  rigid_weight: float = 5.0
   pair_weight: float = 10.0
   huber: float = 2.0
   identity_sigma: float = 1.0
@@ -77,8 +70,8 @@ class Config:
   bound_sigma: float = 0.03
   offset_sigma: float = 0.015
   expression_step: float = 0.2
-  rotation_step: float = 0.015
-  translation_step: float = 0.015
+  rotation_step: float = 0.012
+  translation_step: float = 0.012
 
 
 class Fit(NamedTuple):
@@ -114,6 +107,7 @@ def fit(
   identity: Float[AnyArray, "i"] | None = None,
   focal: float | None = None,
   fps: float = 25.0,
+  shot: Int[np.ndarray, "t"] | None = None,
   config: Config | None = None,
 ) -> Fit:
   """Fits a clip.
@@ -128,6 +122,7 @@ def fit(
     identity: of a known person, kept as it is; None fits it.
     focal: pixels; None chooses the one that puts the median depth at 2.7.
     fps: frames a second; fewer let more change from one to the next.
+    shot: number of each frame's shot; nothing is smooth over a cut.
     config: weights.
 
   Returns:
@@ -137,189 +132,202 @@ def fit(
     InputError: no frame has a face.
   """
   config = config or Config()
-  present = present & np.isfinite(landmarks).all((1, 2))
+  present = present & observations.finite(landmarks)
   if not present.any():
     raise InputError(
       "No frame has a face to fit: use a video in which the face can be seen."
     )
-  height = float(np.median(np.ptp(landmarks[present][..., 1], axis=1)))
-  centre = np.array([size[1] / 2, size[0] / 2], np.float32)
-  data, depths = _prepare(landmarks, present, centre, height, model, config)
-  bases = least_squares.Bases(
-    *map(
-      jnp.asarray,
-      (model.landmark_mean, model.landmark_identity, model.landmark_expression),
+  if shot is None:
+    shot = np.zeros(len(landmarks), int)
+  clip = _Clip(landmarks, present, shot, size, model, fps, config)
+  frames = clip.choose()
+  state = clip.share(frames, identity, focal)
+  return clip.finish(frames, identity, state)
+
+
+class _Clip:
+  """The observations of a clip and the weights that go with them."""
+
+  def __init__(self, landmarks, present, shot, size, model, fps, config):
+    self.landmarks, self.present, self.shot = landmarks, present, shot
+    self.model, self.config = model, config
+    self.height = float(np.median(observations.heights(landmarks)[present]))
+    self.centre = np.array([size[1] / 2, size[0] / 2], np.float32)
+    self.open_lids = observations.open_lids(landmarks, present)
+    self.outward = observations.normals(model)
+    self.stride = 25.0 / fps
+    weight = np.full(landmarks.shape[1], config.landmark_weight)
+    weight[morphable.LIPS] *= config.lip_weight
+    weight[morphable.RIGID] *= config.rigid_weight
+    self.weight = weight * model.landmark_valid
+    weight = config.pair_weight * config.landmark_weight
+    self.pair_weight = weight * model.landmark_valid[least_squares.PAIRS].all(1)
+    self.noise = config.noise
+
+  def choose(self) -> Int[np.ndarray, "n"]:
+    """Frames that show what the clip shares: all, or pieces spread over it."""
+    seen = np.flatnonzero(self.present)
+    if len(self.present) <= NUM_SHARED:
+      return np.arange(len(self.present))
+    length = NUM_SHARED // NUM_PIECES
+    if len(seen) <= NUM_SHARED:
+      return seen
+    starts = np.linspace(0, len(seen) - length, NUM_PIECES).round().astype(int)
+    return np.unique(seen[starts[:, None] + np.arange(length)])
+
+  def share(self, frames, identity, focal) -> least_squares.State:
+    """The fit of some frames, and of all that the clip shares."""
+    given = self._gather(frames)
+    bases = self._bases(identity)
+    scaled = None if focal is None else focal / self.height
+    state = descent.start(given, bases, self.model.bounded, None, scaled)
+    schedule = descent.Schedule(
+      num_steps=self.config.num_steps,
+      visibility=(0, 4, 8),
+      offset=(3, 5, 7, 9),
+      depth=(2, 4, 6) if focal is None else (),
+      least=10,
     )
-  )
-  scaled = None if focal is None else focal / height
-  state = _start(data.points, depths, present, bases, identity, scaled)
-  priors = _priors(config, int(present.sum()), 25.0 / fps)
-  state = _descend(
-    state, data, bases, priors, identity is None, focal is None, config
-  )
-  return _finish(state, data, bases, present, centre, height)
+    state = self._descend(state, given, bases, schedule)
+    # How far the points really lie from the head says how much they err.
+    error = self._residual(state, bases, frames)[self.present[frames]]
+    low, high = self.config.noise_range
+    noise = self.config.noise_share * float(np.sqrt(np.mean(error**2)))
+    self.noise = min(max(noise, low), high)
+    return self._descend(state, given, bases, schedule)
 
+  def piece(self, frames, identity, shared) -> least_squares.State:
+    """The fit of some frames to a person who is known."""
+    given = self._gather(frames)
+    bases = self._bases(identity)
+    state = descent.start(
+      given, bases, self.model.bounded, shared.offset, shared.focal
+    )
+    schedule = descent.Schedule(
+      num_steps=self.config.num_steps, visibility=(0, 4), least=6
+    )
+    return self._descend(state, given, bases, schedule)
 
-def _prepare(landmarks, present, centre, height, model, config):
-  """Scales, weighs and pads the observations; also the tracker's z."""
-  num_frames = len(landmarks)
-  padded = -num_frames % _PADDING
-  points = (landmarks[..., :2] - centre) / height
-  depths = landmarks[..., 2:] / height
-  seen = np.flatnonzero(present)
-  # Missing frames start from the nearest seen one; their weight is zero.
-  places = np.arange(num_frames + padded)
-  nearest = np.interp(places, seen, np.arange(len(seen))).round().astype(int)
-  nearest = seen[nearest]
-  points, depths = points[nearest], depths[nearest]
-  weight = np.full(landmarks.shape[1], config.landmark_weight)
-  weight[morphable.LIPS] *= config.lip_weight
-  weight[_OVAL] *= config.oval_weight
-  weight[morphable.RIGID] *= config.rigid_weight
-  weight = weight * model.landmark_valid / config.noise**2
-  known = np.pad(present, (0, padded)).astype(np.float32)
-  pairs = np.full(
-    len(least_squares.PAIRS), config.pair_weight * config.landmark_weight
-  )
-  pairs = pairs / config.noise**2
-  pairs = pairs * model.landmark_valid[least_squares.PAIRS].all(1)
-  data = least_squares.Data(
-    *(
-      jnp.asarray(array, jnp.float32)
-      for array in (
-        points,
-        known[:, None] * weight,
-        known[:, None] * pairs,
-        np.arange(num_frames + padded) < num_frames,
+  def _gather(self, frames) -> descent.Given:
+    count = -(-len(frames) // _PADDING) * _PADDING
+    seen, known, link = observations.gather(
+      self.landmarks, self.present, self.shot, frames, count
+    )
+    points = (seen[..., :2] - self.centre) / self.height
+    points = observations.close_lids(points, self.open_lids)
+    return descent.Given(points, seen[..., 2:] / self.height, known, link)
+
+  def _descend(self, state, given, bases, schedule):
+    scale = self.noise**-2
+    data = observations.problem(
+      given.points,
+      given.known,
+      given.link,
+      scale * self.weight,
+      scale * self.pair_weight,
+    )
+    priors = self._priors(int(given.known.sum()))
+    tolerance = self.config.tolerance
+    return descent.descend(
+      state, data, bases, priors, self.outward, schedule, tolerance
+    )
+
+  def _bases(self, identity):
+    """The head at the landmarks; a known person has no modes left."""
+    model = self.model
+    mean, modes = model.landmark_mean, model.landmark_identity
+    if identity is not None:
+      mean = mean + np.tensordot(np.asarray(identity), modes, 1)
+      modes = modes[:0]
+    return least_squares.Bases(
+      *map(jnp.asarray, (mean, modes, model.landmark_expression))
+    )
+
+  def _priors(self, num_seen: int) -> least_squares.Priors:
+    config = self.config
+    num_units = len(self.model.expression_names)
+    expression = np.full(num_units, config.expression_sigma**-2)
+    # No landmark sees the gaze or the tongue.
+    names = self.model.expression_names
+    hidden = [n.startswith(("eyeLook", "tongue")) for n in names]
+    expression[np.array(hidden)] = 1e4
+    bound = config.bound_sigma**-2
+    change = config.expression_step
+    if not self.model.bounded:
+      # Standard deviations: twice a blendshape's, which has half its range.
+      expression, bound, change = expression / 4, 0.0, 2 * change
+    step = np.concatenate(
+      [
+        np.full(3, config.rotation_step**-2),
+        np.full(3, config.translation_step**-2),
+        np.full(num_units, change**-2),
+      ]
+    )
+    # Float32 is enough: every block is well conditioned by its prior.
+    return least_squares.Priors(
+      *(
+        jnp.asarray(value, jnp.float32)
+        for value in (
+          config.identity_weight * num_seen * config.identity_sigma**-2,
+          expression,
+          bound,
+          step / self.stride**2,
+          config.huber,
+          num_seen * config.offset_sigma**-2,
+        )
       )
     )
-  )
-  return data, depths
 
-
-def _priors(
-  config: Config, num_seen: int, stride: float
-) -> least_squares.Priors:
-  expression = np.full(len(_UNSEEN), config.expression_sigma**-2)
-  expression[_UNSEEN] = 1e4
-  step = np.concatenate(
-    [
-      np.full(3, config.rotation_step**-2),
-      np.full(3, config.translation_step**-2),
-      np.full(len(_UNSEEN), config.expression_step**-2),
-    ]
-  )
-  step /= stride**2
-  # Float32 is enough: every block is well conditioned by its prior.
-  return least_squares.Priors(
-    *(
-      jnp.asarray(value, jnp.float32)
-      for value in (
-        config.identity_weight * num_seen * config.identity_sigma**-2,
-        expression,
-        config.bound_sigma**-2,
-        step,
-        config.huber,
-        num_seen * config.offset_sigma**-2,
-      )
-    )
-  )
-
-
-def _start(
-  points, depths, present, bases, identity, focal
-) -> least_squares.State:
-  """Poses by Procrustes where the tracker gave z, else facing the camera."""
-  num_frames = len(points)
-  known = np.zeros(bases.identity.shape[0]) if identity is None else identity
-  neutral = np.asarray(
-    bases.mean + jnp.tensordot(jnp.asarray(known), bases.identity, 1)
-  )
-  shape = neutral - neutral.mean(0)
-  facing = np.diag([1.0, -1.0, -1.0])
-  points = np.asarray(points)
-  if depths.shape[-1]:
-    cloud = np.concatenate([points, depths], -1)
-    cloud -= cloud.mean(1, keepdims=True)
-    u, _, vt = np.linalg.svd(np.einsum("tlc,ld->tcd", cloud, shape))
-    sign = np.linalg.det(u @ vt)
-    u[..., -1] *= sign[:, None]
-    rotation = u @ vt
-  else:
-    rotation = np.broadcast_to(facing, (num_frames, 3, 3))
-  turned = np.einsum("tcd,ld->tlc", rotation, shape)
-  flat = points - points.mean(1, keepdims=True)
-  scale = (flat * turned[..., :2]).sum((1, 2)) / (turned[..., :2] ** 2).sum(
-    (1, 2)
-  )
-  if focal is None:
-    focal = DEPTH * np.median(scale[: len(present)][present])
-  depth = focal / scale
-  middle = np.concatenate(
-    [points.mean(1) * (depth / focal)[:, None], depth[:, None]], -1
-  )
-  translation = middle - np.einsum("tcd,d->tc", rotation, neutral.mean(0))
-  arrays = (
-    rotation,
-    translation,
-    np.full((num_frames, bases.expression.shape[0]), 0.02),
-    known,
-    np.zeros_like(neutral),
-    focal,
-  )
-  return least_squares.State(*(jnp.asarray(a, jnp.float32) for a in arrays))
-
-
-def _descend(state, data, bases, priors, free_identity, free_focal, config):
-  """Levenberg-Marquardt, with offsets and focal length moved in between."""
-  damping, cost = 1e-2, np.inf
-  for index in range(config.num_steps):
-    if index in (3, 5, 7, 9):
-      state = least_squares.update_offset(state, data, bases, priors)
-      cost = np.inf
-    if free_focal and index in (2, 4, 6):
-      state, cost = _move_to_depth(state, data), np.inf
-    state_cost, trial, trial_cost = least_squares.step(
-      state, data, bases, priors, jnp.float32(damping), free_identity
-    )
-    cost, trial_cost = float(state_cost), float(trial_cost)
-    if trial_cost < cost:
-      done = cost - trial_cost < config.tolerance * cost and index > 9
-      state, damping = trial, max(damping / 4, 1e-6)
-      if done:
-        break
+  def finish(self, frames, identity, state) -> Fit:
+    """Every frame, with the person that some of them showed."""
+    num_frames = len(self.present)
+    if identity is None:
+      identity = np.asarray(state.identity)
+    state = state._replace(identity=np.zeros(0, np.float32))
+    rotation = np.empty((num_frames, 3, 3))
+    translation = np.empty((num_frames, 3))
+    expression = np.empty((num_frames, len(self.model.expression_names)))
+    residual = np.empty(num_frames)
+    if len(frames) == num_frames:
+      pieces = [(state, frames, slice(0, num_frames))]
     else:
-      damping *= 8
-  return state
+      pieces = self._pieces(identity, state)
+    for part, numbers, wanted in pieces:
+      error = self._residual(part, self._bases(identity), numbers)
+      keep = numbers[wanted]
+      rotation[keep] = np.asarray(part.rotation)[wanted]
+      translation[keep] = np.asarray(part.translation)[wanted]
+      expression[keep] = np.asarray(part.expression)[wanted]
+      residual[keep] = error[wanted] * self.height
+    if self.model.bounded:
+      expression = np.clip(expression, 0, 1)
+    pose = np.tile(np.eye(4), (num_frames, 1, 1))
+    pose[:, :3, :3] = rotation.swapaxes(1, 2)
+    pose[:, :3, 3] = -np.einsum("tcd,tc->td", rotation, translation)
+    return Fit(
+      identity=np.asarray(identity, np.float32),
+      expression=expression.astype(np.float32),
+      pose=pose.astype(np.float32),
+      focal=float(state.focal) * self.height,
+      centre=self.centre,
+      offset=np.asarray(state.offset),
+      residual=np.where(self.present, residual, np.nan).astype(np.float32),
+      face_height=self.height,
+    )
 
+  def _pieces(self, identity, shared):
+    """Yields (state, frames, those of them that are wanted) over the clip."""
+    num_frames = len(self.present)
+    for start in range(0, num_frames, _PIECE):
+      stop = min(start + _PIECE, num_frames)
+      low, high = max(0, start - _MARGIN), min(num_frames, stop + _MARGIN)
+      frames = np.arange(low, high)
+      state = self.piece(frames, identity, shared)
+      yield state, frames, slice(start - low, stop - low)
 
-def _move_to_depth(
-  state: least_squares.State, data: least_squares.Data
-) -> least_squares.State:
-  """Scales focal length and depths together, so that the median is `DEPTH`."""
-  seen = np.asarray(data.weight.sum(1) > 0)
-  ratio = DEPTH / float(np.median(np.asarray(state.translation)[seen, 2]))
-  translation = state.translation.at[:, 2].multiply(ratio)
-  return state._replace(focal=state.focal * ratio, translation=translation)
-
-
-def _finish(state, data, bases, present, centre, height) -> Fit:
-  num_frames = len(present)
-  error, _ = least_squares.errors_of(state, data, bases)
-  residual = np.sqrt(np.mean(np.sum(np.asarray(error) ** 2, -1), -1)) * height
-  residual = np.where(present, residual[:num_frames], np.nan)
-  rotation = np.asarray(state.rotation, np.float64)[:num_frames]
-  translation = np.asarray(state.translation, np.float64)[:num_frames]
-  pose = np.tile(np.eye(4), (num_frames, 1, 1))
-  pose[:, :3, :3] = rotation.swapaxes(1, 2)
-  pose[:, :3, 3] = -np.einsum("tcd,tc->td", rotation, translation)
-  return Fit(
-    identity=np.asarray(state.identity),
-    expression=np.asarray(state.expression)[:num_frames],
-    pose=pose.astype(np.float32),
-    focal=float(state.focal) * height,
-    centre=centre,
-    offset=np.asarray(state.offset),
-    residual=residual.astype(np.float32),
-    face_height=height,
-  )
+  def _residual(self, state, bases, frames):
+    """RMS distance of the landmarks from the fit, in units of face height."""
+    seen = np.asarray(self.landmarks[frames])[..., :2]
+    points = np.asarray(least_squares.project(state, bases))[: len(frames)]
+    error = points - (seen - self.centre) / self.height
+    return np.sqrt(np.mean(np.sum(error**2, -1), -1))

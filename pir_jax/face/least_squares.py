@@ -8,7 +8,6 @@ t frames, l landmarks, i identity modes, e expression units, q unknowns a frame
 (3 rotation, 3 translation, e), p pairs of opposite landmarks.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -45,6 +44,7 @@ LID_PAIRS = (
   (384, 381),
 )
 PAIRS = np.array(LIP_PAIRS + LID_PAIRS)
+_STILL = 1e-2  # Far below what one landmark weighs.
 
 
 class State(NamedTuple):
@@ -62,12 +62,13 @@ class Data(NamedTuple):
   """What the unknowns must explain, in units of face height about the centre.
 
   The weights are of squared errors, already divided by the noise's square.
+  link says how firmly each frame holds the next one: 1, and 0 over a cut.
   """
 
   points: Float[AnyArray, "t l 2"]
   weight: Float[AnyArray, "t l"]
   pair_weight: Float[AnyArray, "t p"]
-  real: Float[AnyArray, "t"]
+  link: Float[AnyArray, "n"]
 
 
 class Bases(NamedTuple):
@@ -97,11 +98,15 @@ def _points(state: State, bases: Bases) -> Float[Array, "t l 3"]:
   return shape @ state.rotation.mT + state.translation[:, None]
 
 
+def project(state: State, bases: Bases) -> Float[Array, "t l 2"]:
+  """Landmarks in the picture, in units of face height about the centre."""
+  points = _points(state, bases)
+  return state.focal * points[..., :2] / points[..., 2:]
+
+
 def errors_of(state: State, data: Data, bases: Bases):
   """Projected minus seen, [t l 2] and, for the pairs, [t p 2]."""
-  points = _points(state, bases)
-  seen = state.focal * points[..., :2] / points[..., 2:]
-  error = seen - data.points
+  error = project(state, bases) - data.points
   return error, error[:, PAIRS[:, 0]] - error[:, PAIRS[:, 1]]
 
 
@@ -124,7 +129,8 @@ def _cost(state, data, bases, priors) -> Float[Array, ""]:
   ridge = jnp.sum(e**2 * priors.expression + out * priors.bound, -1)
   total += jnp.sum(ridge)
   total += priors.identity * jnp.sum(state.identity**2)
-  return total + jnp.sum(priors.step * _steps(state) ** 2)
+  steps = _steps(state) ** 2 * data.link[:, None]
+  return total + jnp.sum(priors.step * steps)
 
 
 def _steps(state: State) -> Float[Array, "n q"]:
@@ -143,9 +149,12 @@ def _steps(state: State) -> Float[Array, "n q"]:
   )
 
 
-@partial(jax.jit, static_argnums=5)
-def step(state, data, bases, priors, damping, free_identity):
-  """One damped step: cost now, the state it leads to, and the cost there."""
+@jax.jit
+def step(state, data, bases, priors, damping):
+  """One damped step: cost now, the state it leads to, and the cost there.
+
+  Bases without identity modes keep the person as it is.
+  """
   hessian, border, corner, gradient, shared = _normal_equations(
     state, data, bases, priors
   )
@@ -153,21 +162,13 @@ def step(state, data, bases, priors, damping, free_identity):
   # Marquardt's scaling by the diagonal, so that radians, head units and
   # coefficients are damped alike.
   hessian += damping * jnp.eye(q) * (jnp.diagonal(hessian, 0, 1, 2)[:, None])
+  # A shot in which nothing was seen has no say in its pose: it stays.
+  hessian += _STILL * jnp.eye(q)
   corner += damping * jnp.diag(jnp.diagonal(corner))
-  if free_identity:
-    move, shared_move = solve_bordered(
-      hessian, priors.step, border, corner, -gradient, -shared
-    )
-  else:
-    move, _ = solve_bordered(
-      hessian,
-      priors.step,
-      border[..., :0],
-      corner[:0, :0],
-      -gradient,
-      shared[:0],
-    )
-    shared_move = jnp.zeros_like(shared)
+  coupling = data.link[:, None] * priors.step
+  move, shared_move = solve_bordered(
+    hessian, coupling, border, corner, -gradient, -shared
+  )
   trial = state._replace(
     rotation=cameras.rotation_from_axis_angle(move[:, :3]) @ state.rotation,
     translation=state.translation + move[:, 3:6],
@@ -232,11 +233,12 @@ def _normal_equations(state, data, bases, priors):
   ridge = jnp.pad(priors.expression + outside, ((0, 0), (6, 0)))
   pull = priors.expression * e
   pull += priors.bound * (jnp.minimum(e, 0) + jnp.maximum(e - 1, 0))
-  steps = priors.step * _steps(state)
+  link = data.link[:, None]
+  steps = priors.step * link * _steps(state)
   pull = jnp.pad(pull, ((0, 0), (6, 0)))
   pull += jnp.pad(steps, ((1, 0), (0, 0))) - jnp.pad(steps, ((0, 1), (0, 0)))
-  neighbours = jnp.full(len(e), 2.0).at[jnp.array([0, -1])].set(1.0)
-  diagonal = ridge + neighbours[:, None] * priors.step
+  neighbours = jnp.pad(link, ((1, 0), (0, 0))) + jnp.pad(link, ((0, 1), (0, 0)))
+  diagonal = ridge + neighbours * priors.step
   hessian = full[:, :q, :q] + diagonal[..., None] * jnp.eye(q)
   num_identity = len(state.identity)
   corner = full[:, q:, q:].sum(0) + priors.identity * jnp.eye(num_identity)
@@ -246,7 +248,7 @@ def _normal_equations(state, data, bases, priors):
 
 def solve_bordered(
   blocks: Float[Array, "t q q"],
-  coupling: Float[Array, "q"],
+  coupling: Float[Array, "n q"],
   border: Float[Array, "t q i"],
   corner: Float[Array, "i i"],
   right: Float[Array, "t q"],
@@ -254,32 +256,39 @@ def solve_bordered(
 ) -> tuple[Float[Array, "t q"], Float[Array, "i"]]:
   """Solves a symmetric positive block tridiagonal system with a border.
 
-  The rows are blocks[t] x[t] - coupling (x[t-1] + x[t+1]) + border[t] y =
-  right[t] and sum_t border[t]^T x[t] + corner y = right_shared. Block Thomas
-  elimination, then the Schur complement on y.
+  The rows are blocks[t] x[t] - coupling[t-1] x[t-1] - coupling[t] x[t+1] +
+  border[t] y = right[t] and sum_t border[t]^T x[t] + corner y = right_shared;
+  n is t - 1. Block Thomas elimination, then the Schur complement on y.
   """
   sides = jnp.concatenate([right[..., None], border], -1)
+  # Of each frame with the one before it; the first has none.
+  before = jnp.pad(coupling, ((1, 0), (0, 0)))
+  after = jnp.pad(coupling, ((0, 1), (0, 0)))
 
   def forward(carry, row):
     inverse, solved = carry
-    block, side = row
-    block = block - coupling[:, None] * inverse * coupling
-    side = side + coupling[:, None] * solved
+    block, side, near = row
+    block = block - near[:, None] * inverse * near
+    side = side + near[:, None] * solved
     factor = linalg.cho_factor(block, lower=True)
-    inverse = linalg.cho_solve(factor, jnp.eye(len(coupling)))
+    inverse = linalg.cho_solve(factor, jnp.eye(len(near)))
     solved = linalg.cho_solve(factor, side)
     return (inverse, solved), (inverse, solved)
 
   zeros = jnp.zeros_like(blocks[0]), jnp.zeros_like(sides[0])
-  _, (inverses, solved) = jax.lax.scan(forward, zeros, (blocks, sides))
+  _, (inverses, solved) = jax.lax.scan(forward, zeros, (blocks, sides, before))
 
   def backward(following, row):
-    inverse, own = row
-    value = own + inverse @ (coupling[:, None] * following)
+    inverse, own, near = row
+    value = own + inverse @ (near[:, None] * following)
     return value, value
 
-  _, solved = jax.lax.scan(backward, zeros[1], (inverses, solved), reverse=True)
+  _, solved = jax.lax.scan(
+    backward, zeros[1], (inverses, solved, after), reverse=True
+  )
   plain, per_shared = solved[..., 0], solved[..., 1:]
+  if not border.shape[-1]:
+    return plain, right_shared
   schur = corner - jnp.einsum("tqi,tqj->ij", border, per_shared)
   rest = right_shared - jnp.einsum("tqi,tq->i", border, plain)
   shared = linalg.cho_solve(linalg.cho_factor(schur, lower=True), rest)

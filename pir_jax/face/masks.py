@@ -21,8 +21,8 @@ from pir_jax.face import fitting, morphable
 from pir_jax.types import Cameras
 
 REGIONS = ("face", "lower")
-_JAW_OPEN = morphable.EXPRESSION_NAMES.index("jawOpen")
 _LOWER_LIDS = [145, 374]  # Landmarks: the middle of each.
+_CHUNK = 256  # Frames whose points are in memory at once.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -58,14 +58,16 @@ def neighbours(
   present: Bool[np.ndarray, "t"],
   frames: Int[np.ndarray, "k"],
   seconds: float,
+  shot: Int[np.ndarray, "t"],
 ) -> list[Int[np.ndarray, "_"]]:
-  """For each of some frames, those with a face that are near it in time.
+  """For each of some frames, those of its shot with a face that are near it.
 
   Args:
     times: of all frames in seconds, rising.
     present: frames with a face.
     frames: that are asked about; each is among its own neighbours.
-    seconds: how near.
+    seconds: how near in time.
+    shot: number of each frame's shot.
   """
   # Times are fractions in binary: what is just as far away counts.
   reach = seconds + 1e-3
@@ -74,6 +76,7 @@ def neighbours(
   found = []
   for frame, low, high in zip(frames, first, last, strict=True):
     near = np.arange(low, high)
+    near = near[shot[near] == shot[frame]]
     found.append(near[present[near] | (near == frame)])
   return found
 
@@ -155,25 +158,62 @@ def window(
   fit: fitting.Fit,
   fps: float = 25.0,
   config: Config | None = None,
+  *,
+  shot: Int[np.ndarray, "t"] | None = None,
 ) -> Float[np.ndarray, "t 3"]:
   """The square around the face: centre x, centre y, side; source pixels.
 
-  One window for the clip where that fits, else one that follows slowly. It may
-  reach over the picture's edge, which is then repeated.
+  One window for the clip where that fits, else one a shot, or one that follows
+  slowly within the shot. It may reach over the picture's edge, which is then
+  repeated.
   """
   config = config or Config()
-  points = _face_points(model, fit, config)
-  margin = config.face_margin * _heights(model, fit)[:, None]
+  num_frames = len(fit.pose)
+  if shot is None:
+    shot = np.zeros(num_frames, int)
+  low, high = _bounds(model, fit, config)
+  starts = [0, *(np.flatnonzero(np.diff(shot)) + 1), num_frames]
   near = 2 * round(config.spread_seconds * fps) + 1
-  low = ndimage.minimum_filter1d(points.min(1) - margin, near, axis=0)
-  high = ndimage.maximum_filter1d(points.max(1) + margin, near, axis=0)
+  for a, b in zip(starts[:-1], starts[1:], strict=True):
+    low[a:b] = ndimage.minimum_filter1d(low[a:b], near, axis=0)
+    high[a:b] = ndimage.maximum_filter1d(high[a:b], near, axis=0)
+  whole = _still(low, high, config)
+  if whole is not None:
+    return np.tile(whole, (num_frames, 1))
+  pieces = [
+    _follow(low[a:b], high[a:b], fps, config)
+    for a, b in zip(starts[:-1], starts[1:], strict=True)
+  ]
+  return np.concatenate(pieces)
+
+
+def _bounds(model, fit, config):
+  """Left and top, right and bottom of the grown face in every frame."""
+  low, high = np.empty((2, len(fit.pose), 2), np.float32)
+  for start in range(0, len(fit.pose), _CHUNK):
+    part = slice(start, start + _CHUNK)
+    some = fit._replace(pose=fit.pose[part])
+    points = _face_points(model, some, config)
+    margin = config.face_margin * _heights(model, some)[:, None]
+    low[part], high[part] = points.min(1) - margin, points.max(1) + margin
+  return low, high
+
+
+def _still(low, high, config) -> Float[np.ndarray, "3"] | None:
+  """The square that holds every frame's face, if it is not much too large."""
   side = (high - low).max(1) / config.fill
-  # The square that holds the mask of every frame.
   all_low, all_high = low.min(0), high.max(0)
   all_side = (all_high - all_low).max() / config.fill
-  if all_side < (1 + config.steady) * np.median(side):
-    square = np.append((all_low + all_high) / 2, all_side)
-    return np.tile(square, (len(side), 1)).astype(np.float32)
+  if all_side >= (1 + config.steady) * np.median(side):
+    return None
+  return np.append((all_low + all_high) / 2, all_side).astype(np.float32)
+
+
+def _follow(low, high, fps, config) -> Float[np.ndarray, "t 3"]:
+  """The window over one shot."""
+  square = _still(low, high, config)
+  if square is not None:
+    return np.tile(square, (len(low), 1))
   deviation = config.window_seconds * fps
   near = 2 * round(deviation) + 1
 
@@ -208,7 +248,8 @@ def _face_points(
 ) -> Float[np.ndarray, "t n 2"]:
   """Landmarks at rest and with the jaw at its widest; source pixels."""
   rest = _rest(model, fit)
-  wide = rest + config.jaw_open * model.landmark_expression[_JAW_OPEN]
+  jaw = config.jaw_open * morphable.jaw_open(model)
+  wide = rest + np.tensordot(jaw, model.landmark_expression, axes=1)
   shapes = np.concatenate([rest, wide])
   valid = np.tile(model.landmark_valid & chosen, 2)
   return _project(shapes[valid][None], fit)

@@ -3,6 +3,7 @@
 import av
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pir_jax import assets
 from pir_jax.face import detector
@@ -65,14 +66,58 @@ def test_sample_is_the_identity_on_an_upright_square():
   image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
   region = detector.Region(8.0, 8.0, 16.0, 0.0)
   np.testing.assert_allclose(
-    detector._sample(image, region, 16), image, atol=1e-3
+    detector.sample(image, region, 16), image, atol=1e-3
   )
+
+
+def _slow_sample(image, region, size):
+  """The same in double precision: block means, then bilinear."""
+  shrink = max(int(region.side / size), 1)
+  rows, columns = (n // shrink * shrink for n in image.shape[:2])
+  blocks = image[:rows, :columns].astype(float)
+  blocks = blocks.reshape(rows // shrink, shrink, columns // shrink, shrink, 3)
+  step = ((np.arange(size) + 0.5) / size - 0.5) * region.side
+  u, v = np.meshgrid(step, step)
+  cos, sin = np.cos(region.angle), np.sin(region.angle)
+  x = (region.x + cos * u - sin * v) / shrink - 0.5
+  y = (region.y + sin * u + cos * v) / shrink - 0.5
+  planes = np.moveaxis(blocks.mean((1, 3)), -1, 0)
+  drawn = [
+    ndimage.map_coordinates(plane, [y, x], order=1, mode="grid-constant")
+    for plane in planes
+  ]
+  return np.stack(drawn, -1)
+
+
+@pytest.mark.parametrize(
+  "region",
+  [
+    detector.Region(50.3, 40.2, 30.7, 0.3),
+    detector.Region(60.0, 48.0, 70.0, -0.5),
+    detector.Region(10.0, 90.0, 90.0, 2.0),
+    detector.Region(-5.0, 20.0, 40.0, 0.0),
+    detector.Region(119.0, 95.0, 160.0, 0.1),
+  ],
+)
+def test_sample_is_bilinear_with_black_around(region):
+  noise = np.random.default_rng(0).uniform(0, 255, (96, 120, 3))
+  image = ndimage.gaussian_filter(noise, (2, 2, 0)).astype(np.uint8)
+  got = detector.sample(image, region, 24)
+  # Rounded to whole levels after each of two steps.
+  assert np.abs(got - _slow_sample(image, region, 24)).max() < 2
+
+
+def test_sample_far_outside_is_black():
+  image = np.full((20, 20, 3), 200, np.uint8)
+  for x, y in ((500.0, 10.0), (10.0, -500.0)):
+    assert not detector.sample(image, detector.Region(x, y, 9.0, 0.2), 8).any()
 
 
 def test_sample_turns_by_the_angle():
   image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
   region = detector.Region(8.0, 8.0, 16.0, np.pi / 2)
-  # The square's x axis is the frame's y axis.
+  # The square's x axis is the frame's y axis. A value just below a whole
+  # level, as 119.999, is cut down to it.
   np.testing.assert_allclose(
-    detector._sample(image, region, 16), np.rot90(image, 1), atol=0.1
+    detector.sample(image, region, 16).astype(int), np.rot90(image, 1), atol=1
   )

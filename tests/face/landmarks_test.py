@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pir_jax.face import detector, landmarks
+from pir_jax.face import detector, eyes, following, landmarks, shots
 from pir_jax.types import InputError
 
 PATTERN = np.random.default_rng(0).uniform(-0.5, 0.5, (468, 3))
@@ -49,9 +49,21 @@ class ScriptedTracker(detector.Tracker):
     return (PATTERN * size + [x, y, 0]).astype(np.float32), 0.9
 
 
+class OpenEyes(eyes.Eyes):
+  """Leaves the eyelids as they are."""
+
+  def __init__(self):
+    pass
+
+  def refine(self, image, points):
+    return points
+
+
 def _track(script, **options):
   frames = (np.full((4, 4, 3), k, np.uint8) for k in range(len(script)))
-  return landmarks.track(frames, tracker=ScriptedTracker(script), **options)
+  return landmarks.track(
+    frames, tracker=ScriptedTracker(script), eyes=OpenEyes(), **options
+  )
 
 
 def _centre(track):
@@ -82,6 +94,12 @@ def test_short_gap_is_filled_and_flagged_long_gap_is_not():
   )
 
 
+def test_a_face_that_returns_elsewhere_is_not_drawn_in_between():
+  script = [[(50.0, 50.0, 40.0)]] * 5 + [[]] * 3 + [[(150.0, 50.0, 40.0)]] * 5
+  track = _track(script)
+  assert track.num_faces == 1 and not track.interpolated.any()
+
+
 def test_person_is_kept_when_two_pass_each_other():
   # They pass one above the other, and the order of detection swaps.
   script = []
@@ -101,24 +119,91 @@ def test_no_face_and_no_such_face_are_sentences():
     _track([[(50, 50, 30)]] * 3, face=1)
 
 
+def test_a_track_is_the_same_in_memory_and_on_disk(monkeypatch):
+  script = [[(50.0 + k % 7, 50.0 + k % 5, 40.0)] for k in range(60)]
+  script[20:23] = [[], [], []]
+  script[40:55] = [[]] * 15
+  want = _track(script)
+  assert not isinstance(want.landmarks, np.memmap)
+  monkeypatch.setattr(landmarks, "_IN_MEMORY", 0)
+  monkeypatch.setattr(following, "_IN_MEMORY", 1)
+  monkeypatch.setattr(landmarks, "_PIECE", 11)
+  got = _track(script)
+  assert isinstance(got.landmarks, np.memmap)
+  for name, value in want._asdict().items():
+    np.testing.assert_array_equal(getattr(got, name), value, err_msg=name)
+
+
+def _cut_after(monkeypatch, num):
+  """Makes a shot begin after that many frames."""
+
+  def split(frames):
+    for k, frame in enumerate(frames):
+      yield frame, k in (0, num)
+
+  monkeypatch.setattr(shots, "split", split)
+
+
+def test_nothing_is_linked_by_place_across_a_cut(monkeypatch):
+  # Lost just before the cut and found at the same place just after it.
+  script = [[(50.0, 50.0, 40.0)]] * 6 + [[]] * 2 + [[(50.0, 50.0, 40.0)]] * 6
+  assert _track(script).interpolated.sum() == 2
+  _cut_after(monkeypatch, 7)
+  track = _track(script)
+  assert track.num_faces == 1 and not track.interpolated.any()
+  np.testing.assert_array_equal(track.shot, [0] * 7 + [1] * 7)
+  np.testing.assert_array_equal(np.flatnonzero(~track.present), [6, 7])
+
+
+def test_nothing_is_smoothed_across_a_cut(monkeypatch):
+  # The person stands elsewhere after the cut, and trembles on either side.
+  rng = np.random.default_rng(0)
+  script = [
+    [(x + rng.normal(), 50.0 + rng.normal(), 40.0)]
+    for x in [60.0] * 12 + [64.0] * 12
+  ]
+  _cut_after(monkeypatch, 12)
+  track = _track(script)
+  for part in (slice(0, 12), slice(12, 24)):
+    alone = _track(script[part])
+    np.testing.assert_array_equal(track.landmarks[part], alone.landmarks)
+
+
+def _smooth(points, width, shot=None):
+  result = points.copy()
+  present = np.isfinite(points).all((1, 2))
+  if shot is None:
+    shot = np.zeros(len(points), int)
+  landmarks.smooth(result, present, shot, width)
+  return result
+
+
 def test_smoothing_keeps_parabolas_and_does_not_lag():
   time = np.arange(30)[:, None, None] * np.ones((1, 2, 3))
   points = (0.1 * time**2 - time).astype(np.float32)
-  np.testing.assert_allclose(landmarks.smooth(points, 5), points, atol=1e-3)
+  np.testing.assert_allclose(_smooth(points, 5), points, atol=1e-3)
   bump = np.exp(-(((time - 15) / 2) ** 2)).astype(np.float32)
-  assert landmarks.smooth(bump, 5)[:, 0, 0].argmax() == 15
+  assert _smooth(bump, 5)[:, 0, 0].argmax() == 15
   # A closure about three frames long keeps 90 % of its depth.
-  assert landmarks.smooth(bump, 5).max() > 0.9
+  assert _smooth(bump, 5).max() > 0.9
 
 
-def test_smoothing_does_not_reach_over_a_gap():
-  points = np.random.default_rng(0).normal(size=(20, 2, 3)).astype(np.float32)
+def test_smoothing_reaches_neither_over_a_gap_nor_over_a_cut():
+  points = np.random.default_rng(0).normal(size=(30, 2, 3)).astype(np.float32)
   points[9:11] = np.nan
+  parts = np.split(points, [9, 11, 20])
   apart = np.concatenate(
-    [
-      landmarks.smooth(points[:9], 5),
-      points[9:11],
-      landmarks.smooth(points[11:], 5),
-    ]
+    [x if np.isnan(x).any() else _smooth(x, 5) for x in parts]
   )
-  np.testing.assert_array_equal(landmarks.smooth(points, 5), apart)
+  shot = np.repeat([0, 1], [20, 10])
+  np.testing.assert_array_equal(_smooth(points, 5, shot), apart)
+
+
+@pytest.mark.parametrize("length", [10, 23, 24, 25, 26, 27, 40])
+def test_smoothing_piece_by_piece_is_smoothing_at_once(monkeypatch, length):
+  points = np.random.default_rng(0).normal(size=(length, 2, 3))
+  points = points.astype(np.float32)
+  whole = _smooth(points, 5)
+  monkeypatch.setattr(landmarks, "_PIECE", 10)
+  # Each filter run sums the same five terms; only their order may differ.
+  np.testing.assert_allclose(_smooth(points, 5), whole, atol=1e-6)

@@ -11,7 +11,8 @@ from pir_jax.geometry import cameras
 def test_bordered_solve_equals_a_dense_one():
   rng = np.random.default_rng(0)
   t, q, i = 5, 4, 3
-  coupling = rng.uniform(0.5, 1.5, q)
+  coupling = rng.uniform(0.5, 1.5, (t - 1, q))
+  coupling[2] = 0  # A cut.
   size = t * q + i
   dense = np.zeros((size, size))
   blocks = np.zeros((t, q, q))
@@ -23,7 +24,7 @@ def test_bordered_solve_equals_a_dense_one():
     dense[rows, rows] = blocks[k]
     if k:
       before = slice((k - 1) * q, k * q)
-      dense[rows, before] = dense[before, rows] = -np.diag(coupling)
+      dense[rows, before] = dense[before, rows] = -np.diag(coupling[k - 1])
   border = rng.normal(size=(t, q, i))
   corner = 20 * np.eye(i)
   dense[: t * q, t * q :] = border.reshape(-1, i)
@@ -79,7 +80,7 @@ def _problem(num_frames=3, num_identity=2, num_expression=4):
     array(num_frames, points, 2, scale=0.5),
     jnp.abs(array(num_frames, points)),
     jnp.abs(array(num_frames, pairs)),
-    jnp.ones(num_frames),
+    jnp.array([1.0, 0.0]),
   )
   priors = least_squares.Priors(
     jnp.float32(3.0),

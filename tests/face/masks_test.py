@@ -159,7 +159,8 @@ def _near(fps, num_frames, seconds=0.5, frames=None, absent=()):
   present = ~np.isin(np.arange(num_frames), absent)
   times = np.arange(num_frames) / fps
   frames = np.arange(num_frames) if frames is None else frames
-  return masks.neighbours(times, present, frames, seconds)
+  shot = np.zeros(len(times), int)
+  return masks.neighbours(times, present, frames, seconds, shot)
 
 
 @pytest.mark.parametrize("fps", [12, 25, 30000 / 1001, 60])
@@ -170,6 +171,26 @@ def test_neighbours_are_those_within_the_time(fps):
   expected = np.setdiff1d(np.arange(50 - reach, 51 + reach), [51])
   np.testing.assert_array_equal(near[1], expected)
   np.testing.assert_array_equal(near[2], np.arange(99 - reach, 100))
+
+
+def test_neighbours_do_not_reach_over_a_cut():
+  times, shot = np.arange(10) / 25, np.repeat([0, 1], 5)
+  near = masks.neighbours(
+    times, np.ones(10, bool), np.array([4, 5]), 0.08, shot
+  )
+  np.testing.assert_array_equal(near[0], [2, 3, 4])
+  np.testing.assert_array_equal(near[1], [5, 6, 7])
+
+
+def test_a_window_jumps_at_a_cut_and_nowhere_else(model):
+  x = (0.0,) * 30 + (1.5,) * 30
+  fit = _fit(depth=(2.7,) * 60, x=x)
+  shot = np.repeat([0, 1], 30)
+  window = masks.window(model, fit, shot=shot)
+  # Each shot stands still, so its window does.
+  np.testing.assert_array_equal(window[:30], np.tile(window[:1], (30, 1)))
+  np.testing.assert_array_equal(window[30:], np.tile(window[-1:], (30, 1)))
+  assert np.abs(masks.window(model, fit)[25] - window[25]).max() > 1
 
 
 def test_a_spread_mask_is_the_union_of_its_neighbours(model):

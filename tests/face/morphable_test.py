@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pir_jax.face import morphable
+from pir_jax.types import InputError
 
 NAMES = morphable.EXPRESSION_NAMES
 
@@ -108,3 +109,97 @@ def test_second_load_reads_the_same_from_the_cache(model):
   again = morphable.load()
   for name, array in model._asdict().items():
     np.testing.assert_array_equal(array, getattr(again, name))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+  """A machine that has loaded no face model yet."""
+  folder = tmp_path / "cache"
+  monkeypatch.setattr(morphable.assets, "cache_directory", lambda: folder)
+  return folder
+
+
+@pytest.fixture
+def small(model):
+  """A model of few modes and units, of another name."""
+  return model._replace(
+    identity_basis=model.identity_basis[:2],
+    expression_basis=model.expression_basis[:3],
+    landmark_identity=model.landmark_identity[:2],
+    landmark_expression=model.landmark_expression[:3],
+    name="small",
+    expression_names=("a", "b", "c"),
+    bounded=False,
+    jaw=np.float32([0, 1, 2]),
+  )
+
+
+def test_a_saved_model_is_loaded_as_it_was(small, tmp_path, cache):
+  made = morphable.save(small, tmp_path / "small.npz")
+  again = morphable.load(tmp_path / "small.npz")
+  assert made.sha256 == again.sha256 != small.sha256
+  for name, array in small._replace(sha256=again.sha256)._asdict().items():
+    np.testing.assert_array_equal(array, getattr(again, name))
+  assert morphable.jaw_open(again).tolist() == [0, 1, 2]
+
+
+def test_a_loaded_model_is_found_again_by_its_hash(small, tmp_path, cache):
+  made = morphable.save(small, tmp_path / "small.npz")
+  (tmp_path / "small.npz").unlink()
+  assert morphable.recorded(made.sha256).name == "small"
+  for path in cache.rglob("*.npz"):
+    path.unlink()
+  with pytest.raises(InputError, match="small .*is not on this machine: copy"):
+    morphable.recorded(made.sha256, "small")
+
+
+def test_the_open_head_needs_no_file(model):
+  assert morphable.recorded("").name == "open head"
+  assert morphable.recorded(model.sha256).name == "open head"
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"mean": np.zeros((5, 3), np.float32)}, "identity_basis has shape"),
+    ({"jaw": np.float32([0, np.nan, 1])}, "jaw holds something else"),
+    ({"expression_names": ("a", "a", "c")}, "2 different names for 3"),
+    (
+      {"triangles": np.full((4, 3), 10**6, np.int32)},
+      "triangles names vertices that there are not",
+    ),
+    (
+      {"landmark_weights": np.ones((468, 3), np.float32)},
+      "do not sum to one",
+    ),
+  ],
+)
+def test_parts_that_do_not_fit_are_named(small, tmp_path, changes, words):
+  broken = small._replace(**changes)
+  with pytest.raises(ValueError, match=words):
+    morphable.save(broken, tmp_path / "x.npz")
+  fields = broken._asdict()
+  del fields["sha256"]
+  np.savez(tmp_path / "x.npz", format=1, **fields)
+  with pytest.raises(InputError, match=words):
+    morphable.load(tmp_path / "x.npz")
+
+
+def test_another_file_is_told_in_a_sentence(tmp_path):
+  path = tmp_path / "x.npz"
+  with pytest.raises(InputError, match="there is no face model"):
+    morphable.load(path)
+  path.write_bytes(b"nothing of the sort")
+  with pytest.raises(InputError, match="no face model of ours"):
+    morphable.load(path)
+  np.savez(path, mean=np.zeros(3))
+  with pytest.raises(InputError, match="no face model of this release"):
+    morphable.load(path)
+  np.savez(path, format=1, mean=np.zeros(3), extra=np.zeros(3))
+  with pytest.raises(
+    InputError, match="lacks or does not know bounded, .*extra"
+  ):
+    morphable.load(path)
+  np.savez(path, format=1, mean=np.array([object()]))
+  with pytest.raises(InputError, match="no face model of ours"):
+    morphable.load(path)
