@@ -345,7 +345,7 @@ def report(
   run = runs.open_run(inside if inside.exists() else model)
   if not isinstance(run.experiment.stage, expression.Config):
     raise InputError(f"{model} is a run of another stage than expression.")
-  head = morphable.load()
+  head = morphable.recorded(run.space.face_model)
   known = {tuple(p["identity"]) for p in run.people}
   tables, panels = {}, {}
   for number, passage in enumerate(given, 1):

@@ -43,13 +43,18 @@ def speech_encoder(config: expression.Config) -> nnx.Module:
 
 
 def lip_basis(space: FaceSpace) -> Float[np.ndarray, "e p"]:
-  """What each coefficient moves the lip points by, head units."""
-  if space.expression_names != morphable.EXPRESSION_NAMES:
+  """What each coefficient moves the lip points by, head units.
+
+  Raises:
+    InputError: the coefficients are of no face model on this machine.
+  """
+  model = morphable.recorded(space.face_model)
+  if space.expression_names != model.expression_names:
     raise InputError(
-      "weights.lips knows the open head's expressions only: set "
-      "--config.stage.weights.lips=0."
+      f"weights.lips needs a face model and the data's coefficients are none "
+      f"of the {model.name}'s: set --config.stage.weights.lips=0."
     )
-  basis = np.asarray(morphable.load().landmark_expression)[:, morphable.LIPS]
+  basis = np.asarray(model.landmark_expression)[:, morphable.LIPS]
   return basis.reshape(len(basis), -1)
 
 

@@ -67,7 +67,7 @@ def training_table(
       f"augmentation.heard asks for stage 1: {error} Or set "
       "--config.stage.augmentation.heard=0."
     ) from error
-  if run.space.expression_names != space.expression_names:
+  if not run.space.is_like(space):
     raise InputError(f"{place} was trained with another face model.")
   rows = []
   for folder in experiment.data.paths:

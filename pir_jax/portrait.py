@@ -216,7 +216,7 @@ def report(model: Path, data: Path, output: Path) -> str:
   made = manifest.load_manifest(data)
   viewer = views.Viewer.open(model)
   space, size = viewer.space, viewer.generator.config.resolution
-  if tuple(made.expression_names) != space.expression_names:
+  if not space.is_like(manifest.load_space(data)):
     raise InputError(f"{data} and {model} are of different face models.")
   show = renderer(viewer.generator, space, np.float32(made.identity))
   parts = []

@@ -1,27 +1,63 @@
-"""Prepares a video for training: `python -m pir_jax.prepare --video=me.mp4`.
+"""Prepares videos for training.
 
-Finds and follows the face, fits the parametric head to every frame, and
-writes windows, masks, coefficients and sound to a folder.
+One clip:   python -m pir_jax.prepare --video=me.mp4 --output=data/me
+Many clips: python -m pir_jax.prepare --input=videos --output=data/all
+HDTF:       python -m pir_jax.prepare --hdtf=HDTF_dataset --input=videos \\
+              --output=data/hdtf
+Only look:  add --check
+
+Finds and follows the face, fits the parametric head to every frame, and writes
+windows, masks, coefficients, sound and report.html to a folder. A run that was
+stopped is gone on with by the same command. The exit code is 1 where a clip
+failed, or with --check where one is rejected or cannot be used.
 """
 
-import dataclasses
-import pathlib
-from collections.abc import Iterator
+import os
 
-import numpy as np
 from absl import flags
 
-from pir_jax import footage
-from pir_jax.data import manifest, media, store, timing
-from pir_jax.face import masks, morphable
-from pir_jax.metrics import lips
+from pir_jax import batch, batch_ray, batch_tasks, preparation
+from pir_jax.data import manifest
+from pir_jax.face import masks
 from pir_jax.runtime import command
 from pir_jax.types import InputError
 
+prepare = preparation.prepare
+
 _VIDEO = flags.DEFINE_string("video", None, "Video of one person talking.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to make, e.g. data/me.")
-_FACE = flags.DEFINE_integer(
-  "face", 0, "Which face, where there are several: 0 is the largest."
+_INPUT = flags.DEFINE_multi_string(
+  "input",
+  [],
+  "Many videos: a folder, a .txt with one a line, or a video; may be repeated.",
+)
+_HDTF = flags.DEFINE_string(
+  "hdtf", None, "HDTF's annotations: cut these pieces out of --input's videos."
+)
+_OUTPUT = flags.DEFINE_string(
+  "output",
+  None,
+  "Folder to make, e.g. data/me; for many also gs://, s3:// and the like.",
+)
+_CHECK = flags.DEFINE_boolean(
+  "check", False, "Say what a preparation would find, and write nothing."
+)
+_WORKERS = flags.DEFINE_integer(
+  "workers",
+  0,
+  "Clips prepared at once; 0 takes as many as cores and memory allow.",
+  lower_bound=0,
+)
+_RAY = flags.DEFINE_string(
+  "ray", None, "Address of a Ray cluster to prepare on, or auto."
+)
+_FACE = flags.DEFINE_string(
+  "face",
+  "0",
+  "Which face, where there are several: 0 is the largest, 1 the next; or a"
+  " picture of the person.",
+)
+_FACE_MODEL = flags.DEFINE_string(
+  "face_model", None, "File of `convert face_model`; else the open head."
 )
 _RESOLUTION = flags.DEFINE_integer(
   "resolution",
@@ -30,7 +66,7 @@ _RESOLUTION = flags.DEFINE_integer(
   lower_bound=16,
 )
 _OVERWRITE = flags.DEFINE_boolean(
-  "overwrite", False, "Replace a folder that an earlier preparation made."
+  "overwrite", False, "Replace what an earlier preparation made."
 )
 _REGION = flags.DEFINE_enum(
   "mask_region",
@@ -52,97 +88,60 @@ _JAW_OPEN = flags.DEFINE_float(
   lower_bound=0.0,
   upper_bound=2.0,
 )
-_CHUNK = 32  # Frames whose masks are made together: bounds memory.
 
 
-def prepare(
-  video: str | pathlib.Path,
-  output: str | pathlib.Path,
-  *,
-  face: int = 0,
-  resolution: int = 512,
-  config: masks.Config | None = None,
-  overwrite: bool = False,
-) -> manifest.Manifest:
-  """Prepares one clip; see the flags.
-
-  Raises:
-    InputError: the video cannot be used, or the folder is already there.
-  """
-  output = pathlib.Path(output)
-  if output.exists() and not overwrite:
-    raise InputError(
-      f"{output} is already there: say --overwrite or choose another name."
-    )
-  seen = footage.analyse(video, face=face, config=config)
-  sound = (
-    media.read_audio(seen.path)
-    if seen.video.has_audio
-    else np.zeros(0, np.float32)
-  )
-  for note in notes(seen):
-    print(note)
-  side = min(resolution, round(float(np.median(seen.track.window[:, 2]))))
-  return store.write_dataset(
-    output,
-    seen.track,
-    _frames(seen, side),
-    sound,
-    opening=lips.opening(seen.track.landmarks[..., :2]),
-    video=seen.video,
-    expression_names=morphable.EXPRESSION_NAMES,
-    masks=dataclasses.asdict(seen.config),
-    overwrite=overwrite,
-  )
-
-
-def _frames(seen: footage.Footage, side: int) -> Iterator[store.Frame]:
-  chosen = timing.select_frames(seen.track.times)
-  chosen = chosen[seen.measured[chosen]]
-  crops = seen.crops(chosen, side)
-  for start in range(0, len(chosen), _CHUNK):
-    part = chosen[start : start + _CHUNK]
-    regions = zip(
-      part,
-      seen.face_masks(part, side),
-      seen.head_masks(part, side),
-      seen.mouth_masks(part, side),
-      strict=True,
-    )
-    for index, mask, head, mouth in regions:
-      frame, image = next(crops)
-      assert frame == index
-      yield store.Frame(int(index), image, mask, head, mouth)
-
-
-def notes(seen: footage.Footage) -> list[str]:
-  """What a person should know before training on a clip."""
-  found = []
-  if seen.num_faces > 1:
-    found.append(
-      f"{seen.num_faces} faces are in the video; --face chooses another one. "
-      "(Someone who was out of sight for more than a second counts again.)"
-    )
-  return found
-
-
-def main() -> None:
-  """The command."""
-  if not _VIDEO.value or not _OUTPUT.value:
-    raise InputError("say --video=FILE and --output=FOLDER.")
-  made = prepare(
-    _VIDEO.value,
-    _OUTPUT.value,
-    face=_FACE.value,
+def _settings() -> preparation.Settings:
+  face = _FACE.value
+  return preparation.Settings(
+    face=int(face) if face.isdigit() else os.path.abspath(face),
+    face_model=_FACE_MODEL.value and os.path.abspath(_FACE_MODEL.value),
     resolution=_RESOLUTION.value,
-    config=masks.Config(
+    masks=masks.Config(
       region=_REGION.value,
       face_margin=_MARGIN.value,
       jaw_open=_JAW_OPEN.value,
     ),
-    overwrite=_OVERWRITE.value,
   )
-  print(manifest.report(made))
+
+
+def main() -> None:
+  """The command."""
+  if bool(_VIDEO.value) == bool(_INPUT.value) or not (
+    _OUTPUT.value or _CHECK.value
+  ):
+    raise InputError("say --video=FILE or --input=FOLDER, and --output=FOLDER.")
+  if _VIDEO.value and not _CHECK.value:
+    made = prepare(
+      _VIDEO.value,
+      _OUTPUT.value,
+      settings=_settings(),
+      overwrite=_OVERWRITE.value,
+    )
+    print(manifest.report(made))
+    return
+  places = _INPUT.value or [_VIDEO.value]
+  if _HDTF.value:
+    inputs = batch_tasks.find_pieces(_HDTF.value, places)
+  else:
+    inputs = batch_tasks.find_videos(places)
+  workers = _WORKERS.value or batch.default_workers(len(inputs))
+  runner = (
+    batch_ray.run(_RAY.value) if _RAY.value else batch.run_locally(workers)
+  )
+  if _CHECK.value:
+    if bad := batch.check_all(inputs, _settings(), runner):
+      raise InputError(
+        f"{bad} of {len(inputs)} clips should not be trained on."
+      )
+    return
+  failed = batch.prepare_all(
+    inputs, _OUTPUT.value, _settings(), runner, overwrite=_OVERWRITE.value
+  )
+  if failed:
+    raise InputError(
+      f"{len(failed)} of {len(inputs)} clips failed: their reasons are in"
+      f" {_OUTPUT.value}/failed.json; the same command tries them again."
+    )
 
 
 if __name__ == "__main__":

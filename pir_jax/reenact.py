@@ -32,7 +32,8 @@ _EYES = flags.DEFINE_enum(
   "source",
   ["source", "speech"],
   "Blinks and brows: as in the source frame, or, like the paper's, as the "
-  "expression network hears them in the speech.",
+  "expression network hears them in the speech. A face model whose units have "
+  "no names takes all from the speech.",
 )
 _SHEET_COLUMNS = 6
 _SHEET_SIDE = 256
@@ -65,15 +66,14 @@ def reenact(
   sound = media.read_audio(audio)
   heard = speech.check(sound, silence=True)
   trained = pathlib.Path(model)
-  identity, config = person(trained, media.digest(video))
+  who = person(trained, media.digest(video))
   if not heard:
     print("The sound is silent: the mouth will stay closed.")
     sound[:] = 0  # Or hiss would be raised to the level of speech.
   phases = phases_lib.Phases()
-  seen = footage.analyse(
-    video, face=face, identity=identity, config=config, phases=phases
-  )
-  actor = Reenactor(trained, identity, phases=phases)
+  options = who.analysis() | {"face": face, "phases": phases}
+  seen = footage.analyse(video, **options)
+  actor = Reenactor(trained, who.identity, phases=phases)
   rate = seen.video.rate
   count = max(1, round(len(sound) / SAMPLE_RATE * rate))
   with phases.measure("speech", count):

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from pir_jax import footage, runs
 from pir_jax.data import blending, palindrome, speech, windows
-from pir_jax.face import masks
+from pir_jax.face import masks, morphable
 from pir_jax.runtime import checkpoint
 from pir_jax.runtime import phases as phases_lib
 from pir_jax.stages import inpainting
@@ -44,7 +45,7 @@ class Reenactor:
     self._speech = runs.open_run(model / "expression")
     self._picture = runs.open_run(model / "inpainting")
     self.space: FaceSpace = self._picture.space
-    if self.space.expression_names != self._speech.space.expression_names:
+    if not self.space.is_like(self._speech.space):
       raise InputError(
         f"the runs in {model} were trained with different face models: train "
         "them again on one data set."
@@ -113,17 +114,35 @@ class Reenactor:
     return np.concatenate(results)
 
 
-def person(
-  model: pathlib.Path, sha256: str
-) -> tuple[Float[np.ndarray, "i"], masks.Config]:
+class Person(NamedTuple):
+  """Someone the networks were trained on.
+
+  Attributes:
+    identity: their coefficients.
+    masks: that the network learnt to fill in.
+    face_model: name and sha256 of the head model that was fitted.
+  """
+
+  identity: Float[np.ndarray, "i"]
+  masks: masks.Config
+  face_model: dict[str, str]
+
+  def analysis(self) -> dict[str, Any]:
+    """How `footage.analyse` is to see them: as they were prepared.
+
+    Raises:
+      InputError: their head model is not on this machine.
+    """
+    head = morphable.recorded(**self.face_model)
+    return {"identity": self.identity, "config": self.masks, "model": head}
+
+
+def person(model: pathlib.Path, sha256: str) -> Person:
   """Who is in a video: the one it was trained on, or the only one.
 
   Args:
     model: folder with the runs.
     sha256: of the video.
-
-  Returns:
-    Their identity, and the masks that the network learnt to fill in.
 
   Raises:
     InputError: nobody it was trained on can be meant.
@@ -142,7 +161,8 @@ def person(
       "video and train again."
     )
   identity = np.float32(known[0]["identity"])
-  return identity, masks.Config(**known[0]["masks"])
+  face_model = known[0].get("face_model") or {"sha256": ""}
+  return Person(identity, masks.Config(**known[0]["masks"]), face_model)
 
 
 def repaint(

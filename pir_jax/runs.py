@@ -244,7 +244,7 @@ def write(
     workdir: of the run.
     experiment: what it runs.
     space: coefficients of its data.
-    people: source, sha256, identity and masks of each clip.
+    people: source, sha256, identity, masks and face model of each clip.
     stage: that is trained.
 
   Raises:
@@ -297,6 +297,7 @@ def _record(experiment, space, people) -> dict[str, Any]:
       "expression_names": list(space.expression_names),
       "expression_mean": np.asarray(space.expression_mean).tolist(),
       "expression_scale": np.asarray(space.expression_scale).tolist(),
+      "face_model": space.face_model,
     },
     "people": people,
     "versions": {
@@ -333,6 +334,7 @@ def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
     tuple(record["space"]["expression_names"]),
     np.float32(record["space"]["expression_mean"]),
     np.float32(record["space"]["expression_scale"]),
+    record["space"].get("face_model", ""),
   )
   if mesh is None:
     mesh = sharding.make_mesh(devices=jax.devices()[:1])

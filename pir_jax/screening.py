@@ -164,8 +164,8 @@ def report(
   heard = None
   if audio or made.has_audio:
     heard = media.read_audio(audio or video)
-  identity, config = person(pathlib.Path(model), before.sha256)
-  seen = footage.analyse(source, identity=identity, config=config)
+  who = person(pathlib.Path(model), before.sha256)
+  seen = footage.analyse(source, **who.analysis())
   found, shown = screen(seen, video, heard)
   text = as_text(found, pathlib.Path(video).name, seen.video.name)
   output.mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,9 @@ def train(experiment: runs.Experiment, workdir: pathlib.Path) -> None:
   """Trains an experiment to its end, from wherever its run is."""
   paths = experiment.data.paths
   space = manifest.load_space(paths)
+  kept = ("source", "sha256", "identity", "masks", "face_model")
   people = [
-    {n: getattr(made, n) for n in ("source", "sha256", "identity", "masks")}
+    {name: getattr(made, name) for name in kept}
     for made in map(manifest.load_manifest, paths)
   ]
   # Both are made before anything is trained or written: they may refuse.

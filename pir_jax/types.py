@@ -69,17 +69,28 @@ class FaceSpace(NamedTuple):
     expression_names: one per expression coefficient.
     expression_mean: over the training frames.
     expression_scale: likewise; never zero.
+    face_model: sha256 of the model they belong to; "" is the open head.
   """
 
   identity_size: int
   expression_names: tuple[str, ...]
   expression_mean: Float[AnyArray, "e"]
   expression_scale: Float[AnyArray, "e"]
+  face_model: str = ""
 
   @property
   def expression_size(self) -> int:
     """Number of expression coefficients."""
     return len(self.expression_names)
+
+  def is_like(self, other: "FaceSpace") -> bool:
+    """The other's coefficients mean the same: they are of one face model."""
+    mine = (self.identity_size, self.expression_names, self.face_model)
+    return mine == (
+      other.identity_size,
+      other.expression_names,
+      other.face_model,
+    )
 
   def standardise(
     self, expression: Float[AnyArray, "*b e"]

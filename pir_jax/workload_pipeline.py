@@ -156,7 +156,7 @@ def _fitting(scene: _Scene, side: int, clock: Callable) -> Iterator[Stage]:
   except InputError as error:
     yield from (Stage(name, None, str(error)) for name in names)
     return
-  identity = np.zeros(morphable.NUM_IDENTITY, np.float32)
+  identity = np.zeros(len(model.identity_basis), np.float32)
   points = _landmarks(scene.track, model, identity, side)
   present, fits = np.ones(NUM_FITTED, bool), []
 
@@ -190,9 +190,7 @@ def _landmarks(
 ) -> Float[np.ndarray, "t l 3"]:
   """As a tracker would see a speaking head: pixels, and z in the same unit."""
   random = np.random.default_rng(0)
-  spoken = np.zeros((len(track.times), morphable.NUM_EXPRESSION), np.float32)
-  jaw = morphable.EXPRESSION_NAMES.index("jawOpen")
-  spoken[:, jaw] = track.expression[:, 0]
+  spoken = track.expression[:, :1] * morphable.jaw_open(model)
   person = np.repeat(identity[None], len(spoken), 0)
   points = np.asarray(morphable.landmarks(model, person, spoken))
   pose, k = track.pose, track.intrinsics

@@ -4,10 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 from pir_jax import assets, prepare
 from pir_jax.data import manifest, sources, track
 from pir_jax.face import masks
+from pir_jax.types import InputError
 
 
 @pytest.mark.slow
@@ -65,3 +68,31 @@ def test_report_is_readable():
   text = manifest.report(made)
   assert "face in 118 of 120 frames" in text
   assert "1.01 % of face height" in text
+
+
+@pytest.mark.parametrize(
+  "given, says",
+  [
+    ({}, "say --video"),
+    ({"video": "v.mp4"}, "--output"),
+    ({"video": "v.mp4", "input": ["w"], "output": "o"}, "say --video"),
+    ({"input": ["nowhere"], "output": "o"}, "nowhere does not exist"),
+    ({"hdtf": ".", "input": ["a", "b"], "output": "o"}, "--input=FOLDER once"),
+  ],
+)
+def test_flags_that_do_not_go_together(given, says):
+  flags.FLAGS(["prepare"])
+  with flagsaver.flagsaver(**given):
+    with pytest.raises(InputError, match=says):
+      prepare.main()
+
+
+def test_missing_videos_of_hdtf_are_listed(tmp_path, capsys):
+  (tmp_path / "RD_annotion_time.txt").write_text("Radio1.mp4 00:01-00:02\n")
+  flags.FLAGS(["prepare"])
+  with flagsaver.flagsaver(
+    hdtf=str(tmp_path), input=[str(tmp_path)], output=str(tmp_path / "o")
+  ):
+    with pytest.raises(InputError, match="RD_Radio1.mp4"):
+      prepare.main()
+  assert "1 videos are missing: RD_Radio1" in capsys.readouterr().out

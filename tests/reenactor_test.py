@@ -118,10 +118,13 @@ def test_masks_are_those_the_person_was_trained_with(tmp_path):
     "masks": dataclasses.asdict(config),
   }
   other = known | {"sha256": "b", "identity": [3.0, 4.0], "masks": {}}
-  identity, found = _person(tmp_path, other, known)
+  identity, found, _ = _person(tmp_path, other, known)
   np.testing.assert_array_equal(identity, [1, 2])
   assert found == config
-  assert _person(tmp_path, other)[1] == masks.Config()
+  bfm = known | {"face_model": {"name": "bfm", "sha256": "f"}}
+  with pytest.raises(InputError, match="face model bfm .*is not on this"):
+    _person(tmp_path, bfm).analysis()
+  assert _person(tmp_path, other).masks == masks.Config()
   with pytest.raises(InputError, match="none of these videos"):
     _person(tmp_path, other, other | {"sha256": "c"})
   known.pop("masks")

@@ -13,6 +13,7 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,20 @@ class _Refusal(Exception):
   """The pickle asks for something that is not weights."""
 
 
-def load(path: Path) -> Any:
+def load(
+  path: Path,
+  *,
+  names: Mapping[tuple[str, str], Callable] | None = None,
+  what: str = "PyTorch weights",
+) -> Any:
   """The object in a file, built of dicts, lists, numbers and our records.
+
+  Args:
+    path: of the file.
+    names: more (module, name) that a bare pickle may use, and what stands for
+      them. A pickle that is read with them may be of Python 2, whose bytes are
+      text.
+    what: should be in it, for people.
 
   Raises:
     InputError: the file is damaged, is of none of the three kinds, or asks for
@@ -56,10 +69,12 @@ def load(path: Path) -> Any:
   """
   try:
     data = path.read_bytes()
+    if names is not None:
+      return _unpickle(io.BytesIO(data), names=names)
     return _load_zip(data) if data.startswith(_ZIP) else _load_stream(data)
   except _Refusal as refusal:
     raise InputError(
-      f"{path} asks for {refusal}, which no weights need: it was not run; "
+      f"{path} asks for {refusal}, which no {what} need: it was not run; "
       "fetch the file anew from its publisher"
     ) from refusal
   except _BREAKAGE as error:
@@ -67,19 +82,25 @@ def load(path: Path) -> Any:
       error if isinstance(error, records.Damage) else type(error).__name__
     )
     raise InputError(
-      f"{path} is damaged or no file of PyTorch weights ({reason}): fetch it "
-      "anew"
+      f"{path} is damaged or no file of {what} ({reason}): fetch it anew"
     ) from error
 
 
 class _Unpickler(pickle.Unpickler):
   """Builds records; `storages` is None for a bare pickle, which has none."""
 
-  def __init__(self, stream, storages: dict[str, records.Storage] | None):
-    super().__init__(stream)
-    self._storages = storages
+  def __init__(
+    self,
+    stream,
+    storages: dict[str, records.Storage] | None,
+    names: Mapping[tuple[str, str], Callable] | None = None,
+  ):
+    super().__init__(stream, encoding="latin1" if names else "ASCII")
+    self._storages, self._names = storages, names or {}
 
   def find_class(self, module, name):
+    if (module, name) in self._names:
+      return self._names[module, name]
     if (module, name) == ("torch.storage", "_load_from_bytes"):
       # Bytes within bytes have no end: torch.save never writes them.
       if self._storages is None:
@@ -108,7 +129,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpickle(
-  stream, storages: dict[str, records.Storage] | None = None
+  stream,
+  storages: dict[str, records.Storage] | None = None,
+  names: Mapping[tuple[str, str], Callable] | None = None,
 ) -> Any:
   """Reads one pickle and leaves the stream behind it."""
   start = stream.tell()
@@ -124,7 +147,7 @@ def _unpickle(
     if opcode.name.endswith("PUT") and argument > index:
       raise records.Damage("a place in memory that it never filled")
   stream.seek(start)
-  return _Unpickler(stream, storages).load()
+  return _Unpickler(stream, storages, names).load()
 
 
 def _load_stream(data: bytes) -> Any:

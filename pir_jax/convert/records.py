@@ -203,6 +203,8 @@ class Array:
       raise Damage("an array without a type or a shape")
     if not all(map(is_count, shape)) or len(shape) > _MAX_AXES:
       raise Damage("an array's shape is not of whole numbers")
+    if isinstance(data, str):  # Python 2 wrote bytes as text.
+      data = data.encode("latin1")
     if not isinstance(data, bytes | bytearray):
       raise Damage("an array without bytes")
     if _size(shape) * kind.dtype().itemsize != len(data):

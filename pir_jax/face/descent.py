@@ -17,6 +17,7 @@ from pir_jax.face import least_squares, observations
 
 # The default distance of the camera, head units: see `morphable`.
 DEPTH = 2.7
+_STUCK = 1e4  # Damping at which a step is too short to matter.
 
 
 class Given(NamedTuple):
@@ -40,7 +41,7 @@ class Schedule:
   """At which steps what is not a step is done; and how many at least."""
 
   num_steps: int
-  visibility: tuple[int, ...]
+  visibility: tuple[int, ...] = ()
   offset: tuple[int, ...] = ()
   depth: tuple[int, ...] = ()
   least: int
@@ -106,8 +107,10 @@ def descend(state, data, bases, priors, outward, schedule, tolerance):
       state, damping = trial, max(damping / 4, 1e-6)
       if done:
         break
+    elif damping > _STUCK and index >= schedule.least:
+      break
     else:
-      damping *= 8
+      damping = min(8 * damping, 8 * _STUCK)
   return state
 
 

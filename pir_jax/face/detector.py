@@ -4,7 +4,7 @@ MediaPipe's short-range face detector and face mesh, run by LiteRT on the CPU.
 Images are uint8 RGB; points and boxes are in pixels of the image, (0, 0) the
 outer corner of its first pixel; z is in the same unit, smaller when nearer.
 
-h height, w width, l landmarks, a anchors, n faces.
+h height, w width, l landmarks, a anchors, n faces, r side of a square.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from jaxtyping import Float, UInt8
+from PIL import Image
 
 from pir_jax import assets
 
@@ -43,8 +44,8 @@ class Tracker:
     """
     self.min_detection = min_detection
     self.min_presence = min_presence
-    self._detector = _Network(str(assets.fetch("face_detector")))
-    self._mesh = _Network(str(assets.fetch("face_mesh")))
+    self._detector = Network(str(assets.fetch("face_detector")))
+    self._mesh = Network(str(assets.fetch("face_mesh")))
     self._anchors = _anchors()
 
   def detect(
@@ -74,7 +75,7 @@ class Tracker:
     return _suppress(found)[:_MAX_FACES].astype(np.float32)
 
   def _detect_in(self, image: np.ndarray, region: Region) -> np.ndarray:
-    crop = _sample(image, region, _DETECTOR_SIZE) / 127.5 - 1
+    crop = sample(image, region, _DETECTOR_SIZE) / np.float32(127.5) - 1
     outputs = self._detector(crop)
     boxes = outputs[16].reshape(-1, 16).astype(np.float64) / _DETECTOR_SIZE
     logits = np.clip(outputs[1].reshape(-1), -100, 100)
@@ -129,7 +130,7 @@ class Tracker:
   def _run_mesh(
     self, image: np.ndarray, region: Region
   ) -> tuple[np.ndarray, float]:
-    outputs = self._mesh(_sample(image, region, _MESH_SIZE) / 255)
+    outputs = self._mesh(sample(image, region, _MESH_SIZE) / np.float32(255))
     points = outputs[3 * NUM_LANDMARKS].reshape(-1, 3).astype(np.float64)
     logit = float(outputs[1].reshape(()))
     points = points / _MESH_SIZE - [0.5, 0.5, 0]
@@ -140,7 +141,7 @@ class Tracker:
     return points.astype(np.float32), float(1 / (1 + np.exp(-logit)))
 
 
-class _Network:
+class Network:
   """A .tflite file: one image in, its outputs keyed by their last size."""
 
   def __init__(self, path: str):
@@ -213,28 +214,35 @@ def region_of_points(points: np.ndarray) -> Region:
   return _around(box_of(points), float(angle))
 
 
-def _sample(image: np.ndarray, region: Region, size: int) -> np.ndarray:
-  """The region as size x size pixels, float in [0, 255], 0 off the frame."""
+def sample(
+  image: UInt8[np.ndarray, "h w 3"], region: Region, size: int
+) -> UInt8[np.ndarray, "r r 3"]:
+  """The region as size x size pixels, black off the frame."""
+  height, width = image.shape[:2]
   shrink = max(int(region.side / size), 1)
-  height, width = (n // shrink for n in image.shape[:2])
-  if shrink > 1 and min(height, width) > 0:
-    # Means of whole blocks first: bilinear alone would skip rows of the frame.
-    image = image[: height * shrink, : width * shrink]
-    blocks = image.reshape(height, shrink, width, shrink, 3)
-    image = blocks.mean((1, 3), dtype=np.float32)
-  else:
-    shrink = 1
-  step = (np.arange(size) + 0.5) / size - 0.5
-  u, v = np.meshgrid(step * region.side, step * region.side)
   cos, sin = np.cos(region.angle), np.sin(region.angle)
-  x = (region.x + cos * u - sin * v) / shrink - 0.5
-  y = (region.y + sin * u + cos * v) / shrink - 0.5
-  padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
-  height, width = padded.shape[:2]
-  x = np.clip(x + 1, 0, width - 1 - 1e-6)
-  y = np.clip(y + 1, 0, height - 1 - 1e-6)
-  left, top = x.astype(int), y.astype(int)
-  x, y = ((x - left)[..., None], (y - top)[..., None])
-  upper = padded[top, left] * (1 - x) + padded[top, left + 1] * x
-  lower = padded[top + 1, left] * (1 - x) + padded[top + 1, left + 1] * x
-  return (upper * (1 - y) + lower * y).astype(np.float32)
+  reach = region.side / 2 * (abs(cos) + abs(sin)) + 2
+  low = [max(int(c - reach), 0) // shrink * shrink for c in region[:2]]
+  high = [max(int(c + reach) + shrink, 0) for c in region[:2]]
+  patch = image[low[1] : high[1], low[0] : high[0]]
+  if not patch.size:
+    return np.zeros((size, size, 3), np.uint8)
+  patch = Image.fromarray(np.ascontiguousarray(patch))
+  if shrink > 1:
+    # Means of whole blocks first: bilinear alone would skip rows of the frame.
+    patch = patch.reduce(shrink)
+  # Pillow stops half a pixel before an edge; a border moves the edge out.
+  framed = Image.new("RGB", (patch.width + 2, patch.height + 2))
+  framed.paste(patch, (1, 1))
+  step = region.side / size / shrink
+  x, y = (
+    (c - start) / shrink + 1 for c, start in zip(region[:2], low, strict=True)
+  )
+  half = size / 2
+  right, down = step * cos, step * sin
+  matrix = (right, -down, x - (right - down) * half)
+  matrix += (down, right, y - (down + right) * half)
+  drawn = framed.transform(
+    (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+  )
+  return np.asarray(drawn)

@@ -23,6 +23,7 @@ from pir_jax.types import AnyArray, InputError
 NUM_SHARED, NUM_PIECES = 384, 8
 _PIECE = 512  # Frames fitted together afterwards,
 _MARGIN = 32  # and those on either side that only hold them.
+_FIXED = 1e9  # The inverse variance of what does not move.
 _PADDING = 64  # Frames are padded to a multiple, so few lengths are compiled.
 
 
@@ -34,7 +35,8 @@ class Config:
     num_steps: most Gauss-Newton steps.
     tolerance: relative decrease of the cost at which to stop.
     noise: standard error of a landmark at first, as a share of face height;
-      then it is noise_share of the residual, within noise_range.
+      then it is noise_share of the residual, within noise_range. Where it is
+      less, the head's shapes are as much more to be believed than offsets.
     landmark_weight: of a point's squared error. Points of one frame err
       together, so a point counts for less than one.
     lip_weight: of a point on the lips, relative to others.
@@ -42,9 +44,8 @@ class Config:
       opens too little must not be made up for by nodding.
     pair_weight: of the difference of two opposite points of lips or eyelids.
     huber: errors above this many standard errors count linearly.
-    identity_sigma: expected size of identity coefficients.
-    identity_weight: of their ridge, relative to one frame's landmarks, times
-      the number of frames: a model's mistake does not average out over frames.
+    identity_weight: of the identity coefficients' ridge, times the number of
+      frames: a model's mistake does not average out over frames.
     expression_sigma: expected size of expression coefficients, as a share of
       their range (blendshapes) or deviation (principal components).
     bound_sigma: how far blendshapes may stray out of [0, 1] on the way.
@@ -52,11 +53,16 @@ class Config:
     expression_step: expected change of a coefficient in 1/25 s.
     rotation_step: of the rotation, radians.
     translation_step: of the translation, head units.
+    focal_error: the focal length is estimated where its standard error is at
+      most this share of it.
+    focal_gain: and where the cost then falls by this share: the head model's
+      own mistakes are worth up to 3 % on clips from studio cameras.
+    depth_range: and where the median depth stays within these head units.
   """
 
   num_steps: int = 24
   tolerance: float = 1e-4
-  noise: float = 0.01
+  noise: float = 0.006
   noise_share: float = 0.7
   noise_range: tuple[float, float] = (0.002, 0.02)
   landmark_weight: float = 0.05
@@ -64,14 +70,16 @@ class Config:
   rigid_weight: float = 5.0
   pair_weight: float = 10.0
   huber: float = 2.0
-  identity_sigma: float = 1.0
-  identity_weight: float = 0.3
+  identity_weight: float = 0.25
   expression_sigma: float = 0.5
   bound_sigma: float = 0.03
-  offset_sigma: float = 0.015
+  offset_sigma: float = 0.01
   expression_step: float = 0.2
   rotation_step: float = 0.012
   translation_step: float = 0.012
+  focal_error: float = 0.1
+  focal_gain: float = 0.05
+  depth_range: tuple[float, float] = (0.8, 12.0)
 
 
 class Fit(NamedTuple):
@@ -120,7 +128,8 @@ def fit(
     size: height and width of the picture, pixels.
     model: the head.
     identity: of a known person, kept as it is; None fits it.
-    focal: pixels; None chooses the one that puts the median depth at 2.7.
+    focal: pixels; None estimates it where the head's motion allows that, and
+      else chooses the one that puts the median depth at 2.7.
     fps: frames a second; fewer let more change from one to the next.
     shot: number of each frame's shot; nothing is smooth over a cut.
     config: weights.
@@ -194,7 +203,32 @@ class _Clip:
     low, high = self.config.noise_range
     noise = self.config.noise_share * float(np.sqrt(np.mean(error**2)))
     self.noise = min(max(noise, low), high)
-    return self._descend(state, given, bases, schedule)
+    state = self._descend(state, given, bases, schedule)
+    return state if focal is not None else self._free(state, given, bases)
+
+  def _free(self, state, given, bases) -> least_squares.State:
+    """The state with its focal length estimated, where that can be done."""
+    config = self.config
+    data, priors = self._problem(given)
+    priors = priors._replace(focal=jnp.float32(0.0))
+    seen = observations.visibility(state, bases, self.outward)
+    data = data._replace(weight=data.weight * seen)
+    variance = least_squares.focal_variance(state, data, bases, priors)
+    if not 0 < float(variance) < config.focal_error**2:
+      return state
+    schedule = descent.Schedule(
+      num_steps=config.num_steps, offset=(10, 12, 14), least=16
+    )
+    # The offsets made up for the wrong distance: they are found anew.
+    start = state._replace(offset=jnp.zeros_like(state.offset))
+    freed = descent.descend(
+      start, data, bases, priors, self.outward, schedule, config.tolerance
+    )
+    costs = [least_squares.cost(s, data, bases, priors) for s in (state, freed)]
+    depth = np.median(np.asarray(freed.translation)[given.known, 2])
+    low, high = config.depth_range
+    gained = float(1 - costs[1] / costs[0]) > config.focal_gain
+    return freed if gained and low < depth < high else state
 
   def piece(self, frames, identity, shared) -> least_squares.State:
     """The fit of some frames to a person who is known."""
@@ -217,7 +251,7 @@ class _Clip:
     points = observations.close_lids(points, self.open_lids)
     return descent.Given(points, seen[..., 2:] / self.height, known, link)
 
-  def _descend(self, state, given, bases, schedule):
+  def _problem(self, given):
     scale = self.noise**-2
     data = observations.problem(
       given.points,
@@ -226,7 +260,10 @@ class _Clip:
       scale * self.weight,
       scale * self.pair_weight,
     )
-    priors = self._priors(int(given.known.sum()))
+    return data, self._priors(int(given.known.sum()))
+
+  def _descend(self, state, given, bases, schedule):
+    data, priors = self._problem(given)
     tolerance = self.config.tolerance
     return descent.descend(
       state, data, bases, priors, self.outward, schedule, tolerance
@@ -245,6 +282,7 @@ class _Clip:
 
   def _priors(self, num_seen: int) -> least_squares.Priors:
     config = self.config
+    ratio = self.noise / config.noise
     num_units = len(self.model.expression_names)
     expression = np.full(num_units, config.expression_sigma**-2)
     # No landmark sees the gaze or the tongue.
@@ -268,12 +306,13 @@ class _Clip:
       *(
         jnp.asarray(value, jnp.float32)
         for value in (
-          config.identity_weight * num_seen * config.identity_sigma**-2,
+          ratio**2 * config.identity_weight * num_seen,
           expression,
           bound,
           step / self.stride**2,
           config.huber,
-          num_seen * config.offset_sigma**-2,
+          num_seen * (ratio * config.offset_sigma) ** -2,
+          _FIXED,
         )
       )
     )

@@ -1,24 +1,31 @@
 """Dense face landmarks over a video: find, follow, link, fill short gaps.
 
 Frames are uint8 RGB; points and boxes are in pixels of the frame, as in
-`detector`.
+`detector`. Nothing is interpolated or smoothed across a cut. Memory does not
+grow with the video but by about a hundred bytes a frame: what is large lies in
+temporary files.
 
-t frames, l landmarks.
+t frames, l landmarks, h height, w width.
 """
 
 import dataclasses
-from collections.abc import Iterable
+import mmap
+import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy import signal
 
-from pir_jax.face import detector
+from pir_jax.face import detector, following, people, shots
+from pir_jax.face import eyes as eyes_lib
 from pir_jax.types import InputError
 
-_LINK_SECONDS = 1.0  # A face this long out of sight is another face.
-_MAX_TRACKS = 64  # More are mistakes; following them would only cost time.
+_IN_MEMORY = 2**26  # Bytes of landmarks beyond which they lie in a file.
+_NEAR = 0.05  # Overlap of a face's boxes on both sides of a gap.
+_PIECE = 2048  # Frames that are worked on at once.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -40,11 +47,13 @@ class Track(NamedTuple):
   """One face over a clip.
 
   Attributes:
-    landmarks: NaN in frames without the face.
+    landmarks: NaN in frames without the face. Of a long video a memory map:
+      take it piece by piece.
     presence: of the face, in [0, 1]; 0 where it was not found.
     box: x0, y0, x1, y1 around the landmarks; NaN in frames without the face.
     interpolated: frames filled from their neighbours.
-    num_faces: how many faces the clip has.
+    num_faces: how many people the clip shows.
+    shot: number of each frame's shot, from 0; it changes at cuts.
   """
 
   landmarks: Float[np.ndarray, "t l 3"]
@@ -52,178 +61,197 @@ class Track(NamedTuple):
   box: Float[np.ndarray, "t 4"]
   interpolated: Bool[np.ndarray, "t"]
   num_faces: int
-
-
-@dataclasses.dataclass(slots=True)
-class _Face:
-  """One face being followed: frame number -> points and presence."""
-
-  points: dict[int, np.ndarray]
-  presence: dict[int, float]
+  shot: Int[np.ndarray, "t"]
 
   @property
-  def last(self) -> int:
-    return max(self.points)
+  def present(self) -> Bool[np.ndarray, "t"]:
+    """Frames with the face, seen or interpolated."""
+    return np.isfinite(self.box[:, 0])
 
 
 def track(
-  frames: Iterable[np.ndarray],
+  frames: Iterable[UInt8[np.ndarray, "h w 3"]],
   *,
-  face: int = 0,
+  face: int | str | pathlib.Path | UInt8[np.ndarray, "_ _ 3"] = 0,
   fps: float = 25.0,
   tracker: detector.Tracker | None = None,
+  eyes: eyes_lib.Eyes | None = None,
   config: Config | None = None,
 ) -> Track:
-  """Follows one face through a clip, in a single pass over its frames.
+  """Follows one person through a clip, in a single pass over its frames.
 
   Args:
-    frames: RGB, uint8, [h, w, 3], all of one size.
-    face: which one, counted from the largest (by height, summed over frames).
+    frames: RGB, uint8, all of one size.
+    face: which one, counted from the largest (by height, summed over frames);
+      or a picture of the person, as a file's path or as pixels.
     fps: frames a second; gaps and smoothing are in seconds.
     tracker: networks to reuse.
+    eyes: network that refines the eyelids, to reuse.
     config: gaps and smoothing.
 
   Returns:
     The face; see `Track`.
 
   Raises:
-    InputError: no face at all, or no face of that number.
+    InputError: no face at all, no face of that number, nobody who looks like
+      the picture, or no face in the picture.
   """
   config = config or Config()
   tracker = tracker or detector.Tracker()
-  faces: list[_Face] = []
-  num_frames = 0
-  for frame in frames:
-    _follow(tracker, faces, frame, num_frames, fps)
-    num_frames += 1
-  if not faces:
+  wanted = _wanted(face, tracker)
+  follower = following.Follower(tracker, eyes or eyes_lib.Eyes(), fps)
+  begins = []
+  for frame, first in shots.split(frames):
+    follower.add(frame, first)
+    begins.append(first)
+  found = people.link(follower.close(), fps)
+  if not found:
     raise InputError(
-      f"No face was found in {num_frames} frames: use a video in which the"
+      f"No face was found in {len(begins)} frames: use a video in which the"
       " face is upright, unhidden and at least a twentieth of the frame high."
     )
-
-  def height(face: _Face) -> float:
-    return sum(float(np.ptp(p[:, 1])) for p in face.points.values())
-
-  # A face seen for an instant is more often a mistake than a person.
-  least = max(len(f.points) for f in faces) / 10
-  faces = [f for f in faces if len(f.points) >= least]
-  faces.sort(key=height, reverse=True)
-  if not 0 <= face < len(faces):
-    raise InputError(
-      f"There is no face {face} in this video: choose one from 0 (the largest)"
-      f" to {len(faces) - 1}."
-    )
-  return _finish(faces[face], num_frames, len(faces), fps, config)
+  person = people.choose(found, wanted)
+  shot = np.cumsum(begins, dtype=np.int32) - 1
+  return _finish(person, follower.rows, shot, len(found), fps, config)
 
 
-def _follow(
-  tracker: detector.Tracker,
-  faces: list[_Face],
-  frame: np.ndarray,
-  index: int,
-  fps: float,
-) -> None:
-  """Adds one frame to the faces seen so far, and new faces to the list."""
-  boxes = []
-
-  def add(face: _Face, points: np.ndarray, presence: float) -> None:
-    face.points[index], face.presence[index] = points, presence
-    boxes.append(detector.box_of(points))
-
-  least = tracker.min_presence
-  # The longest-followed first: when two faces merge, it keeps the place.
-  for face in sorted(faces, key=lambda f: -len(f.points)):
-    if face.last != index - 1:
-      continue
-    region = detector.region_of_points(face.points[index - 1])
-    points, presence = tracker.refine(frame, region)
-    near = (
-      detector.overlap(
-        detector.box_of(points), detector.box_of(face.points[index - 1])
-      )
-      > 0.3
-    )
-    free = all(
-      detector.overlap(detector.box_of(points), box) < 0.4 for box in boxes
-    )
-    if presence >= least and near and free:
-      add(face, points, presence)
-  for detection in tracker.detect(frame):
-    if any(detector.overlap(detection[:4], box) > 0.2 for box in boxes):
-      continue
-    points, presence = tracker.refine(
-      frame, detector.region_of_detection(detection)
-    )
-    if presence < least or any(
-      detector.overlap(detector.box_of(points), b) > 0.3 for b in boxes
-    ):
-      continue
-    lost = [
-      f
-      for f in faces
-      if 0 < index - f.last <= _LINK_SECONDS * fps
-      and _same_place(
-        detector.box_of(f.points[f.last]), detector.box_of(points)
-      )
-    ]
-    if lost:
-      add(max(lost, key=lambda f: f.last), points, presence)
-    elif len(faces) < _MAX_TRACKS:
-      faces.append(_Face({}, {}))
-      add(faces[-1], points, presence)
+def _wanted(face, tracker: detector.Tracker):
+  """A number, or what the person looks like."""
+  if isinstance(face, int):
+    return face
+  if isinstance(face, np.ndarray):
+    return people.describe(face, tracker, "The reference picture")
+  return people.reference(str(face), tracker)
 
 
 def _finish(
-  face: _Face, num_frames: int, num_faces: int, fps: float, config: Config
+  person: people.Person,
+  rows: following.Rows,
+  shot: Int[np.ndarray, "t"],
+  num_faces: int,
+  fps: float,
+  config: Config,
 ) -> Track:
   """Arrays over the clip: short gaps filled, then smoothed."""
-  points = np.full((num_frames, detector.NUM_LANDMARKS, 3), np.nan, np.float32)
+  num_frames = len(shot)
+  points = _empty(num_frames)
   presence = np.zeros(num_frames, np.float32)
-  for index, value in face.points.items():
-    points[index], presence[index] = value, face.presence[index]
-  points, filled = fill_gaps(points, int(config.max_gap * fps + 1e-6))
+  seen = np.zeros(num_frames, bool)
+  # Where one piece follows another at once, the face leapt: a cut of its own.
+  unbroken = shot.copy()
+  last, box = -1, np.zeros(4)
+  for piece in person.pieces:
+    for index, row in enumerate(piece.rows, piece.first):
+      points[index] = rows.read(row)
+      if index % _PIECE == 0:
+        release(points)
+    span = slice(piece.first, piece.last + 1)
+    presence[span], seen[span] = piece.presence, True
+    if piece.first == last + 1 and detector.overlap(box, piece.boxes[0]) < 0.7:
+      unbroken[piece.first :] += 1
+    last, box = piece.last, piece.boxes[1]
+  filled = fill_gaps(points, seen, shot, int(config.max_gap * fps + 1e-6))
   width = int(config.smoothing * fps + 1e-6)
-  points = smooth(points, width + 1 - width % 2)
-  low, high = points[..., :2].min(1), points[..., :2].max(1)
-  box = np.concatenate([low, high], axis=1)
-  return Track(points, presence, box, filled, num_faces)
+  smooth(points, seen | filled, unbroken, width + 1 - width % 2)
+  box = np.empty((num_frames, 4), np.float32)
+  for start, stop in _pieces(0, num_frames):
+    part = points[start:stop, :, :2]
+    box[start:stop] = np.concatenate([part.min(1), part.max(1)], axis=1)
+    release(points)
+  return Track(points, presence, box, filled, num_faces, shot)
 
 
-def fill_gaps(
-  points: Float[np.ndarray, "t l 3"], max_frames: int
-) -> tuple[Float[np.ndarray, "t l 3"], Bool[np.ndarray, "t"]]:
-  """Interpolates gaps of at most max_frames between two seen frames."""
-  points = points.copy()
-  filled = np.zeros(len(points), bool)
-  seen = np.flatnonzero(np.isfinite(points).all((1, 2)))
-  for a, b in zip(seen[:-1], seen[1:], strict=True):
-    if 1 < b - a <= max_frames + 1:
-      weight = (np.arange(a + 1, b) - a)[:, None, None] / (b - a)
-      points[a + 1 : b] = (1 - weight) * points[a] + weight * points[b]
-      filled[a + 1 : b] = True
-  return points, filled
-
-
-def smooth(
-  points: Float[np.ndarray, "t l 3"], width: int
-) -> Float[np.ndarray, "t l 3"]:
-  """Zero-phase Savitzky-Golay filter of order 2, on each run of seen frames.
-
-  Unlike an average it keeps the depth of a closure a few frames long. A width
-  below 5 would fit three points with three unknowns: nothing is done.
-  """
-  points = points.copy()
-  seen = np.isfinite(points).all((1, 2))
-  edges = np.flatnonzero(np.diff(np.pad(seen.astype(int), 1)))
-  for a, b in zip(edges[::2], edges[1::2], strict=True):
-    if width >= 5 and b - a >= width:
-      points[a:b] = signal.savgol_filter(points[a:b], width, 2, axis=0)
+def _empty(num_frames: int) -> Float[np.ndarray, "t l 3"]:
+  """Landmarks that are NaN, on disk where they are many."""
+  shape = (num_frames, detector.NUM_LANDMARKS, 3)
+  if 4 * np.prod(shape) <= _IN_MEMORY:
+    return np.full(shape, np.nan, np.float32)
+  with tempfile.TemporaryFile() as file:
+    # The map keeps the file, which has no name any more.
+    points = np.memmap(file, np.float32, "w+", shape=shape)
+  for start, stop in _pieces(0, num_frames):
+    points[start:stop] = np.nan
+    release(points)
   return points
 
 
-def _same_place(a: np.ndarray, b: np.ndarray) -> bool:
-  """Whether two boxes may be one face a moment apart."""
-  size_a, size_b = (np.prod(c[2:] - c[:2]) ** 0.5 for c in (a, b))
-  moved = np.linalg.norm((a[:2] + a[2:] - b[:2] - b[2:]) / 2)
-  return bool(0.6 < size_a / size_b < 1.7 and moved < 0.6 * size_a)
+def release(points: np.ndarray) -> None:
+  """Lets the pages of a memory map go; they are read again when needed."""
+  if isinstance(points, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+    points.flush()
+    points._mmap.madvise(mmap.MADV_DONTNEED)
+
+
+def _pieces(first: int, last: int) -> Iterator[tuple[int, int]]:
+  for start in range(first, last, _PIECE):
+    yield start, min(start + _PIECE, last)
+
+
+def fill_gaps(
+  points: Float[np.ndarray, "t l 3"],
+  seen: Bool[np.ndarray, "t"],
+  shot: Int[np.ndarray, "t"],
+  max_frames: int,
+) -> Bool[np.ndarray, "t"]:
+  """Interpolates gaps of at most max_frames between seen frames of a shot.
+
+  A face that returns elsewhere was not on its way there: such gaps stay.
+
+  Args:
+    points: changed in place.
+    seen: frames with points.
+    shot: number of each frame's shot.
+    max_frames: longer gaps stay.
+
+  Returns:
+    The frames that were filled.
+  """
+  filled = np.zeros(len(points), bool)
+  index = np.flatnonzero(seen)
+  before, after = index[:-1], index[1:]
+  short = (after - before > 1) & (after - before <= max_frames + 1)
+  short &= shot[before] == shot[after]
+  for a, b in zip(before[short], after[short], strict=True):
+    boxes = detector.box_of(points[a]), detector.box_of(points[b])
+    if detector.overlap(*boxes) < _NEAR:
+      continue
+    weight = (np.arange(a + 1, b) - a)[:, None, None] / (b - a)
+    points[a + 1 : b] = (1 - weight) * points[a] + weight * points[b]
+    filled[a + 1 : b] = True
+    release(points)
+  return filled
+
+
+def smooth(
+  points: Float[np.ndarray, "t l 3"],
+  present: Bool[np.ndarray, "t"],
+  shot: Int[np.ndarray, "t"],
+  width: int,
+) -> None:
+  """Zero-phase Savitzky-Golay filter of order 2, in place.
+
+  Each run of present frames of one shot by itself. Unlike an average it keeps
+  the depth of a closure a few frames long. A width below 5 would fit three
+  points with three unknowns: nothing is done.
+  """
+  runs = np.where(present, shot, -1)
+  edges = np.flatnonzero(np.diff(runs, prepend=-2, append=-2))
+  if width < 5:
+    return
+  half = width // 2
+  for a, b in zip(edges[:-1], edges[1:], strict=True):
+    if runs[a] < 0 or b - a < width:
+      continue
+    before = points[a:a].copy()  # As they were before they were smoothed.
+    start = a
+    while start < b:
+      # The last piece is not so short that it could not be filtered.
+      stop = b if b - start < _PIECE + width else start + _PIECE
+      given = points[start : min(stop + half, b)]
+      given = np.concatenate([before, given])
+      before = points[stop - half : stop].copy()
+      result = signal.savgol_filter(given, width, 2, axis=0)
+      skip = len(given) - (min(stop + half, b) - start)
+      points[start:stop] = result[skip : skip + stop - start]
+      release(points)
+      start = stop

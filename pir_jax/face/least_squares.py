@@ -5,7 +5,8 @@ identity), so the normal equations are block tridiagonal with a border, and a
 damped Gauss-Newton step is solved exactly (`solve_bordered`).
 
 t frames, l landmarks, i identity modes, e expression units, q unknowns a frame
-(3 rotation, 3 translation, e), p pairs of opposite landmarks.
+(3 rotation, 3 translation, e), s unknowns that the clip shares (i, and the
+logarithm of the focal length), p pairs of opposite landmarks.
 """
 
 from typing import NamedTuple
@@ -80,7 +81,7 @@ class Bases(NamedTuple):
 
 
 class Priors(NamedTuple):
-  """Inverse variances."""
+  """Inverse variances; focal is of its change in one step, relative."""
 
   identity: Float[AnyArray, ""]
   expression: Float[AnyArray, "e"]
@@ -88,6 +89,7 @@ class Priors(NamedTuple):
   step: Float[AnyArray, "q"]
   huber: Float[AnyArray, ""]
   offset: Float[AnyArray, ""]
+  focal: Float[AnyArray, ""]
 
 
 def _points(state: State, bases: Bases) -> Float[Array, "t l 3"]:
@@ -114,7 +116,9 @@ def _huber_weight(square: Array, limit: Array) -> Array:
   return jnp.minimum(1, limit / jnp.sqrt(jnp.maximum(square, 1e-12)))
 
 
-def _cost(state, data, bases, priors) -> Float[Array, ""]:
+@jax.jit
+def cost(state, data, bases, priors) -> Float[Array, ""]:
+  """What the fit makes least, in squared standard errors."""
   error, gap = errors_of(state, data, bases)
   total = 0.0
   for value, weight in ((error, data.weight), (gap, data.pair_weight)):
@@ -129,6 +133,7 @@ def _cost(state, data, bases, priors) -> Float[Array, ""]:
   ridge = jnp.sum(e**2 * priors.expression + out * priors.bound, -1)
   total += jnp.sum(ridge)
   total += priors.identity * jnp.sum(state.identity**2)
+  total += priors.offset * jnp.sum(state.offset**2)
   steps = _steps(state) ** 2 * data.link[:, None]
   return total + jnp.sum(priors.step * steps)
 
@@ -153,7 +158,8 @@ def _steps(state: State) -> Float[Array, "n q"]:
 def step(state, data, bases, priors, damping):
   """One damped step: cost now, the state it leads to, and the cost there.
 
-  Bases without identity modes keep the person as it is.
+  Bases without identity modes keep the person as it is, priors.focal keeps the
+  focal length.
   """
   hessian, border, corner, gradient, shared = _normal_equations(
     state, data, bases, priors
@@ -169,14 +175,44 @@ def step(state, data, bases, priors, damping):
   move, shared_move = solve_bordered(
     hessian, coupling, border, corner, -gradient, -shared
   )
-  trial = state._replace(
+  trial = moved(state, move, shared_move)
+  now = cost(state, data, bases, priors)
+  return now, trial, cost(trial, data, bases, priors)
+
+
+def moved(
+  state: State, move: Float[Array, "t q"], shared: Float[Array, "s"]
+) -> State:
+  """The state after a step.
+
+  A longer focal length takes the head further away: the picture hardly tells
+  the two apart, and a step along a bend would be short.
+  """
+  zoom = jnp.exp(shared[-1])
+  translation = state.translation + move[:, 3:6]
+  return state._replace(
     rotation=cameras.rotation_from_axis_angle(move[:, :3]) @ state.rotation,
-    translation=state.translation + move[:, 3:6],
+    translation=translation.at[:, 2].multiply(zoom),
     expression=state.expression + move[:, 6:],
-    identity=state.identity + shared_move,
+    identity=state.identity + shared[:-1],
+    focal=state.focal * zoom,
   )
-  now = _cost(state, data, bases, priors)
-  return now, trial, _cost(trial, data, bases, priors)
+
+
+@jax.jit
+def focal_variance(state, data, bases, priors) -> Float[Array, ""]:
+  """Variance of the focal length's logarithm, all other unknowns being free."""
+  hessian, border, corner, gradient, shared = _normal_equations(
+    state, data, bases, priors._replace(focal=0.0)
+  )
+  hessian += _STILL * jnp.eye(hessian.shape[-1])
+  coupling = data.link[:, None] * priors.step
+  # The last column of the inverse is what a unit on the right gives.
+  last = jnp.zeros_like(shared).at[-1].set(1.0)
+  _, column = solve_bordered(
+    hessian, coupling, border, corner, jnp.zeros_like(gradient), last
+  )
+  return column[-1]
 
 
 def _normal_equations(state, data, bases, priors):
@@ -203,7 +239,12 @@ def _normal_equations(state, data, bases, priors):
     )
     rows = rows * (state.focal / z)[:, None, None]
     jacobian = jnp.concatenate(
-      [jnp.cross(local[:, None], rows), rows, (rows @ rotation) @ directions],
+      [
+        jnp.cross(local[:, None], rows),
+        rows,
+        (rows @ rotation) @ directions,
+        state.focal * slope[..., None] + rows[..., 2:] * translation[2],
+      ],
       -1,
     )
     first, second = PAIRS.T
@@ -234,26 +275,29 @@ def _normal_equations(state, data, bases, priors):
   pull = priors.expression * e
   pull += priors.bound * (jnp.minimum(e, 0) + jnp.maximum(e - 1, 0))
   link = data.link[:, None]
-  steps = priors.step * link * _steps(state)
+  change = _steps(state)
+  steps = priors.step * link * change
   pull = jnp.pad(pull, ((0, 0), (6, 0)))
   pull += jnp.pad(steps, ((1, 0), (0, 0))) - jnp.pad(steps, ((0, 1), (0, 0)))
   neighbours = jnp.pad(link, ((1, 0), (0, 0))) + jnp.pad(link, ((0, 1), (0, 0)))
   diagonal = ridge + neighbours * priors.step
   hessian = full[:, :q, :q] + diagonal[..., None] * jnp.eye(q)
-  num_identity = len(state.identity)
-  corner = full[:, q:, q:].sum(0) + priors.identity * jnp.eye(num_identity)
-  shared = gradient[:, q:].sum(0) + priors.identity * state.identity
+  ridge = jnp.full(len(state.identity), priors.identity)
+  corner = full[:, q:, q:].sum(0) + jnp.diag(jnp.append(ridge, priors.focal))
+  shared = gradient[:, q:].sum(0) + jnp.append(
+    ridge * state.identity, jnp.sum(steps[:, 5] * change[:, 5])
+  )
   return hessian, full[:, :q, q:], corner, gradient[:, :q] + pull, shared
 
 
 def solve_bordered(
   blocks: Float[Array, "t q q"],
   coupling: Float[Array, "n q"],
-  border: Float[Array, "t q i"],
-  corner: Float[Array, "i i"],
+  border: Float[Array, "t q s"],
+  corner: Float[Array, "s s"],
   right: Float[Array, "t q"],
-  right_shared: Float[Array, "i"],
-) -> tuple[Float[Array, "t q"], Float[Array, "i"]]:
+  right_shared: Float[Array, "s"],
+) -> tuple[Float[Array, "t q"], Float[Array, "s"]]:
   """Solves a symmetric positive block tridiagonal system with a border.
 
   The rows are blocks[t] x[t] - coupling[t-1] x[t-1] - coupling[t] x[t+1] +
@@ -287,8 +331,6 @@ def solve_bordered(
     backward, zeros[1], (inverses, solved, after), reverse=True
   )
   plain, per_shared = solved[..., 0], solved[..., 1:]
-  if not border.shape[-1]:
-    return plain, right_shared
   schur = corner - jnp.einsum("tqi,tqj->ij", border, per_shared)
   rest = right_shared - jnp.einsum("tqi,tq->i", border, plain)
   shared = linalg.cho_solve(linalg.cho_factor(schur, lower=True), rest)

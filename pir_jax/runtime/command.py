@@ -76,5 +76,7 @@ def _keep_compilations() -> None:
 
 
 def _fail(sentence: str) -> None:
-  print(f"{pathlib.Path(sys.argv[0]).stem}: {sentence}", file=sys.stderr)
+  path = pathlib.Path(sys.argv[0])
+  name = path.parent.name if path.stem == "__main__" else path.stem
+  print(f"{name}: {sentence}", file=sys.stderr)
   sys.exit(1)

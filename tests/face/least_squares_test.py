@@ -89,6 +89,7 @@ def _problem(num_frames=3, num_identity=2, num_expression=4):
     jnp.linspace(1.0, 9.0, 6 + num_expression),
     jnp.float32(0.3),  # So that many points are in the linear part.
     jnp.float32(1.0),
+    jnp.float32(0.0),
   )
   return state, data, bases, priors
 
@@ -99,17 +100,11 @@ def test_gradient_of_the_normal_equations_is_that_of_the_cost():
   num_expression = state.expression.shape[1]
 
   def cost(move, shared):
-    turn = cameras.rotation_from_axis_angle(move[:, :3])
-    moved = state._replace(
-      rotation=turn @ state.rotation,
-      translation=state.translation + move[:, 3:6],
-      expression=state.expression + move[:, 6:],
-      identity=state.identity + shared,
-    )
-    return least_squares._cost(moved, data, bases, priors) / 2
+    moved = least_squares.moved(state, move, shared)
+    return least_squares.cost(moved, data, bases, priors) / 2
 
   zero = jnp.zeros((num_frames, 6 + num_expression))
-  expected = jax.jit(jax.grad(cost, argnums=(0, 1)))(zero, jnp.zeros(2))
+  expected = jax.jit(jax.grad(cost, argnums=(0, 1)))(zero, jnp.zeros(3))
   *_, gradient, shared = jax.jit(least_squares._normal_equations)(
     state, data, bases, priors
   )
@@ -138,3 +133,26 @@ def test_offset_step_lowers_every_error_and_ties_pairs():
   np.testing.assert_array_equal(
     after.offset[upper, 1:], after.offset[lower, 1:]
   )
+
+
+def test_focal_variance_is_that_of_the_dense_problem():
+  state, data, bases, priors = _problem()
+  hessian, border, corner, *_ = least_squares._normal_equations(
+    state, data, bases, priors
+  )
+  t, q, _ = hessian.shape
+  dense = np.zeros((t * q + len(corner),) * 2)
+  for k in range(t):
+    rows = slice(k * q, (k + 1) * q)
+    dense[rows, rows] = hessian[k] + least_squares._STILL * np.eye(q)
+    dense[rows, t * q :] = border[k]
+    dense[t * q :, rows] = np.asarray(border[k]).T
+  for k in range(t - 1):
+    rows, after = slice(k * q, (k + 1) * q), slice((k + 1) * q, (k + 2) * q)
+    dense[rows, after] = dense[after, rows] = -np.diag(
+      data.link[k] * priors.step
+    )
+  dense[t * q :, t * q :] = corner
+  expected = np.linalg.inv(dense)[-1, -1]
+  got = least_squares.focal_variance(state, data, bases, priors)
+  np.testing.assert_allclose(got, expected, rtol=1e-2)

@@ -1,0 +1,287 @@
+"""HDTF: the pieces of long videos that its annotation files name.
+
+The files, as published at github.com/MRzzm/HDTF (XX is RD, WDA or WRA; columns
+are separated by spaces; video names end in .mp4 except in the first):
+
+  XX_video_url.txt      video, address
+  XX_annotion_time.txt  video, then mm:ss-mm:ss for each piece
+  XX_crop_wh.txt        video_piece, left, width, top, height: in pixels
+  XX_resolution.txt     video, height of the video that those pixels are of
+
+Every piece is cropped and scaled to 512x512. The videos are the user's to find;
+a piece is called XX_video_000, as in the data set's own script.
+
+h height, w width.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from jaxtyping import UInt8
+from PIL import Image
+
+from pir_jax.data import media, sound, writer
+from pir_jax.types import InputError
+
+SIDE = 512
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts")
+_GRACE = 1e-3  # seconds: as exact as some containers keep times
+_TIMES = re.compile(r"((?:\d+:)*\d+(?:\.\d+)?)-((?:\d+:)*\d+(?:\.\d+)?)")
+
+
+@dataclasses.dataclass(kw_only=True, slots=True, frozen=True)
+class Cut:
+  """A piece of a video.
+
+  Attributes:
+    name: of the piece.
+    start, end: seconds of the video, the end not included.
+    crop: left, width, top, height in pixels; None keeps the whole picture.
+    height: of the video whose pixels those are; 0 is the one at hand.
+  """
+
+  name: str
+  start: float
+  end: float
+  crop: tuple[int, int, int, int] | None = None
+  height: int = 0
+
+  @property
+  def source(self) -> str:
+    """Name of the piece as a file."""
+    return self.name + ".mp4"
+
+  def to_json(self) -> dict:
+    """As plain values, for another process."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_json(cls, values: dict) -> "Cut":
+    """The inverse of to_json."""
+    crop = values["crop"]
+    return cls(**values | {"crop": crop and tuple(crop)})
+
+  def write(self, video: media.Path, output: media.Path) -> None:
+    """Cuts the piece out of its video.
+
+    Frames are those that are shown from `start` on and before `end`, at the
+    video's mean rate: each one of a steady video, and of a variable one what a
+    player would show. The same bytes on any number of cores.
+
+    Raises:
+      InputError: the video cannot be read, is too short or too small.
+    """
+    info = media.probe(video)
+    box = self._box(info)
+    output = pathlib.Path(output)
+    wave = output.with_suffix(".wav") if info.has_audio else None
+    zero = self._first_time(video)
+    try:
+      if wave:
+        self._write_sound(video, wave, zero)
+      with _OneThread(
+        output,
+        (SIDE, SIDE) if box else (info.width, info.height),
+        info.rate,
+        audio=wave,
+        comment=f"cut from {info.name}, {self.start:g} s to {self.end:g} s",
+      ) as made:
+        for image in self._images(video, info.rate, zero):
+          made.write(_crop(image, box) if box else image)
+    finally:
+      if wave:
+        wave.unlink(missing_ok=True)
+
+  def _box(self, info: media.VideoInfo) -> tuple[float, ...] | None:
+    """Left, upper, right and lower edge of the crop in this video's pixels."""
+    if self.crop is None:
+      return None
+    scale = info.height / self.height if self.height else 1.0
+    left, width, top, height = (scale * edge for edge in self.crop)
+    # Scaled edges may miss the picture's own by a rounding.
+    if left + width > info.width + 1 or top + height > info.height + 1:
+      raise InputError(
+        f"{info.name} is {info.width}x{info.height}, too small for the crop of"
+        f" {self.name}: download it with a height of"
+        f" {self.height or 'what the annotations were made for'}."
+      )
+    right, lower = min(left + width, info.width), min(top + height, info.height)
+    return left, top, right, lower
+
+  def _first_time(self, video: media.Path) -> Fraction:
+    """Time of the piece's first frame, which is the piece's time 0."""
+    first = next(media.read_frames(video, start=self.start), None)
+    if first is None or first[0] >= self.end - _GRACE:
+      raise InputError(
+        f"{video} has no frame between {self.start:g} s and {self.end:g} s,"
+        f" where {self.name} is: it is another video or cut short."
+      )
+    return first[0]
+
+  def _images(
+    self, video: media.Path, rate: Fraction, zero: Fraction
+  ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """What is shown at each tick of the piece."""
+    # Containers round the times of frames: half a frame of grace.
+    tick, grace, shown = zero, 1 / rate / 2, None
+    for time, image in media.read_frames(video, start=self.start):
+      while shown is not None and tick < min(time - grace, self.end - _GRACE):
+        yield shown
+        tick += 1 / rate
+      if time >= self.end - _GRACE:
+        return
+      shown, last = image, time
+    while tick < min(last + grace, self.end - _GRACE):
+      yield shown
+      tick += 1 / rate
+
+  def _write_sound(
+    self, video: media.Path, path: pathlib.Path, zero: Fraction
+  ) -> None:
+    done, file = 0, None
+    try:
+      for rate, block in sound.read_sound(video):
+        first, last = round(zero * rate), round(self.end * rate)
+        if file is None:
+          file = soundfile.SoundFile(
+            path, "w", rate, block.shape[1], subtype="FLOAT"
+          )
+        file.write(block[max(0, first - done) : max(0, last - done)])
+        done += len(block)
+        if done >= last:
+          break
+    finally:
+      if file is not None:
+        file.close()
+
+
+class _OneThread(writer.VideoWriter):
+  """x264 writes other bytes with another number of threads."""
+
+  def _open(self) -> None:
+    super()._open()
+    self._stream.codec_context.thread_count = 1
+
+
+def _crop(
+  image: UInt8[np.ndarray, "h w 3"], box: tuple[float, ...]
+) -> UInt8[np.ndarray, "512 512 3"]:
+  resized = Image.fromarray(image).resize(
+    (SIDE, SIDE), Image.Resampling.LANCZOS, box=box
+  )
+  return np.asarray(resized)
+
+
+class Annotated(NamedTuple):
+  """What the annotations ask for.
+
+  Attributes:
+    cuts: (video, piece) for every piece whose video is there.
+    missing: names of videos that are annotated and not there.
+    skipped: a sentence for each line that cannot be used.
+  """
+
+  cuts: list[tuple[pathlib.Path, Cut]]
+  missing: list[str]
+  skipped: list[str]
+
+
+def read_annotations(folder: media.Path, videos: media.Path) -> Annotated:
+  """Reads all annotation files of a folder and looks for the videos.
+
+  Args:
+    folder: that holds XX_annotion_time.txt and the files that go with it.
+    videos: folder with the videos, called Radio11.mp4 or RD_Radio11.mp4; any
+      kind of video.
+
+  Raises:
+    InputError: there is no such folder or no annotation in it.
+  """
+  folder, videos = pathlib.Path(folder), pathlib.Path(videos)
+  for place in (folder, videos):
+    if not place.is_dir():
+      raise InputError(f"{place} is not a folder: name the one that is meant.")
+  found = sorted(folder.glob("*_annotion_time.txt"))
+  if not found:
+    raise InputError(
+      f"{folder} holds no *_annotion_time.txt: give HDTF's folder HDTF_dataset."
+    )
+  have = _videos(videos)
+  annotated = Annotated([], [], [])
+  for path in found:
+    _read_subset(path, have, annotated)
+  return annotated
+
+
+def _videos(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  found = {}
+  for root, _, names in os.walk(folder):
+    for name in sorted(names):
+      path = pathlib.Path(root, name)
+      if path.suffix.lower() in VIDEO_SUFFIXES:
+        found.setdefault(path.stem, path)
+  return found
+
+
+def _read_subset(path, have, annotated: Annotated) -> None:
+  """Adds the pieces of one XX_annotion_time.txt."""
+  subset = path.name.removesuffix("_annotion_time.txt")
+  crops = _table(path.with_name(f"{subset}_crop_wh.txt"))
+  heights = _table(path.with_name(f"{subset}_resolution.txt"))
+  for video, times in _table(path).items():
+    source = have.get(f"{subset}_{video}") or have.get(video)
+    if source is None:
+      annotated.missing.append(f"{subset}_{video}")
+      continue
+    height = heights.get(video, ["0"])
+    for index, words in enumerate(times):
+      name = f"{subset}_{video}_{index:03d}"
+      match = _TIMES.fullmatch(words)
+      crop = crops.get(f"{video}_{index}")
+      if match is None:
+        annotated.skipped.append(f"{name}: {words!r} is no time mm:ss-mm:ss")
+        continue
+      start, end = map(_seconds, match.groups())
+      if crop is None:
+        annotated.skipped.append(f"{name}: {subset}_crop_wh.txt lacks it")
+      elif not _numbers(crop, 4) or not _numbers(height, 1):
+        annotated.skipped.append(f"{name}: its crop or height is no number")
+      elif start >= end:
+        annotated.skipped.append(f"{name}: {words} ends before it begins")
+      else:
+        cut = Cut(
+          name=name,
+          start=start,
+          end=end,
+          crop=tuple(map(int, crop)),
+          height=int(height[0]),
+        )
+        annotated.cuts.append((source, cut))
+
+
+def _numbers(words: list[str], count: int) -> bool:
+  return len(words) == count and all(word.isdigit() for word in words)
+
+
+def _seconds(words: str) -> float:
+  """Of "mm:ss" or "h:mm:ss"."""
+  total = 0.0
+  for part in words.split(":"):
+    total = 60 * total + float(part)
+  return total
+
+
+def _table(path: pathlib.Path) -> dict[str, list[str]]:
+  """Lines of words, by the first one without its .mp4; {} for no file."""
+  if not path.is_file():
+    return {}
+  lines = path.read_text(encoding="utf-8-sig").splitlines()
+  rows = [line.split() for line in lines if line.strip()]
+  return {row[0].removesuffix(".mp4"): row[1:] for row in rows}
