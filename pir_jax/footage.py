@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from pir_jax.data import media, track, windows
+from pir_jax.data import ahead, media, track, windows
 from pir_jax.face import fitting, landmarks, masks, morphable, observations
 from pir_jax.runtime import phases as phases_lib
 from pir_jax.types import Cameras, InputError
@@ -81,7 +81,8 @@ class Footage(NamedTuple):
   ) -> Iterator[tuple[int, UInt8[np.ndarray, "r r 3"]]]:
     """Yields (frame, its window) for some frames, in order."""
     wanted = set(int(frame) for frame in frames)
-    for index, (_, image) in enumerate(media.read_frames(self.path)):
+    decoded = ahead.taken(media.read_frames(self.path))
+    for index, (_, image) in enumerate(decoded):
       if index in wanted:
         window = self.track.window[index]
         yield index, windows.crop_window(image, window, side)
@@ -121,7 +122,7 @@ def analyse(
   times: list[float] = []
 
   def frames() -> Iterator[np.ndarray]:
-    for at, image in media.read_frames(path):
+    for at, image in ahead.taken(media.read_frames(path)):
       times.append(float(at))
       yield image
 

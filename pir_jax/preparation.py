@@ -17,9 +17,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from pir_jax import appraisal, footage, page
-from pir_jax.data import hdtf, manifest, media, store, timing
+from pir_jax.data import ahead, hdtf, manifest, media, store, timing
 from pir_jax.face import masks as masks_lib
-from pir_jax.face import morphable
+from pir_jax.face import morphable, observations
 from pir_jax.metrics import lips
 from pir_jax.types import InputError
 
@@ -228,7 +228,7 @@ def _write(
     seen.track,
     _frames(seen, min(settings.resolution, largest)),
     sound,
-    opening=lips.opening(seen.track.landmarks[..., :2]),
+    opening=_openings(seen.track.landmarks),
     video=seen.video,
     expression_names=seen.model.expression_names,
     masks=dataclasses.asdict(seen.config),
@@ -240,10 +240,19 @@ def _write(
   return made
 
 
+def _openings(landmarks: np.ndarray) -> np.ndarray:
+  """Of the lips in every frame; in parts, for a long clip's are many."""
+  parts = [
+    lips.opening(landmarks[part])
+    for part in observations.chunks(len(landmarks))
+  ]
+  return np.concatenate(parts)
+
+
 def _frames(seen: footage.Footage, side: int) -> Iterator[store.Frame]:
   chosen = timing.select_frames(seen.track.times)
   chosen = chosen[seen.measured[chosen]]
-  crops = seen.crops(chosen, side)
+  crops = ahead.taken(seen.crops(chosen, side))
   for start in range(0, len(chosen), _CHUNK):
     part = chosen[start : start + _CHUNK]
     regions = zip(
@@ -264,7 +273,6 @@ def notes(seen: footage.Footage) -> list[str]:
   found = []
   if seen.num_faces > 1:
     found.append(
-      f"{seen.num_faces} faces are in the video; --face chooses another one. "
-      "(Someone who was out of sight for more than a second counts again.)"
+      f"{seen.num_faces} people are in the video; --face chooses another one."
     )
   return found

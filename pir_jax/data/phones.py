@@ -23,7 +23,7 @@ _FRAMES_A_SECOND = 100
 # Narrower beams of the word search: three times as fast, the same shifts.
 _FAST = {"maxhmmpf": 3000, "maxwpf": 10}
 # Speech beyond this tells nothing new: recognised in parts, evenly spread.
-LONGEST = 64.0  # Seconds.
+LONGEST = 32.0  # Seconds.
 PART = 16.0
 
 

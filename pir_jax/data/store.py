@@ -19,7 +19,7 @@ from array_record.python import array_record_module
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from pir_jax.data import timing
+from pir_jax.data import ahead, timing
 from pir_jax.data.manifest import Manifest
 from pir_jax.data.media import VideoInfo
 from pir_jax.data.track import Track, check_track, save_track
@@ -72,22 +72,30 @@ class Clip(NamedTuple):
   identity: Float[np.ndarray, "i"]
 
 
-def _png(array: np.ndarray) -> np.ndarray:
+def _lossless(array: np.ndarray) -> np.ndarray:
+  """WebP: half of PNG's time at its quickest, and two thirds of its bytes."""
   buffer = io.BytesIO()
-  # Level 1: twice as fast as the default for about 5 % more bytes.
-  Image.fromarray(array).save(buffer, format="png", compress_level=1)
+  picture = Image.fromarray(array)
+  picture.save(buffer, format="webp", lossless=True, quality=0, method=0)
+  return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def _png(mask: Bool[np.ndarray, "h h"]) -> np.ndarray:
+  buffer = io.BytesIO()
+  picture = Image.fromarray(mask.astype(np.uint8) * 255)
+  picture.save(buffer, format="png", compress_level=1)
   return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
 def encode_frame(frame: Frame, track: Track) -> bytes:
-  """A frame record: pictures as lossless PNG, numbers as they are."""
+  """A frame record: pictures without loss, numbers as they are."""
   t = frame.index
   return safetensors.numpy.save(
     {
-      "image": _png(frame.image),
-      "mask": _png(frame.mask.astype(np.uint8) * 255),
-      "head": _png(frame.head.astype(np.uint8) * 255),
-      "mouth": _png(frame.mouth.astype(np.uint8) * 255),
+      "image": _lossless(frame.image),
+      "mask": _png(frame.mask),
+      "head": _png(frame.head),
+      "mouth": _png(frame.mouth),
       "pose": np.array(track.pose[t], np.float32),
       "intrinsics": np.array(track.intrinsics[t], np.float32),
       "expression": np.array(track.expression[t], np.float32),
@@ -98,9 +106,9 @@ def encode_frame(frame: Frame, track: Track) -> bytes:
   )
 
 
-def decode_picture(png: UInt8[np.ndarray, "n"]) -> Image.Image:
+def decode_picture(encoded: UInt8[np.ndarray, "n"]) -> Image.Image:
   """A picture of a frame record."""
-  return Image.open(io.BytesIO(png.tobytes()))
+  return Image.open(io.BytesIO(encoded.tobytes()))
 
 
 def encode_clip(clip: Clip) -> bytes:
@@ -226,33 +234,43 @@ def _manifest(
 def _write_frames(path, frames: Iterable[Frame], track: Track):
   """Writes frame records one by one; returns their indices and side."""
   indices: list[int] = []
-  side = None
+  sides: list[int] = []
+
+  def checked() -> Iterator[Frame]:
+    for frame in frames:
+      _check_frame(frame, track, indices, sides)
+      indices.append(frame.index)
+      sides.append(frame.image.shape[0])
+      yield frame
+
   # Groups of one record: random access then reads no neighbour.
   writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
   try:
-    for frame in frames:
-      side = side or frame.image.shape[0]
-      if frame.image.shape[0] != side:
-        raise ValueError(
-          f"frame {frame.index} is {frame.image.shape[0]} px and the first one"
-          f" {side}: give all frames one size"
-        )
-      if not track.present[frame.index]:
-        raise ValueError(
-          f"frame {frame.index} has no face in the track: leave it out"
-        )
-      if indices and frame.index <= indices[-1]:
-        raise ValueError(
-          f"frame {frame.index} follows {indices[-1]}: give frames in order,"
-          " each once"
-        )
-      writer.write(encode_frame(frame, track))
-      indices.append(frame.index)
+    for record in ahead.done(lambda x: encode_frame(x, track), checked()):
+      writer.write(record)
   finally:
     writer.close()
-  if side is None:
+  if not sides:
     raise InputError("no frame shows a face: choose another clip.")
-  return np.array(indices, np.int64), side
+  return np.array(indices, np.int64), sides[0]
+
+
+def _check_frame(frame, track, indices, sides) -> None:
+  side = frame.image.shape[0]
+  if sides and side != sides[0]:
+    raise ValueError(
+      f"frame {frame.index} is {side} px and the first one {sides[0]}: give all"
+      " frames one size"
+    )
+  if not track.present[frame.index]:
+    raise ValueError(
+      f"frame {frame.index} has no face in the track: leave it out"
+    )
+  if indices and frame.index <= indices[-1]:
+    raise ValueError(
+      f"frame {frame.index} follows {indices[-1]}: give frames in order, each"
+      " once"
+    )
 
 
 def _write_clips(path: pathlib.Path, clips: Iterable[Clip]) -> int:

@@ -20,11 +20,14 @@ from pir_jax.face import descent, least_squares, morphable, observations
 from pir_jax.types import AnyArray, InputError
 
 # Frames from which the clip's shared numbers are found, and pieces of them.
-NUM_SHARED, NUM_PIECES = 384, 8
+NUM_SHARED, NUM_PIECES = 128, 8
+NUM_TELLING = 64  # Of them, that tell the focal length.
 _PIECE = 512  # Frames fitted together afterwards,
 _MARGIN = 32  # and those on either side that only hold them.
 _FIXED = 1e9  # The inverse variance of what does not move.
-_PADDING = 64  # Frames are padded to a multiple, so few lengths are compiled.
+# Frames are padded to a multiple, so few lengths are compiled.
+_PADDING = 64
+_PIECE_PADDING = 192
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -203,21 +206,43 @@ class _Clip:
     low, high = self.config.noise_range
     noise = self.config.noise_share * float(np.sqrt(np.mean(error**2)))
     self.noise = min(max(noise, low), high)
-    state = self._descend(state, given, bases, schedule)
-    return state if focal is not None else self._free(state, given, bases)
+    again = descent.Schedule(
+      num_steps=self.config.num_steps, visibility=(0,), offset=(1, 3), least=5
+    )
+    state = self._descend(state, given, bases, again)
+    zoom = 1.0 if focal is not None else self._zoom(state, given, bases)
+    if zoom != 1.0:
+      state = self._descend(
+        least_squares.zoomed(state, zoom), given, bases, again
+      )
+    return state
 
-  def _free(self, state, given, bases) -> least_squares.State:
-    """The state with its focal length estimated, where that can be done."""
+  def _zoom(self, state, given, bases) -> float:
+    """By how much the focal length should change; 1 where that is not known.
+
+    Looks at some of the frames, each by itself: the motion that tells is not
+    that from one frame to the next.
+    """
     config = self.config
+    stride = -(-len(given.points) // NUM_TELLING)
+    given = descent.Given(*(x[::stride] for x in given))
+    given = given._replace(link=np.zeros(len(given.points) - 1, bool))
+    if not given.known.any():
+      return 1.0
+    state = state._replace(
+      rotation=state.rotation[::stride],
+      translation=state.translation[::stride],
+      expression=state.expression[::stride],
+    )
     data, priors = self._problem(given)
     priors = priors._replace(focal=jnp.float32(0.0))
     seen = observations.visibility(state, bases, self.outward)
     data = data._replace(weight=data.weight * seen)
     variance = least_squares.focal_variance(state, data, bases, priors)
     if not 0 < float(variance) < config.focal_error**2:
-      return state
+      return 1.0
     schedule = descent.Schedule(
-      num_steps=config.num_steps, offset=(10, 12, 14), least=16
+      num_steps=config.num_steps, offset=(8, 10), least=11
     )
     # The offsets made up for the wrong distance: they are found anew.
     start = state._replace(offset=jnp.zeros_like(state.offset))
@@ -228,11 +253,12 @@ class _Clip:
     depth = np.median(np.asarray(freed.translation)[given.known, 2])
     low, high = config.depth_range
     gained = float(1 - costs[1] / costs[0]) > config.focal_gain
-    return freed if gained and low < depth < high else state
+    told = gained and low < depth < high
+    return float(freed.focal / state.focal) if told else 1.0
 
   def piece(self, frames, identity, shared) -> least_squares.State:
     """The fit of some frames to a person who is known."""
-    given = self._gather(frames)
+    given = self._gather(frames, _PIECE_PADDING)
     bases = self._bases(identity)
     state = descent.start(
       given, bases, self.model.bounded, shared.offset, shared.focal
@@ -242,8 +268,8 @@ class _Clip:
     )
     return self._descend(state, given, bases, schedule)
 
-  def _gather(self, frames) -> descent.Given:
-    count = -(-len(frames) // _PADDING) * _PADDING
+  def _gather(self, frames, multiple=_PADDING) -> descent.Given:
+    count = -(-len(frames) // multiple) * multiple
     seen, known, link = observations.gather(
       self.landmarks, self.present, self.shot, frames, count
     )

@@ -9,8 +9,10 @@ h height, w width, l landmarks.
 """
 
 import array
+import collections
 import dataclasses
 import tempfile
+from concurrent import futures
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -25,6 +27,7 @@ _TOUCH = 0.08  # Overlap of two faces' boxes from which they may change places.
 _HIDDEN_SECONDS = 2.0  # A face lost while it was touched may be behind.
 _SHORT_SECONDS = 0.2  # Between examples, and of a piece that touches another.
 _IN_MEMORY = 2**25  # Bytes.
+_MOST_PENDING = 8  # Frames whose lids wait: bounds memory.
 
 
 class Rows:
@@ -118,6 +121,10 @@ class Follower:
     self._shot = -1
     self._tracker = tracker
     self._eyes = eyes
+    # The lids do not tell where a face is: another thread may look at them.
+    self._pool = futures.ThreadPoolExecutor(1)
+    self._pending: collections.deque[futures.Future] = collections.deque()
+    self._num_rows = 0
     self._fps = fps
     self._seen: list[_Sight] = []
     self._search_until = 0
@@ -157,6 +164,9 @@ class Follower:
     """Ends all pieces and returns them."""
     self._lose(self._seen)
     self._seen = []
+    while self._pending:
+      self._pending.popleft().result()
+    self._pool.shutdown()
     return self._finished
 
   def _follow(self, frame: np.ndarray) -> list[_Sight]:
@@ -240,12 +250,23 @@ class Follower:
     if len(piece.rows) % short == 0:
       piece.gallery.add(sight.look)
     # Only what is kept: the mesh's own points find the face again.
-    points = self._eyes.refine(frame, sight.points)
-    piece.rows.append(self.rows.append(points))
+    piece.rows.append(self._keep(frame, sight.points))
     piece.presence.append(sight.presence)
-    piece.height += float(np.ptp(points[:, 1]))
+    piece.height += float(np.ptp(sight.points[:, 1]))
     piece.boxes[1] = sight.box
     sight.piece = piece
+
+  def _keep(self, frame: np.ndarray, points: np.ndarray) -> int:
+    """Stores a face with its lids refined; returns the number of its row."""
+
+    def work() -> None:
+      self.rows.append(self._eyes.refine(frame, points))
+
+    self._pending.append(self._pool.submit(work))
+    if len(self._pending) > _MOST_PENDING:
+      self._pending.popleft().result()
+    self._num_rows += 1
+    return self._num_rows - 1
 
   def _lose(self, sights: list[_Sight]) -> None:
     for sight in sights:

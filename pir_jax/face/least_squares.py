@@ -183,18 +183,24 @@ def step(state, data, bases, priors, damping):
 def moved(
   state: State, move: Float[Array, "t q"], shared: Float[Array, "s"]
 ) -> State:
-  """The state after a step.
-
-  A longer focal length takes the head further away: the picture hardly tells
-  the two apart, and a step along a bend would be short.
-  """
-  zoom = jnp.exp(shared[-1])
-  translation = state.translation + move[:, 3:6]
-  return state._replace(
+  """The state after a step."""
+  state = state._replace(
     rotation=cameras.rotation_from_axis_angle(move[:, :3]) @ state.rotation,
-    translation=translation.at[:, 2].multiply(zoom),
+    translation=state.translation + move[:, 3:6],
     expression=state.expression + move[:, 6:],
     identity=state.identity + shared[:-1],
+  )
+  return zoomed(state, jnp.exp(shared[-1]))
+
+
+def zoomed(state: State, zoom: float | Float[Array, ""]) -> State:
+  """A longer focal length, and the head as much further away.
+
+  The picture hardly tells the two apart: a step in the one alone would follow
+  a bend, and be short.
+  """
+  return state._replace(
+    translation=state.translation.at[:, 2].multiply(zoom),
     focal=state.focal * zoom,
   )
 
@@ -238,11 +244,13 @@ def _normal_equations(state, data, bases, priors):
       [jnp.broadcast_to(jnp.eye(2), (len(z), 2, 2)), -slope[..., None]], -1
     )
     rows = rows * (state.focal / z)[:, None, None]
+    turned = rows @ rotation
     jacobian = jnp.concatenate(
       [
         jnp.cross(local[:, None], rows),
         rows,
-        (rows @ rotation) @ directions,
+        # Three products: a batch of small matrices is slow to multiply.
+        sum(turned[..., c, None] * directions[:, None, c] for c in range(3)),
         state.focal * slope[..., None] + rows[..., 2:] * translation[2],
       ],
       -1,
@@ -267,6 +275,7 @@ def _normal_equations(state, data, bases, priors):
       data.weight,
       data.pair_weight,
     ),
+    batch_size=8,
   )
   q = 6 + bases.expression.shape[0]
   e = state.expression
