@@ -131,9 +131,13 @@ def report(made: Manifest) -> str:
     f"fit error {made.fit_error_px:.2f} px, "
     f"{100 * made.fit_error_relative:.2f} % of face height (RMS, 468 points)",
     f"window {low:.0f} to {high:.0f} px, stored at {made.resolution} px; "
-    f"{made.num_records} frames, of which source frames "
-    f"{made.held_out[0]} to {made.held_out[1]} are held out",
+    f"{made.num_records} frames; the last "
+    f"{made.held_out[1] - made.held_out[0]} of the source are held out",
   ]
+  found = made.appraisal
+  if found:
+    lines.append(f"verdict: {found['verdict']}")
+    lines += [f"  {r['what']} {r['remedy']}" for r in found["reasons"]]
   return "\n".join(lines)
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import spatial
 
-from pir_jax.face import morphable
+from pir_jax.face import least_squares, morphable
 from pir_jax.types import InputError
 
 NAMES = morphable.EXPRESSION_NAMES
@@ -203,3 +204,28 @@ def test_another_file_is_told_in_a_sentence(tmp_path):
   np.savez(path, format=1, mean=np.array([object()]))
   with pytest.raises(InputError, match="no face model of ours"):
     morphable.load(path)
+
+
+def test_each_lip_s_landmarks_lie_on_that_lip(model):
+  jaw = np.tensordot(model.jaw, model.landmark_expression, 1)
+  upper, lower = np.array(least_squares.LIP_PAIRS).T
+  # The lower lip goes down with the jaw, the upper one hardly follows.
+  assert (jaw[lower, 1] < 2.5 * jaw[upper, 1] - 0.01).all()
+  gap = model.landmark_mean[upper] - model.landmark_mean[lower]
+  # At rest they touch: 2 mm are 0.0054 head units.
+  assert np.linalg.norm(gap, axis=-1).max() < 0.0054
+
+
+def test_no_landmark_lies_behind_the_face(model):
+  # A ray through the closed mouth meets the throat, ten centimetres behind.
+  points = model.landmark_mean
+  near = spatial.cKDTree(points[:, :2]).query(points[:, :2], 6)[1]
+  behind = np.median(points[near, 2], axis=1) - points[:, 2]
+  assert behind.max() < 0.08
+
+
+def test_landmarks_are_alike_on_both_sides(model):
+  points = model.landmark_mean
+  distance, _ = spatial.cKDTree(points).query(points * [-1, 1, 1])
+  # A millimetre; the slanting inner rim of the lips is the worst.
+  assert distance.max() < 0.0027
