@@ -16,6 +16,7 @@ test: $(VENV)/ready
 	$(BIN)/python -m pytest -m "not slow and not torch" -n 2 --dist loadfile -q
 
 test-slow: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable '.[dev,ray]'
 	$(BIN)/python -m pytest -m "slow and not torch" -q
 
 test-torch: $(VENV)/ready
