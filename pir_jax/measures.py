@@ -102,6 +102,13 @@ class Edges:
     )
 
 
+def _mouth_distance(points: np.ndarray, truth: np.ndarray) -> float:
+  """Not a number where no face was found in a row: it is too blurred yet."""
+  if not (np.isfinite(points) & np.isfinite(truth)).all((1, 2)).any():
+    return float("nan")
+  return landmarks.mouth_distance(points, truth)
+
+
 def measure(
   given: comparison.HeldOut, frames: dict[str, comparison.Pictures]
 ) -> dict[str, Measured]:
@@ -138,9 +145,7 @@ def measure(
       sharpness_mouth=sharpness.ratio(
         sharpness.energy(images, given.mouth), true_detail
       ),
-      mouth_distance=landmarks.mouth_distance(
-        points[:, morphable.LIPS], true_lips
-      ),
+      mouth_distance=_mouth_distance(points[:, morphable.LIPS], true_lips),
       seam_edge=seams[0],
       seam_feather=seams[1],
       seam_tone=seams[2],

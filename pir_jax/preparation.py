@@ -170,6 +170,8 @@ def prepare(
   Raises:
     InputError: the video cannot be used, or the folder is already there.
   """
+  if "://" in str(output):
+    raise InputError(f"{output} is no folder here: for an address say --input.")
   output = pathlib.Path(output)
   settings = settings or Settings()
   check_free(output, overwrite)
@@ -199,14 +201,14 @@ def check_free(output: pathlib.Path, overwrite: bool) -> None:
   """Raises InputError where a folder may not be made or replaced."""
   if not output.exists():
     return
+  if not (output / store.FRAMES).is_file():
+    raise InputError(
+      f"{output} is there and is not a prepared clip, so it is not replaced:"
+      " choose another name."
+    )
   if not overwrite:
     raise InputError(
       f"{output} is already there: say --overwrite or choose another name."
-    )
-  if not (output / store.FRAMES).is_file():
-    raise InputError(
-      f"{output} is not a prepared clip, so it is not replaced: choose another"
-      " name."
     )
 
 

@@ -7,9 +7,9 @@ HDTF:       python -m pir_jax.prepare --hdtf=HDTF_dataset --input=videos \\
 Only look:  add --check
 
 Finds and follows the face, fits the parametric head to every frame, and writes
-windows, masks, coefficients, sound and report.html to a folder. A run that was
-stopped is gone on with by the same command. The exit code is 1 where a clip
-failed, or with --check where one is rejected or cannot be used.
+windows, masks, coefficients, sound and report.html to a folder. A run over many
+that was stopped is gone on with by the same command. The exit code is 1 where a
+clip failed, or with --check where one is rejected or cannot be used.
 """
 
 import os
@@ -93,7 +93,7 @@ _JAW_OPEN = flags.DEFINE_float(
 def _settings() -> preparation.Settings:
   face = _FACE.value
   return preparation.Settings(
-    face=int(face) if face.isdigit() else os.path.abspath(face),
+    face=int(face) if face.lstrip("-").isdigit() else os.path.abspath(face),
     face_model=_FACE_MODEL.value and os.path.abspath(_FACE_MODEL.value),
     resolution=_RESOLUTION.value,
     masks=masks.Config(
@@ -109,7 +109,7 @@ def main() -> None:
   if bool(_VIDEO.value) == bool(_INPUT.value) or not (
     _OUTPUT.value or _CHECK.value
   ):
-    raise InputError("say --video=FILE or --input=FOLDER, and --output=FOLDER.")
+    raise InputError("say either --video or --input, and --output=FOLDER.")
   if _VIDEO.value and not _CHECK.value:
     made = prepare(
       _VIDEO.value,

@@ -73,9 +73,9 @@ def test_report_is_readable():
 @pytest.mark.parametrize(
   "given, says",
   [
-    ({}, "say --video"),
+    ({}, "say either --video"),
     ({"video": "v.mp4"}, "--output"),
-    ({"video": "v.mp4", "input": ["w"], "output": "o"}, "say --video"),
+    ({"video": "v.mp4", "input": ["w"], "output": "o"}, "say either --video"),
     ({"input": ["nowhere"], "output": "o"}, "nowhere does not exist"),
     ({"hdtf": ".", "input": ["a", "b"], "output": "o"}, "--input=FOLDER once"),
   ],

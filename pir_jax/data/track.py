@@ -88,7 +88,8 @@ def save_track(
   arrays = track._asdict() | {"stored": stored}
   landmarks = arrays.pop("landmarks")
   arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
-  safetensors.numpy.save_file(arrays, folder / FILE_NAME)
+  # Not save_file, which hides the file from all but its owner.
+  (folder / FILE_NAME).write_bytes(safetensors.numpy.save(arrays))
   # The array may be this very file, opened as a map: it is not written over.
   part = folder / f"{LANDMARKS}.part"
   written = np.lib.format.open_memmap(

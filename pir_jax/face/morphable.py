@@ -214,8 +214,8 @@ def _read(path: pathlib.Path) -> FaceModel:
       fields = dict(file)
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
     raise InputError(
-      f"{path} is no face model of ours ({error}): make one with `python -m "
-      "pir_jax.convert face_model`."
+      f"{path} is no face model of ours: make one with `python -m"
+      " pir_jax.convert face_model`."
     ) from error
   if fields.pop("format", None) != _FORMAT:
     raise InputError(

@@ -195,8 +195,8 @@ def choose(
   if isinstance(face, int):
     if not 0 <= face < len(people):
       raise InputError(
-        f"There is no face {face} in this video: choose one from 0 (the"
-        f" largest) to {len(people) - 1}."
+        f"There is no face {face} in this video, but {len(people)}, counted"
+        " from 0, the largest: choose one of them."
       )
     return people[face]
   away = [person.gallery.distance_to(face) for person in people]

@@ -1,6 +1,7 @@
 """How every main starts: flags read, user errors told in one sentence."""
 
 import pathlib
+import signal
 import sys
 from collections.abc import Callable
 
@@ -27,6 +28,8 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
     logging.set_verbosity(logging.WARNING)
     _keep_compilations()
     memory.keep_pages()
+    # What is told to end cleans up as what is interrupted does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
       main(*given)
     except InputError as error:
