@@ -16,7 +16,6 @@ from pir_jax.data import manifest
 FILE_NAME = "report.html"
 THUMBNAILS = "thumbnails.jpg"
 FAILED = "failed.json"
-KIND = "data set"  # Tells its manifest from a clip's.
 VERSION = 1
 # Pictures of the worst so many clips are in the page; it shows the others'
 # from the clips' folders, or a data set of thousands could not be opened.
@@ -134,7 +133,7 @@ def write(folder: str | pathlib.Path) -> None:
   """
   folder = pathlib.Path(folder)
   one = _read(folder / manifest.FILE_NAME)
-  if one is not None and one.get("kind") != KIND:
+  if one is not None and one.get("kind") != manifest.DATA_SET:
     _put(folder / FILE_NAME, render(DataSet([_clip(folder, "", one)], [])))
     return
   found = collect(folder)
@@ -167,7 +166,7 @@ def summary(found: DataSet) -> dict[str, Any]:
   """The data set's manifest: what is in it, in numbers."""
   clips = sorted(found.clips, key=lambda clip: clip.name)
   return {
-    "kind": KIND,
+    "kind": manifest.DATA_SET,
     "version": VERSION,
     "totals": {
       "clips": len(clips),

@@ -171,7 +171,7 @@ def test_the_same_clips_give_the_same_bytes(data_set):
 def test_the_data_sets_manifest_counts(data_set):
   page.write(data_set)
   found = json.loads((data_set / manifest.FILE_NAME).read_text())
-  assert found["kind"] == page.KIND
+  assert found["kind"] == manifest.DATA_SET
   assert found["totals"] == dict(
     clips=3, seconds=12.0, frames=12, good=1, usable=1, rejected=1, failed=1
   )

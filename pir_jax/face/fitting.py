@@ -215,6 +215,8 @@ class _Clip:
       state = self._descend(
         least_squares.zoomed(state, zoom), given, bases, again
       )
+    if scaled is not None:  # Rounding moves even what weighs as much.
+      state = state._replace(focal=jnp.float32(scaled))
     return state
 
   def _zoom(self, state, given, bases) -> float:
