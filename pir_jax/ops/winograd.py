@@ -96,6 +96,8 @@ def transformed(
   return jnp.concatenate(strips, 1)
 
 
+# Traced once a shape: a large picture has many strips of hundreds of sums each.
+@jax.jit
 def _strip(x, kernels):
   num_batch, height, width, depth = x.shape
   rows, columns = (height - 2) // TILE, (width - 2) // TILE
