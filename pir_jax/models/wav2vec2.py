@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from pir_jax.ops import interpolation, masks
+from pir_jax.ops import interpolation, long_convolution, masks
 
 PADDINGS = ("excluded", "masked", "silence")
 _NORM_EPSILON = 1e-5  # Of the norms between convolutions, in every variant.
@@ -154,29 +154,9 @@ class PositionConv(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(width))
 
   def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-    """Convolves by Fourier transforms of blocks, in float32.
-
-    As fast as the direct sum, whose gradient by a grouped kernel takes ten
-    times as long in XLA's CPU backend.
-    """
-    kernel = self.kernel[...]
-    (taps, size, width), (batch, num_frames, _) = kernel.shape, x.shape
-    hop = 1 << (taps - 1).bit_length()
-    num_blocks, before = -(-num_frames // hop), taps // 2
-    after = (num_blocks + 1) * hop - num_frames - before
-    y = jnp.pad(x.astype(jnp.float32), ((0, 0), (before, after), (0, 0)))
-    y = y.reshape(batch, num_blocks + 1, hop, width)
-    # Blocks of 2 hops: what wraps around falls on the second, which is cut.
-    y = jnp.fft.rfft(jnp.concatenate([y[:, :-1], y[:, 1:]], axis=2), axis=2)
-    # The conjugate: a network's kernel is not turned round.
-    filters = jnp.conj(jnp.fft.rfft(kernel, 2 * hop, axis=0))
-    y = jnp.einsum(
-      "bmfgi,figo->bmfgo",
-      y.reshape(batch, num_blocks, hop + 1, -1, size),
-      filters.reshape(hop + 1, size, -1, size),
-    ).reshape(batch, num_blocks, hop + 1, width)
-    y = jnp.fft.irfft(y, axis=2)[:, :, :hop].reshape(batch, -1, width)
-    return (y[:, :num_frames] + self.bias[...]).astype(x.dtype)
+    """Convolves in float32."""
+    y = long_convolution.correlate(x, self.kernel[...])
+    return (y + self.bias[...]).astype(x.dtype)
 
 
 class FeatureExtractor(nnx.Module):
