@@ -5,6 +5,8 @@ Command: python -m pir_jax.train --config=experiments/expression.py
 Needs wav2vec 2.0 (--config.stage.encoder_path=NAME_OR_FOLDER, see README).
 Variants: none is the paper's size; `:demo` fits a short clip or two with the
 encoder of Whisper tiny.en on two CPU cores in about a minute.
+At the paper's size activations are bfloat16, which is our choice; the paper
+names no precision. `:demo` is float32.
 """
 
 from pir_jax import runs
@@ -23,7 +25,7 @@ def get_config(variant: str = "") -> runs.Experiment:
   # Sizes and the window are the paper's, Adam and its rate FaceFormer's; batch
   # and length are our choice.
   return runs.Experiment(
-    stage=expression.Config(),
+    stage=expression.Config(dtype="bfloat16"),
     data=runs.Data(batch_size=8, num_frames=100),
     loop=loop.Config(num_steps=50_000),
   )

@@ -28,7 +28,11 @@ from pir_jax.types import (
 
 
 def make_stage(
-  experiment: runs.Experiment, renderer: generator.Config, mesh: Mesh
+  experiment: runs.Experiment,
+  renderer: generator.Config,
+  mesh: Mesh,
+  *,
+  shapes_only: bool = False,
 ) -> base.Stage:
   """The stage of an experiment around networks whose numbers are not known.
 
@@ -39,11 +43,14 @@ def make_stage(
     experiment: whose training is meant.
     renderer: the tri-plane generator that the inpainting stage draws with.
     mesh: where it would live.
+    shapes_only: frozen networks are nothing but shapes, too: for devices that
+      are not here.
 
   Raises:
     ValueError: sizes that do not fit each other.
   """
   config = experiment.stage
+  blank = nnx.eval_shape if shapes_only else zeros.module
   options = dict(num_steps=experiment.loop.num_steps, mesh=mesh)
   size = morphable.NUM_EXPRESSION
   space = FaceSpace(
@@ -55,9 +62,9 @@ def make_stage(
   if isinstance(config, expression.Config):
     lips = np.ones((size, 3), np.float32) if config.weights.lips else None
     return expression.Expression(
-      config, space, _encoder(config), lip_basis=lips, **options
+      config, space, _encoder(config, blank), lip_basis=lips, **options
     )
-  perceptual = zeros.module(lambda: _perceptual(config))
+  perceptual = blank(lambda: _perceptual(config))
   drawn = config.model if isinstance(config, triplane.Config) else renderer
   if experiment.data.resolution != drawn.resolution:
     raise ValueError(
@@ -71,9 +78,7 @@ def make_stage(
     identity_size=space.identity_size,
     expression_size=space.expression_size,
   )
-  frozen = zeros.module(
-    lambda: generator.TriPlaneGenerator(fitted, rngs=nnx.Rngs(0))
-  )
+  frozen = blank(lambda: generator.TriPlaneGenerator(fitted, rngs=nnx.Rngs(0)))
   return inpainting.Inpainting(config, space, perceptual, frozen, **options)
 
 
@@ -86,13 +91,11 @@ def _perceptual(
   return vgg.Lpips("vgg", **options)
 
 
-def _encoder(config: expression.Config) -> nnx.Module:
+def _encoder(config: expression.Config, blank) -> nnx.Module:
   if config.encoder == "whisper":  # Frozen: the stage keeps its numbers.
     options = whisper.Config(tap=config.tap or None)
-    return zeros.module(
-      lambda: whisper.WhisperEncoder(options, rngs=nnx.Rngs(0))
-    )
-  options = wav2vec2.Config(remat=config.remat)
+    return blank(lambda: whisper.WhisperEncoder(options, rngs=nnx.Rngs(0)))
+  options = wav2vec2.Config()
   return nnx.eval_shape(lambda: wav2vec2.Wav2Vec2(options, rngs=nnx.Rngs(0)))
 
 
@@ -124,6 +127,15 @@ def make_batch(
   )
 
 
+def arguments(experiment: runs.Experiment, stage: base.Stage) -> tuple:
+  """Shapes of the state, the batch and the key that a step is given."""
+  return (
+    stage.abstract_state(),
+    make_batch(experiment, stage),
+    jax.eval_shape(lambda: jax.random.key(0)),
+  )
+
+
 def compile_steps(
   experiment: runs.Experiment,
   renderer: generator.Config,
@@ -139,11 +151,7 @@ def compile_steps(
   """
   try:
     stage = make_stage(experiment, renderer, runs.mesh_for(experiment))
-    given = (
-      stage.abstract_state(),
-      make_batch(experiment, stage),
-      jax.eval_shape(lambda: jax.random.key(0)),
-    )
+    given = arguments(experiment, stage)
     lowered = [step.lower(*given) for step in stage.compiled]
   except ValueError as error:  # Sizes that no network can have, by name.
     raise InputError(f"{error}") from error

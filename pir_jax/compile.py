@@ -1,14 +1,16 @@
 """What a training step takes: `python -m pir_jax.compile --config=...`.
 
 Compiles it for the devices at hand and prints memory, operations and seconds;
-needs neither data nor published weights, and allocates next to nothing.
+needs neither data nor published weights, and allocates next to nothing. With
+--topology=v5e:16x16 it compiles for TPUs that are not here, and estimates the
+time of a step. It ends with 1 where a step does not fit.
 """
 
 import jax
 from absl import flags
 from ml_collections import config_flags
 
-from pir_jax import blueprint, runs
+from pir_jax import blueprint, forecast, runs
 from pir_jax.models import generator
 from pir_jax.runtime import command
 from pir_jax.stages import triplane
@@ -24,6 +26,18 @@ _TRIPLANE = config_flags.DEFINE_config_file(
   help_string="For the inpainting stage: the tri-plane's experiment file; the "
   "paper's sizes where none is given.",
 )
+_TOPOLOGY = flags.DEFINE_list(
+  "topology",
+  [],
+  "TPU slices to compile for, such as v5e:4x4,v5p:8x8x8 (extra tpu-aot).",
+)
+_PER_DEVICE = flags.DEFINE_integer(
+  "per_device",
+  None,
+  "With --topology: examples on each chip, in place of the config's batch over "
+  "all of them.",
+  lower_bound=1,
+)
 
 
 def _experiment(flag: flags.FlagHolder, name: str) -> runs.Experiment:
@@ -36,6 +50,28 @@ def _experiment(flag: flags.FlagHolder, name: str) -> runs.Experiment:
       "another file whose get_config returns a runs.Experiment."
     )
   return experiment
+
+
+def _forecast(
+  experiment: runs.Experiment,
+  renderer: generator.Config,
+  topologies: list[str],
+) -> None:
+  """A line for each slice, as soon as it is known."""
+  print(forecast.HEADER, flush=True)
+  small = []
+  for topology in topologies:
+    made = forecast.forecast(
+      experiment, renderer, topology.strip(), _PER_DEVICE.value
+    )
+    print(forecast.row(made), flush=True)
+    if not made.fits:
+      small.append(topology)
+  if small:
+    raise InputError(
+      f"the step does not fit {', '.join(small)}: take fewer examples a chip "
+      "(--per_device), --config.stage.accumulate, or --config.sharding.fsdp."
+    )
 
 
 def main() -> None:
@@ -52,6 +88,11 @@ def main() -> None:
     renderer = other.model
   # Seconds of a compilation, not of reading the last one.
   jax.config.update("jax_enable_compilation_cache", False)
+  if _TOPOLOGY.value:
+    # No device is needed, and a TPU at hand is not taken from whoever has it.
+    jax.config.update("jax_platforms", "cpu")
+    _forecast(experiment, renderer, _TOPOLOGY.value)
+    return
   stage, footprints = blueprint.compile_steps(experiment, renderer)
   print(blueprint.describe(experiment, stage, footprints))
 

@@ -38,7 +38,6 @@ def speech_encoder(config: expression.Config) -> nnx.Module:
   # padded window is to give what the same words give alone.
   encoder.config.normalize = False
   encoder.config.padding = "excluded"
-  encoder.config.remat = config.remat
   return encoder
 
 

@@ -1,8 +1,6 @@
 """A run: its config, its stage, its directory. Made, written down, reopened."""
 
 import dataclasses
-import importlib.metadata
-import json
 import math
 import pathlib
 from collections.abc import Callable
@@ -20,6 +18,9 @@ from pir_jax.data import speech
 from pir_jax.runtime import checkpoint, configs, loop, sharding
 from pir_jax.stages import base, expression, inpainting, triplane
 from pir_jax.types import FaceSpace, InputError
+
+# Inside Experiment the module's own name is a field.
+_Sharding = sharding.Config
 
 STAGES = {
   "expression": expression.Config,
@@ -68,14 +69,14 @@ class Experiment:
     data: what is read.
     loop: how long.
     seed: of everything random.
-    fsdp: devices over which large parameters are split.
+    sharding: over how many devices the state is split, and how.
   """
 
   stage: expression.Config | triplane.Config | inpainting.Config
   loop: loop.Config
   data: Data = dataclasses.field(default_factory=Data)
   seed: int = 0
-  fsdp: int = 1
+  sharding: _Sharding = dataclasses.field(default_factory=_Sharding)
 
 
 class Run(NamedTuple):
@@ -89,16 +90,38 @@ class Run(NamedTuple):
   people: list[dict[str, Any]]
 
 
-def mesh_for(experiment: Experiment) -> Mesh:
-  """As many devices as the batch can be shared out to evenly."""
-  devices = jax.devices()
-  num = math.gcd(len(devices), experiment.data.batch_size)
+def mesh_for(experiment: Experiment, devices: list | None = None) -> Mesh:
+  """As many devices as the batch can be shared out to evenly.
+
+  Args:
+    experiment: whose batch is meant.
+    devices: of the machine; all that jax sees where none are given.
+
+  Raises:
+    InputError: the devices are of several processes, each of which must have
+      its part of the batch; or `fsdp` does not divide them.
+  """
+  devices = jax.devices() if devices is None else devices
+  batch_size = experiment.data.batch_size
+  num = math.gcd(len(devices), batch_size)
   if num < len(devices):
+    processes = len({device.process_index for device in devices})
+    if processes > 1:
+      raise InputError(
+        f"data.batch_size={batch_size} must be a multiple of the "
+        f"{len(devices)} devices of the {processes} processes: say "
+        f"--config.data.batch_size="
+        f"{math.ceil(batch_size / len(devices)) * len(devices)}, or start "
+        "fewer processes."
+      )
     print(
       f"{num} of {len(devices)} devices are used: a batch of "
-      f"{experiment.data.batch_size} is not shared out to more."
+      f"{batch_size} is not shared out to more."
     )
-  return sharding.make_mesh(experiment.fsdp, devices[:num])
+  try:
+    return sharding.make_mesh(experiment.sharding, devices[:num])
+  except ValueError as error:
+    raise InputError(f"--config.sharding: {error}") from error
 
 
 def make_stage(
@@ -120,6 +143,12 @@ def make_stage(
   Raises:
     InputError: a file is missing, or sizes do not fit each other.
   """
+  stage = _stage(experiment, space, workdir, mesh, heard)
+  stage.split_by(experiment.sharding)
+  return stage
+
+
+def _stage(experiment, space, workdir, mesh, heard) -> base.Stage:
   config = experiment.stage
   num_steps = experiment.loop.num_steps
   if isinstance(config, expression.Config):
@@ -231,52 +260,14 @@ def generator_of(run: Run) -> nnx.Module:
   )
 
 
-def write(
-  workdir: pathlib.Path,
-  experiment: Experiment,
-  space: FaceSpace,
-  people: list[dict[str, Any]],
-  stage: base.Stage,
+def check_generator(
+  workdir: pathlib.Path, record: dict[str, Any], stage: Any
 ) -> None:
-  """Writes run.json; an older one must be of the same networks and data.
-
-  Args:
-    workdir: of the run.
-    experiment: what it runs.
-    space: coefficients of its data.
-    people: source, sha256, identity, masks and face model of each clip.
-    stage: that is trained.
+  """The feature images must be those that stage 3 was trained on.
 
   Raises:
-    InputError: the directory holds a run of something else.
+    InputError: the tri-plane run was trained on since.
   """
-  # Through JSON at once, so that it compares with what is read back.
-  record = json.loads(json.dumps(_record(experiment, space, people)))
-  record["triplane_step"] = getattr(stage, "triplane_step", None)
-  if (workdir / "run.json").exists():
-    old = checkpoint.read_record(workdir)
-    if any(old[key] != record[key] for key in ("stage", "space", "people")):
-      raise InputError(
-        f"{workdir} holds a run of stage {old['stage']}, of another stage or "
-        "on other data than this: choose another --workdir or delete it."
-      )
-    _check_generator(workdir, old, stage)
-    # What a resumed run must share to see the batches it would have seen.
-    if any(
-      old["config"][key] != record["config"][key] for key in ("stage", "seed")
-    ) or any(
-      old["config"]["data"][key] != record["config"]["data"][key]
-      for key in ("batch_size", "resolution", "num_frames", "pauses", "speeds")
-    ):
-      raise InputError(
-        f"{workdir} holds a run of another config: choose another --workdir or "
-        "delete it."
-      )
-  checkpoint.write_record(workdir, record)
-
-
-def _check_generator(workdir, record, stage) -> None:
-  """The feature images must be those that stage 3 was trained on."""
   step = getattr(stage, "triplane_step", None)
   if step != record.get("triplane_step") and not getattr(
     stage.config, "joint", False
@@ -288,27 +279,28 @@ def _check_generator(workdir, record, stage) -> None:
     )
 
 
-def _record(experiment, space, people) -> dict[str, Any]:
-  return {
-    "stage": _name(experiment),
-    "config": configs.to_dict(experiment),
-    "space": {
-      "identity_size": space.identity_size,
-      "expression_names": list(space.expression_names),
-      "expression_mean": np.asarray(space.expression_mean).tolist(),
-      "expression_scale": np.asarray(space.expression_scale).tolist(),
-      "face_model": space.face_model,
-    },
-    "people": people,
-    "versions": {
-      name: importlib.metadata.version(name)
-      for name in ("jax", "flax", "optax", "orbax-checkpoint", "grain")
-    },
-  }
+def experiment_of(record: dict[str, Any]) -> Experiment:
+  """The experiment that a run.json tells of.
+
+  Raises:
+    InputError: another version of pir_jax wrote it.
+  """
+  values = dict(record["config"])
+  stage_config = configs.from_dict(
+    STAGES[record["stage"]], values.pop("stage"), "stage"
+  )
+  split = values.pop("sharding", {"fsdp": values.pop("fsdp", 1)})
+  return Experiment(
+    stage=stage_config,
+    loop=configs.from_dict(loop.Config, values.pop("loop"), "loop"),
+    data=configs.from_dict(Data, values.pop("data"), "data"),
+    sharding=configs.from_dict(sharding.Config, split, "sharding"),
+    **values,
+  )
 
 
 def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
-  """The newest checkpoint of a run and the stage it belongs to.
+  """The newest checkpoint of a run that is whole, and its stage.
 
   Args:
     workdir: of the run.
@@ -319,16 +311,7 @@ def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
   """
   workdir = pathlib.Path(workdir)
   record = checkpoint.read_record(workdir)
-  values = dict(record["config"])
-  stage_config = configs.from_dict(
-    STAGES[record["stage"]], values.pop("stage"), "stage"
-  )
-  experiment = Experiment(
-    stage=stage_config,
-    loop=configs.from_dict(loop.Config, values.pop("loop"), "loop"),
-    data=configs.from_dict(Data, values.pop("data"), "data"),
-    **values,
-  )
+  experiment = experiment_of(record)
   space = FaceSpace(
     record["space"]["identity_size"],
     tuple(record["space"]["expression_names"]),
@@ -339,19 +322,19 @@ def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
   if mesh is None:
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
   stage = make_stage(experiment, space, workdir, mesh)
-  _check_generator(workdir, record, stage)
-  checkpoints = checkpoint.Checkpoints(workdir)
-  try:
-    step = checkpoints.latest()
-    if step is None:
-      raise InputError(f"{workdir} has no checkpoint: train it first.")
-    state = checkpoints.restore(step, stage.abstract_state())
-  finally:
-    checkpoints.close()
+  check_generator(workdir, record, stage)
+  # It may be in training: nothing in it is moved.
+  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
+  found = checkpoints.restore_newest(stage.abstract_state())
+  checkpoints.close()
+  if found is None:
+    raise InputError(f"{workdir} has no checkpoint: train it first.")
+  step, state = found
   return Run(experiment, stage, state, space, step, record["people"])
 
 
-def _name(experiment: Experiment) -> str:
+def name_of(experiment: Experiment) -> str:
+  """Of its stage, as in run directories."""
   return next(
     name for name, kind in STAGES.items() if isinstance(experiment.stage, kind)
   )

@@ -19,13 +19,13 @@ def _stage(step, joint=False):
 
 def test_stage_3_refuses_a_stage_2_that_was_trained_on():
   record = {"triplane_step": 100}
-  runs._check_generator(FOLDER, record, _stage(100))
+  runs.check_generator(FOLDER, record, _stage(100))
   with pytest.raises(InputError, match="now at 200: train stage 3 again"):
-    runs._check_generator(FOLDER, record, _stage(200))
+    runs.check_generator(FOLDER, record, _stage(200))
 
 
 def test_what_holds_its_own_generator_or_needs_none_is_let_through():
-  runs._check_generator(FOLDER, {"triplane_step": 1}, _stage(2, joint=True))
+  runs.check_generator(FOLDER, {"triplane_step": 1}, _stage(2, joint=True))
   expression = types.SimpleNamespace(config=types.SimpleNamespace())
-  runs._check_generator(FOLDER, {"triplane_step": None}, expression)
-  runs._check_generator(FOLDER, {}, expression)
+  runs.check_generator(FOLDER, {"triplane_step": None}, expression)
+  runs.check_generator(FOLDER, {}, expression)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from pir_jax.convert import tables
-from pir_jax.models import wav2vec2
+from pir_jax.models import stacks, wav2vec2
 from pir_jax.types import SAMPLE_RATE, InputError
 
 CONFIG = "config.json"
@@ -192,6 +192,8 @@ def from_torch(
     values = config if isinstance(config, Mapping) else config.to_dict()
     config = config_from_json(values)
   model = wav2vec2.Wav2Vec2(config, rngs=nnx.Rngs(0))
+  # One by one, as the files name them.
+  model.layers = nnx.List(stacks.unstack(model.layers, config.num_layers))
   # A model made without SpecAugment has no embedding for it.
   tables.apply(
     _table(),
@@ -199,6 +201,7 @@ def from_torch(
     model,
     keep=() if config.mask_time else ("mask_embedding",),
   )
+  model.layers = stacks.stack(list(model.layers))
   return model
 
 

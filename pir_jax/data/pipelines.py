@@ -45,42 +45,54 @@ def _batches(
   seed: int,
   shuffle: bool,
   repeat: bool,
-  process_index: int,
-  process_count: int,
+  rows: Sequence[int] | None,
   change=None,
 ) -> grain.IterDataset:
-  if batch_size % process_count:
-    raise ValueError(
-      f"batch_size={batch_size} must be a multiple of process_count="
-      f"{process_count}: each process takes an equal share"
-    )
   dataset = grain.MapDataset.source(source).seed(seed)
   if shuffle:
     dataset = dataset.shuffle()
   if repeat:
     dataset = dataset.repeat()
-  elif process_count > 1:
-    # Processes must take the same number of steps, or they wait forever.
-    whole = len(dataset) // batch_size * batch_size
-    if not whole:
-      raise ValueError(
-        f"batch_size={batch_size} is more than the {len(dataset)} examples:"
-        " make it smaller"
-      )
-    dataset = dataset[:whole]
   if change is not None:
     # Its draws belong to the example's place in the order, so a resumed run and
     # any number of processes see the same ones.
     dataset = dataset.random_map(change)
-  # Slicing after shuffling and repeating keeps the contents of each global
-  # batch the same whatever the number of processes.
-  dataset = dataset[process_index:_ENDLESS:process_count]
-  dataset = dataset.batch(batch_size // process_count).map(to_batch)
+  # Last, so that the contents of each global batch are the same whatever the
+  # number of processes.
+  share = batch_size
+  if rows is not None:
+    dataset, share = _only(dataset, batch_size, rows), len(rows)
+  dataset = dataset[:_ENDLESS]
+  dataset = dataset.batch(share).map(to_batch)
   # Elements are whole batches here: Grain's default of 500 in flight would
   # fill the memory.
   return dataset.to_iter_dataset(
     grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
   )
+
+
+def _only(
+  dataset: grain.MapDataset, batch_size: int, rows: Sequence[int]
+) -> grain.MapDataset:
+  """The examples that lie in `rows` of the batches they will be put into."""
+  if sorted(set(rows)) != list(rows) or not rows or rows[-1] >= batch_size:
+    raise ValueError(
+      f"rows={tuple(rows)} must be ascending rows of batch_size={batch_size}."
+    )
+  # Processes must take the same number of steps, or they wait forever: no
+  # batch may be short.
+  num_batches = len(dataset) // batch_size
+  if not num_batches:
+    raise ValueError(
+      f"batch_size={batch_size} is more than the {len(dataset)} examples:"
+      " make it smaller"
+    )
+
+  def example(place: int):
+    batch, number = divmod(place, len(rows))
+    return dataset[batch * batch_size + rows[number]]
+
+  return grain.MapDataset.range(num_batches * len(rows)).map(example)
 
 
 def face_dataset(
@@ -92,8 +104,7 @@ def face_dataset(
   split: Split = "train",
   shuffle: bool = True,
   repeat: bool = True,
-  process_index: int = 0,
-  process_count: int = 1,
+  rows: Sequence[int] | None = None,
   cache_bytes: int = 2**30,
 ) -> grain.IterDataset:
   """Batches of frames with faces (types.FaceBatch), float32.
@@ -101,14 +112,14 @@ def face_dataset(
   Args:
     paths: prepared clips, one folder or many.
     resolution: side of the frames, resized with antialiasing.
-    batch_size: over all processes; each gets its share.
+    batch_size: of the whole batch, over all processes.
     seed: of the order; every epoch has its own.
     split: "train", or "held_out" for the tail of each clip.
     shuffle: off for a fixed order.
     repeat: endless; off ends after one pass, with a short last batch (which is
-      left out where there are several processes).
-    process_index: of this process.
-    process_count: of all processes.
+      left out where `rows` are given).
+    rows: of every batch that are made, ascending; the others are another
+      process's. None: all.
     cache_bytes: memory for decoded frames.
 
   Raises:
@@ -124,8 +135,7 @@ def face_dataset(
     seed=seed,
     shuffle=shuffle,
     repeat=repeat,
-    process_index=process_index,
-    process_count=process_count,
+    rows=rows,
   )
 
 
@@ -140,8 +150,7 @@ def speech_dataset(
   repeat: bool = True,
   pauses: speech.Config | None = None,
   speeds: Sequence[float] = (1.0,),
-  process_index: int = 0,
-  process_count: int = 1,
+  rows: Sequence[int] | None = None,
 ) -> grain.IterDataset:
   """Batches of windows of speech (types.SpeechBatch), float32.
 
@@ -149,16 +158,16 @@ def speech_dataset(
     paths: prepared clips with sound.
     num_frames: ticks of FRAME_RATE in a window; training windows start
       anywhere, held-out ones tile each clip's tail.
-    batch_size: over all processes; each gets its share.
+    batch_size: of the whole batch, over all processes.
     seed: of the order; every epoch has its own.
     split: "train" or "held_out".
     shuffle: off for a fixed order.
     repeat: endless; off ends after one pass, with a short last batch (which is
-      left out where there are several processes).
+      left out where `rows` are given).
     pauses: put into some windows; None: into none.
     speeds: at which the training part is spoken, see speech.at_speed.
-    process_index: of this process.
-    process_count: of all processes.
+    rows: of every batch that are made, ascending; the others are another
+      process's. None: all.
 
   Raises:
     InputError: a path is not a prepared clip, or the split has no speech.
@@ -179,7 +188,6 @@ def speech_dataset(
     seed=seed,
     shuffle=shuffle,
     repeat=repeat,
-    process_index=process_index,
-    process_count=process_count,
+    rows=rows,
     change=change,
   )

@@ -23,6 +23,8 @@ def feature_matching(
   total = 0.0
   for ours, theirs in zip(features, target, strict=True):
     for a, b in zip(ours, theirs, strict=True):
+      # In float32, whatever the judge's activations are.
+      a, b = a.astype(jnp.float32), b.astype(jnp.float32)
       gap = jnp.mean(jnp.abs(a - jax.lax.stop_gradient(b)), axis=(1, 2, 3))
       total += 4.0 / len(ours) * gap
   return total / len(features)

@@ -27,6 +27,7 @@ class Config:
     map_depth: layers of the condition's network.
     group_size: examples whose spread is measured together.
     dtype: of the activations.
+    remat: for the gradient only the inputs of every block are kept.
   """
 
   resolution: int = 512
@@ -36,6 +37,7 @@ class Config:
   map_depth: int = 8
   group_size: int = 4
   dtype: str = "float32"
+  remat: bool = False
 
 
 class Block(nnx.Module):
@@ -129,7 +131,7 @@ class DualDiscriminator(nnx.Module):
     x = jnp.concatenate([image, raw_image], -1).astype(self.config.dtype)
     x = self.from_image(x)
     for block in self.blocks:
-      x = block(x)
+      x = jax.checkpoint(block)(x) if self.config.remat else block(x)
     deviation = minibatch_deviation(x, self.config.group_size)
     x = self.conv(jnp.concatenate([x, deviation], -1))
     x = x.reshape(x.shape[0], -1).astype(jnp.float32)

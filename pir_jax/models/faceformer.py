@@ -4,7 +4,7 @@ The autoregressive decoder of the paper (supplement, section 1), which is
 FaceFormer's (Fan et al., CVPR 2022) with the identity coefficients as style:
 one post-norm transformer layer between small linear maps.
 b batch, t frames, s remembered frames, a audio channels, i identity and e
-expression coefficients, d width, h heads, c channels of a head, n rows (b h).
+expression coefficients, d width, h heads.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from pir_jax.models import attention
 from pir_jax.ops import masks
 
 
@@ -29,6 +30,7 @@ class Config:
     dropout: share dropped when a key is given.
     context: past frames that self-attention may see; None: all of them.
     remat: the gradient keeps little and computes the rest again.
+    dtype: of the activations; norms, softmax and expressions are float32.
   """
 
   identity_size: int = 80
@@ -41,6 +43,7 @@ class Config:
   dropout: float = 0.1
   context: int | None = None
   remat: bool = False
+  dtype: str = "float32"
 
 
 def periodic_positions(
@@ -55,19 +58,6 @@ def periodic_positions(
   phase = (frames % period)[:, None].astype(jnp.float32) * rate
   both = jnp.stack([jnp.sin(phase), jnp.cos(phase)], axis=-1)
   return both.reshape(len(frames), -1)[:, :width]
-
-
-def _dropout(x, rate, key):
-  """Zeroes a share of x and scales the rest; a None key keeps all."""
-  if key is None or rate == 0.0:
-    return x
-  keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
-  return jnp.where(keep, x / (1.0 - rate), 0.0)
-
-
-def _subkeys(key, num):
-  """Splits a key; a None key gives Nones."""
-  return [None] * num if key is None else list(jax.random.split(key, num))
 
 
 def _scan_in_blocks(step, carry, inputs):
@@ -88,105 +78,37 @@ def _scan_in_blocks(step, carry, inputs):
   return carry, jnp.concatenate([out.reshape(whole, *out.shape[2:]), last])
 
 
-# PyTorch's own, under which the recipe is known; it draws query, key and value
-# as one stacked map, hence their other scale.
-_UNIFORM = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-_STACKED = nnx.initializers.variance_scaling(0.5, "fan_in", "uniform")
-
-
-def _linear(size_in, size_out, *, rngs, bias=True):
-  bound = size_in**-0.5
-  return nnx.Linear(
-    size_in,
-    size_out,
-    use_bias=bias,
-    kernel_init=_UNIFORM,
-    bias_init=lambda key, shape, dtype: jax.random.uniform(
-      key, shape, dtype, -bound, bound
-    ),
-    rngs=rngs,
-  )
-
-
-class Memory(NamedTuple):
-  """Keys and values of s tokens, n = b h rows.
-
-  With b and h apart, XLA copies a cache several times at every update.
-  """
-
-  keys: Float[Array, "n s c"]
-  values: Float[Array, "n s c"]
-
-
-class Attention(nnx.Module):
-  """Multi-head attention whose keys and values may come from a cache."""
-
-  def __init__(self, width: int, num_heads: int, *, rngs: nnx.Rngs):
-    """Declares the four maps."""
-    if width % num_heads:
-      raise ValueError(f"width={width} must be a multiple of {num_heads} heads")
-    self.num_heads = num_heads
-    self.query = nnx.Linear(width, width, kernel_init=_STACKED, rngs=rngs)
-    self.key = nnx.Linear(width, width, kernel_init=_STACKED, rngs=rngs)
-    self.value = nnx.Linear(width, width, kernel_init=_STACKED, rngs=rngs)
-    self.out = nnx.Linear(width, width, kernel_init=_UNIFORM, rngs=rngs)
-
-  def keys_values(self, x: Float[Array, "b s d"]) -> Memory:
-    """The keys and the values of s tokens."""
-    return Memory(self._heads(self.key(x)), self._heads(self.value(x)))
-
-  def __call__(
-    self,
-    x: Float[Array, "b t d"],
-    memory: Memory,
-    bias: Float[Array, "#h t s"],
-    *,
-    rate: float = 0.0,
-    key: Array | None = None,
-  ) -> Float[Array, "b t d"]:
-    """Attends from x to a memory under an additive bias."""
-    query = self._heads(self.query(x))
-    bias = jnp.tile(bias, (len(query) // len(bias), 1, 1))
-    logits = jnp.einsum("ntc,nsc->nts", query, memory.keys)
-    logits = logits * query.shape[-1] ** -0.5 + bias
-    weights = _dropout(jax.nn.softmax(logits, axis=-1), rate, key)
-    mixed = jnp.einsum("nts,nsc->ntc", weights, memory.values)
-    mixed = mixed.reshape(len(x), self.num_heads, *mixed.shape[1:])
-    return self.out(mixed.swapaxes(1, 2).reshape(x.shape))
-
-  def _heads(self, x):
-    """(b s d) -> (b h s c) -> (n s c)."""
-    x = x.reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2)
-    return x.reshape(-1, *x.shape[2:])
-
-
 class DecoderLayer(nnx.Module):
   """Self-attention, attention to the audio, feed-forward; norms come after."""
 
   def __init__(self, config: Config, *, rngs: nnx.Rngs):
     """Declares the layer."""
     width, heads = config.width, config.num_heads
+    keep = dict(dtype=config.dtype, rngs=rngs)
     self.rate = config.dropout
-    self.self_attention = Attention(width, heads, rngs=rngs)
-    self.cross_attention = Attention(width, heads, rngs=rngs)
-    self.expand = _linear(width, config.ffn, rngs=rngs)
-    self.contract = _linear(config.ffn, width, rngs=rngs)
+    self.self_attention = attention.Attention(width, heads, **keep)
+    self.cross_attention = attention.Attention(width, heads, **keep)
+    self.expand = attention.linear(width, config.ffn, **keep)
+    self.contract = attention.linear(config.ffn, width, **keep)
+    # They measure in float32, and give what the rest takes.
+    dtype = jnp.dtype(config.dtype)
     self.norms = nnx.List(
-      nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs) for _ in range(3)
+      nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
+      for _ in range(3)
     )
 
   def look_back(
     self,
     x: Float[Array, "b t d"],
-    past: Memory,
+    past: attention.Memory,
     bias: Float[Array, "h t s"],
     *,
     key: Array | None = None,
   ) -> Float[Array, "b t d"]:
     """Self-attention of t tokens to the past."""
-    keys = _subkeys(key, 2)
+    keys = attention.subkeys(key, 2)
     y = self.self_attention(x, past, bias, rate=self.rate, key=keys[0])
-    return self.norms[0](x + _dropout(y, self.rate, keys[1]))
+    return self.norms[0](x + attention.dropout(y, self.rate, keys[1]))
 
   def hear(
     self,
@@ -206,7 +128,8 @@ class DecoderLayer(nnx.Module):
     values = self.cross_attention.value(audio)
     if kept is not None:
       heads = values.reshape(*kept.shape, -1)
-      values = (heads * kept[..., None]).reshape(values.shape)
+      heads = (heads * kept[..., None]).astype(values.dtype)
+      values = heads.reshape(values.shape)
     return self.cross_attention.out(values)
 
   def finish(
@@ -217,10 +140,12 @@ class DecoderLayer(nnx.Module):
     key: Array | None = None,
   ) -> Float[Array, "b t d"]:
     """Adds what was heard, then the feed-forward."""
-    keys = _subkeys(key, 3)
-    x = self.norms[1](x + _dropout(heard, self.rate, keys[0]))
-    y = _dropout(jax.nn.relu(self.expand(x)), self.rate, keys[1])
-    return self.norms[2](x + _dropout(self.contract(y), self.rate, keys[2]))
+    keys = attention.subkeys(key, 3)
+    x = self.norms[1](x + attention.dropout(heard, self.rate, keys[0]))
+    y = attention.dropout(jax.nn.relu(self.expand(x)), self.rate, keys[1])
+    return self.norms[2](
+      x + attention.dropout(self.contract(y), self.rate, keys[2])
+    )
 
 
 class Carry(NamedTuple):
@@ -229,7 +154,7 @@ class Carry(NamedTuple):
   Token p lies in slot p mod s of the cache; `token` has no position yet.
   """
 
-  cache: Memory
+  cache: attention.Memory
   token: Float[Array, "b d"]
   frame: Int[Array, ""]
   style: Float[Array, "b d"]
@@ -241,15 +166,20 @@ class ExpressionDecoder(nnx.Module):
   def __init__(self, config: Config, *, rngs: nnx.Rngs):
     """Declares the network."""
     self.config = config
-    width = config.width
-    self.audio_map = _linear(config.audio_size, width, rngs=rngs)
-    self.style_map = _linear(config.identity_size, width, bias=False, rngs=rngs)
-    self.expression_map = _linear(config.expression_size, width, rngs=rngs)
+    width, keep = config.width, dict(dtype=config.dtype, rngs=rngs)
+    linear = attention.linear
+    self.audio_map = linear(config.audio_size, width, **keep)
+    self.style_map = linear(config.identity_size, width, bias=False, **keep)
+    self.expression_map = linear(config.expression_size, width, **keep)
     self.layer = DecoderLayer(config, rngs=rngs)
     # Zero at the start, as in FaceFormer: the first prediction is the mean.
     zeros = nnx.initializers.zeros
     self.expression_out = nnx.Linear(
-      width, config.expression_size, kernel_init=zeros, rngs=rngs
+      width,
+      config.expression_size,
+      kernel_init=zeros,
+      dtype=jnp.dtype(config.dtype),
+      rngs=rngs,
     )
 
   def teacher_forced(
@@ -268,21 +198,21 @@ class ExpressionDecoder(nnx.Module):
     style = self.style_map(identity)[:, None]
     fed_back = self.expression_map(expression[:, :-1]) + style
     tokens = jnp.concatenate([style, fed_back], axis=1)
-    position_key, look_key, hear_key, finish_key = _subkeys(key, 4)
+    position_key, look_key, hear_key, finish_key = attention.subkeys(key, 4)
     x = self._positioned(tokens, frames, position_key)
-    layer, attention = self.layer, self.layer.cross_attention
+    layer, to_audio = self.layer, self.layer.cross_attention
     past = layer.self_attention.keys_values(x)
     bias = self._past_bias(frames, frames)
     x = layer.look_back(x, past, bias, key=look_key)
     # Not `hear` but the published module, against which `hear` is tested.
-    heard = attention(
+    heard = to_audio(
       x,
-      attention.keys_values(self.audio_map(audio_features)),
+      to_audio.keys_values(self.audio_map(audio_features)),
       masks.diagonal_bias(len(frames))[None],
       rate=self.config.dropout,
       key=hear_key,
     )
-    return self.expression_out(layer.finish(x, heard, key=finish_key))
+    return self._out(layer.finish(x, heard, key=finish_key))
 
   def generate(
     self,
@@ -321,7 +251,7 @@ class ExpressionDecoder(nnx.Module):
     style, heads = self.style_map(identity), self.config.num_heads
     shape = (len(style) * heads, min(bounds), self.config.width // heads)
     empty = jnp.zeros(shape, style.dtype)
-    return Carry(Memory(empty, empty), style, jnp.int32(0), style)
+    return Carry(attention.Memory(empty, empty), style, jnp.int32(0), style)
 
   def extend(
     self,
@@ -354,7 +284,7 @@ class ExpressionDecoder(nnx.Module):
     def draw(frame):
       ones = jnp.ones((batch, self.config.num_heads))
       keys = jax.random.split(jax.random.fold_in(key, frame), 4)
-      return _dropout(ones, self.config.dropout, keys[0]), keys[1:]
+      return attention.dropout(ones, self.config.dropout, keys[0]), keys[1:]
 
     return jax.vmap(draw, out_axes=(1, 0))(frames)
 
@@ -377,9 +307,12 @@ class ExpressionDecoder(nnx.Module):
     bias = self._past_bias(frame[None], slots)
     x = layer.look_back(x, cache, bias, key=look_key)
     x = layer.finish(x, heard[:, None], key=finish_key)
-    expression = self.expression_out(x)[:, 0]
+    expression = self._out(x)[:, 0]
     token = self.expression_map(expression) + carry.style
     return Carry(cache, token, frame + 1, carry.style), expression
+
+  def _out(self, x):
+    return self.expression_out(x).astype(jnp.float32)
 
   def _past_bias(self, queries, keys):
     config = self.config
@@ -396,4 +329,5 @@ class ExpressionDecoder(nnx.Module):
     positions = periodic_positions(
       frames, width=x.shape[-1], period=self.config.period
     )
-    return _dropout(x + positions, self.config.dropout, key)
+    x = x + positions.astype(x.dtype)
+    return attention.dropout(x, self.config.dropout, key)

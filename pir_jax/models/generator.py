@@ -37,7 +37,10 @@ class Config:
     resolution: side of the upsampled image; a power of two.
     sr_channels: features of the two upsampling blocks.
     noise: whether the planes' network has noise inputs, as EG3D's does.
-    dtype: of the activations in the convolutions.
+    dtype: of the activations in the convolutions, of the planes' features at a
+      point and in the volume's decoder.
+    remat: for the gradient only the inputs of every convolution and of the
+      volume's samples are kept; the rest is computed again.
     renderer: how the volume is sampled.
   """
 
@@ -55,6 +58,7 @@ class Config:
   sr_channels: tuple[int, int] = (256, 128)
   noise: bool = True
   dtype: str = "float32"
+  remat: bool = False
   renderer: renderer_lib.Config = dataclasses.field(
     default_factory=renderer_lib.Config
   )
@@ -97,6 +101,7 @@ class Upsampler(nnx.Module):
         noise=False,
         # A picture, not geometry: nothing is built on its fifth digit.
         quick=True,
+        remat=config.remat,
         rngs=rngs,
       )
 
@@ -144,10 +149,14 @@ class TriPlaneGenerator(nnx.Module):
       channel_max=config.channel_max,
       noise=config.noise,
       dtype=config.dtype,
+      remat=config.remat,
       rngs=rngs,
     )
+    sampled = dataclasses.replace(
+      config.renderer, remat=config.remat or config.renderer.remat
+    )
     self.renderer = renderer_lib.Renderer(
-      config.renderer, config.plane_channels, rngs=rngs
+      sampled, config.plane_channels, dtype=config.dtype, rngs=rngs
     )
     self.upsampler = Upsampler(config, rngs=rngs)
 

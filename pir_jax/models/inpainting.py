@@ -31,6 +31,8 @@ class Config:
     input_channels: of the masked frame.
     output_channels: of the painted frame.
     dtype: of the activations; parameters and norms are float32.
+    remat: for the gradient only the inputs of every convolution with its norm,
+      and of every residual block, are kept.
   """
 
   feature_channels: int = 32
@@ -41,6 +43,7 @@ class Config:
   input_channels: int = 3
   output_channels: int = 3
   dtype: str = "float32"
+  remat: bool = False
 
 
 class InpaintingOutput(NamedTuple):
@@ -192,23 +195,30 @@ class InpaintingGenerator(nnx.Module):
       ValueError: where sizes or channels do not fit together.
     """
     self._check_sizes(image, feature_image)
-    x = normalise(self.coarse_in(pooling.halve(image)))
+    x = self._normalised(self.coarse_in, pooling.halve(image))
     for conv in self.coarse_down:
-      x = normalise(conv(x))
+      x = self._normalised(conv, x)
     if feature_image is not None:
       x = jnp.concatenate([x, feature_image.astype(x.dtype)], axis=-1)
     for block in self.coarse_blocks:
-      x = block(x)
+      x = self._run(block, x)
     bottleneck = x
     for conv in self.coarse_up:
-      x = normalise(conv(x))
+      x = self._normalised(conv, x)
     coarse = x
-    x = coarse + normalise(self.fine_down(normalise(self.fine_in(image))))
+    x = self._normalised(self.fine_in, image)
+    x = coarse + self._normalised(self.fine_down, x)
     for block in self.fine_blocks:
-      x = block(x)
-    x = self.fine_out(normalise(self.fine_up(x)))
+      x = self._run(block, x)
+    x = self._run(self.fine_out, self._normalised(self.fine_up, x))
     painted = jnp.tanh(x.astype(jnp.float32))
     return InpaintingOutput(painted, bottleneck, coarse)
+
+  def _normalised(self, conv, x):
+    return self._run(lambda x: normalise(conv(x)), x)
+
+  def _run(self, block, x):
+    return jax.checkpoint(block)(x) if self.config.remat else block(x)
 
   def _check_sizes(self, image, feature_image) -> None:
     factor = 2 ** (self.config.num_downsamples + 1)

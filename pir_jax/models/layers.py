@@ -78,7 +78,8 @@ class StyledConv(nnx.Module):
 
   Noise is one fixed image without a key and a new one per example with it; the
   strength is learned and starts at 0. `quick` trades a digit or two for time,
-  see `convolution.modulated_conv2d`.
+  see `convolution.modulated_conv2d`; `remat` keeps only the inputs for the
+  gradient and computes the rest again.
   """
 
   def __init__(
@@ -91,6 +92,7 @@ class StyledConv(nnx.Module):
     up: bool = False,
     noise: bool = True,
     quick: bool = False,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     shape = (3, 3, num_inputs, num_outputs)
@@ -105,6 +107,7 @@ class StyledConv(nnx.Module):
     )
     self.up = 2 if up else 1
     self.quick = quick
+    self.remat = remat
 
   def __call__(
     self,
@@ -113,6 +116,10 @@ class StyledConv(nnx.Module):
     *,
     key: Key[Array, ""] | None = None,
   ) -> Float[Array, "b h2 w2 o"]:
+    run = jax.checkpoint(self._run) if self.remat else self._run
+    return run(x, w, key)
+
+  def _run(self, x, w, key):
     y = convolution.modulated_conv2d(
       x, self.kernel[...], self.affine(w), up=self.up, quick=self.quick
     )
@@ -133,6 +140,7 @@ class ToImage(nnx.Module):
     num_outputs: int,
     style_size: int,
     *,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     shape = (1, 1, num_inputs, num_outputs)
@@ -140,10 +148,15 @@ class ToImage(nnx.Module):
     self.kernel = nnx.Param(jax.random.normal(rngs.params(), shape))
     self.bias = nnx.Param(jnp.zeros(num_outputs))
     self.gain = 1 / math.sqrt(num_inputs)
+    self.remat = remat
 
   def __call__(
     self, x: Float[Array, "b h w i"], w: Float[Array, "b s"]
   ) -> Float[Array, "b h w o"]:
+    run = jax.checkpoint(self._run) if self.remat else self._run
+    return run(x, w)
+
+  def _run(self, x, w):
     styles = self.affine(w) * self.gain
     y = convolution.modulated_conv2d(
       x, self.kernel[...], styles, demodulate=False
@@ -165,6 +178,7 @@ class SynthesisBlock(nnx.Module):
     *,
     noise: bool = True,
     quick: bool = False,
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
     self.conv0 = StyledConv(
@@ -174,6 +188,7 @@ class SynthesisBlock(nnx.Module):
       resolution,
       up=True,
       noise=noise,
+      remat=remat,
       rngs=rngs,
     )
     self.conv1 = StyledConv(
@@ -183,9 +198,12 @@ class SynthesisBlock(nnx.Module):
       resolution,
       noise=noise,
       quick=quick,
+      remat=remat,
       rngs=rngs,
     )
-    self.to_image = ToImage(num_outputs, num_image, style_size, rngs=rngs)
+    self.to_image = ToImage(
+      num_outputs, num_image, style_size, remat=remat, rngs=rngs
+    )
 
   def __call__(
     self,

@@ -28,6 +28,7 @@ class Config:
     num_layers: layers with stride 2; one more has stride 1, then the logits.
     num_scales: the frame, its half, its quarter, ...
     dtype: of the activations; parameters, norms and logits are float32.
+    remat: for the gradient only the inputs of every layer are kept.
   """
 
   input_channels: int = 6
@@ -36,6 +37,7 @@ class Config:
   num_layers: int = 3
   num_scales: int = 2
   dtype: str = "float32"
+  remat: bool = False
 
 
 class PatchOutput(NamedTuple):
@@ -98,20 +100,22 @@ class PatchDiscriminator(nnx.Module):
       )
       for i in range(num + 2)
     )
+    self.remat = config.remat
 
   def __call__(
     self, x: Float[Array, "b h w c"]
   ) -> tuple[Float[Array, "b _h _w 1"], tuple[Float[Array, "b _h _w _c"], ...]]:
+    *layers, last = self.layers
     features = []
-    for i, layer in enumerate(self.layers):
-      x = layer(x)
-      if i == len(self.layers) - 1:
-        break
-      if i > 0:
-        x = pooling.instance_norm(x)
-      x = jax.nn.leaky_relu(x, 0.2)
+    for i, layer in enumerate(layers):
+      norm = pooling.instance_norm if i else lambda x: x
+
+      def run(x, layer=layer, norm=norm):
+        return jax.nn.leaky_relu(norm(layer(x)), 0.2)
+
+      x = jax.checkpoint(run)(x) if self.remat else run(x)
       features.append(x)
-    return x.astype(jnp.float32), tuple(features)
+    return last(x).astype(jnp.float32), tuple(features)
 
 
 class MultiscaleDiscriminator(nnx.Module):

@@ -53,8 +53,8 @@ class Samples(NamedTuple):
   """What the decoder says of points.
 
   Attributes:
-    color: in about [0, 1].
-    density: before the activation of `compositing`.
+    color: in about [0, 1], of the decoder's dtype.
+    density: before the activation of `compositing`; float32.
   """
 
   color: Float[Array, "*b c"]
@@ -64,27 +64,45 @@ class Samples(NamedTuple):
 class Decoder(nnx.Module):
   """Plane features -> colour and density: one hidden layer, softplus."""
 
-  def __init__(self, num_channels: int, hidden_size: int, *, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    num_channels: int,
+    hidden_size: int,
+    *,
+    dtype: str = "float32",
+    rngs: nnx.Rngs,
+  ):
     self.hidden = layers.Linear(num_channels, hidden_size, rngs=rngs)
     self.output = layers.Linear(hidden_size, 1 + num_channels, rngs=rngs)
+    self.dtype = dtype
 
   def __call__(self, features: Float[Array, "*b c"]) -> Samples:
+    features = features.astype(self.dtype)
     output = self.output(jax.nn.softplus(self.hidden(features)))
     # Slightly wider than [0, 1], so that pure black and white are reachable.
     color = jax.nn.sigmoid(output[..., 1:]) * 1.002 - 0.001
-    return Samples(color, output[..., 0])
+    return Samples(color, output[..., 0].astype(jnp.float32))
 
 
 class Renderer(nnx.Module):
   """Samples planes along rays, in two passes, and composites."""
 
-  def __init__(self, config: Config, num_channels: int, *, rngs: nnx.Rngs):
+  def __init__(
+    self,
+    config: Config,
+    num_channels: int,
+    *,
+    dtype: str = "float32",
+    rngs: nnx.Rngs,
+  ):
     if config.plane_reduce not in ("sum", "mean"):
       raise ValueError(
         f"plane_reduce={config.plane_reduce!r} must be 'sum' or 'mean'"
       )
     self.config = config
-    self.decoder = Decoder(num_channels, config.hidden_size, rngs=rngs)
+    self.decoder = Decoder(
+      num_channels, config.hidden_size, dtype=dtype, rngs=rngs
+    )
 
   def sample(
     self,

@@ -65,8 +65,10 @@ class Synthesis(nnx.Module):
     constant_side: int = 4,
     noise: bool = True,
     dtype: str = "float32",
+    remat: bool = False,
     rngs: nnx.Rngs,
   ):
+    keep = dict(remat=remat, rngs=rngs)
     num_blocks = round(math.log2(resolution / constant_side))
     sides = [constant_side * 2**i for i in range(num_blocks + 1)]
     if num_blocks < 1 or sides[-1] != resolution:
@@ -81,12 +83,12 @@ class Synthesis(nnx.Module):
       )
     )
     self.conv = layers.StyledConv(
-      widths[0], widths[0], style_size, constant_side, noise=noise, rngs=rngs
+      widths[0], widths[0], style_size, constant_side, noise=noise, **keep
     )
-    self.to_image = layers.ToImage(widths[0], num_image, style_size, rngs=rngs)
+    self.to_image = layers.ToImage(widths[0], num_image, style_size, **keep)
     self.blocks = nnx.List(
       layers.SynthesisBlock(
-        before, after, num_image, style_size, side, noise=noise, rngs=rngs
+        before, after, num_image, style_size, side, noise=noise, **keep
       )
       for before, after, side in zip(
         widths[:-1], widths[1:], sides[1:], strict=True

@@ -7,6 +7,8 @@ b batch, h height, w width, c channels.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,12 +83,12 @@ class Conv(nnx.Module):
   ) -> Float[Array, "b h2 w2 c2"]:
     y = convolution.conv2d(
       x,
-      self.kernel[...],
+      self.kernel[...].astype(x.dtype),
       stride=stride,
       padding=((pad, pad), (pad, pad)),
       quick=quick,
     )
-    return y + self.bias
+    return y + self.bias.astype(x.dtype)
 
 
 class Features(nnx.Module):
@@ -94,7 +96,15 @@ class Features(nnx.Module):
 
   `quick` computes 3x3 convolutions by tiles on a CPU: for losses, not for
   published distances.
+
+  Attributes:
+    dtype: of the activations; what `compare` measures is given them in it.
+    remat: for the gradient `compare` keeps only what is between two taps' parts
+      of the network, and computes the rest again.
   """
+
+  dtype: str = "float32"
+  remat: bool = False
 
   def __init__(
     self,
@@ -123,15 +133,63 @@ class Features(nnx.Module):
     self, image: Float[Array, "b h w 3"]
   ) -> tuple[Float[Array, "b _h _w _c"], ...]:
     """Activations at the taps of an image in [-1, 1], coarsest last."""
-    x = self.prepare(image)
+    x = self.prepare(image).astype(self.dtype)
     features = []
+    for part, pool in self._parts():
+      x = self._run(part, x)
+      features.append(x)
+      x = pool(x)
+    return tuple(features)
+
+  def compare(
+    self,
+    image: Float[Array, "b h w 3"],
+    target: Float[Array, "b h w 3"],
+    measure: Callable[[int, Array, Array], Any],
+  ) -> list[Any]:
+    """`measure` of (tap, features of the image, of the target) at every tap."""
+    if not self.remat:
+      both = zip(*map(self.features, (image, target)), strict=True)
+      return [measure(tap, *pair) for tap, pair in enumerate(both)]
+    pair = [self.prepare(x).astype(self.dtype) for x in (image, target)]
+    found = []
+    for tap, (part, pool) in enumerate(self._parts()):
+
+      def step(pair, tap=tap, part=part, pool=pool):
+        pair = [self._run(part, x) for x in pair]
+        return [pool(x) for x in pair], measure(tap, *pair)
+
+      pair, value = jax.checkpoint(step)(pair)
+      found.append(value)
+    return found
+
+  def adapted(self, *, dtype: str, remat: bool) -> "Features":
+    """The same numbers, to be used in another way."""
+    made = nnx.merge(*nnx.split(self))
+    made.dtype, made.remat = dtype, remat
+    return made
+
+  def _parts(self):
+    """The layers up to each tap, and the pooling that comes before the next.
+
+    Pooled, what is kept from part to part is the smallest.
+    """
+    part, parts = [], []
     for conv, layer in zip(self.layers, self._specs, strict=True):
-      if layer.pool:
+      part.append((conv, layer))
+      if layer.tap:
+        parts.append(part)
+        part = []
+    first = [part[0][1].pool for part in parts[1:]]
+    for part, pool in zip(parts, [*first, None], strict=True):
+      yield part, lambda x, pool=pool: pooling.max_pool(x, *pool) if pool else x
+
+  def _run(self, part, x):
+    for i, (conv, layer) in enumerate(part):
+      if layer.pool and i:  # The first one's is done already.
         x = pooling.max_pool(x, *layer.pool)
       x = jax.nn.relu(conv(x, layer.stride, layer.pad, self.quick))
-      if layer.tap:
-        features.append(x)
-    return tuple(features)
+    return x
 
 
 class Vgg19(Features):
@@ -179,19 +237,18 @@ class Lpips(Features):
     other: Float[Array, "b h w 3"],
   ) -> Float[Array, "b"]:
     """Perceptual distance of two images in [-1, 1]; 0 where they are equal."""
-    return self.distance(self.features(image), self.features(other))
+    return sum(self.compare(image, other, self.distance))
 
   def distance(
     self,
-    features: tuple[Float[Array, "b _h _w _c"], ...],
-    other: tuple[Float[Array, "b _h _w _c"], ...],
+    tap: int,
+    features: Float[Array, "b h w c"],
+    other: Float[Array, "b h w c"],
   ) -> Float[Array, "b"]:
-    """The distance from features already computed."""
-    total = jnp.zeros(features[0].shape[0])
-    for a, b, head in zip(features, other, self.heads, strict=True):
-      difference = jnp.square(unit(a) - unit(b))
-      total += jnp.mean(difference @ head[...], axis=(1, 2))
-    return total
+    """What the features of one tap add to the distance."""
+    ours, theirs = (unit(x.astype(jnp.float32)) for x in (features, other))
+    difference = jnp.square(ours - theirs)
+    return jnp.mean(difference @ self.heads[tap][...], axis=(1, 2))
 
 
 def _leading(layers: tuple[_Layer, ...], taps: int) -> tuple[_Layer, ...]:

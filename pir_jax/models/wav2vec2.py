@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from pir_jax.models import stacks
 from pir_jax.ops import interpolation, long_convolution, masks
 
 PADDINGS = ("excluded", "masked", "silence")
@@ -278,9 +279,10 @@ class Wav2Vec2(nnx.Module):
     self.mask_embedding = nnx.Param(jax.random.uniform(rngs.params(), (width,)))
     self.position_conv = PositionConv(config, rngs=rngs)
     self.norm = _layer_norm(width, config.epsilon, config, rngs)
-    self.layers = nnx.List(
-      Layer(config, rngs=rngs) for _ in range(config.num_layers)
-    )
+    if config.num_layers:
+      self.layers = stacks.stack(
+        [Layer(config, rngs=rngs) for _ in range(config.num_layers)]
+      )
 
   def __call__(
     self,
@@ -344,15 +346,24 @@ class Wav2Vec2(nnx.Module):
     if not config.pre_norm:
       x = self.norm(x)
     x = _dropout(x, config.hidden_dropout, hidden_key)
-    layer_keys = _subkeys(layer_key, len(self.layers))
-    run = jax.checkpoint(Layer.__call__) if config.remat else Layer.__call__
-    for i, layer in enumerate(self.layers):
-      y = run(layer, x, bias, key=layer_keys[i])
-      if drop_key is not None and config.layer_drop:
-        u = jax.random.uniform(jax.random.fold_in(drop_key, i))
-        y = jnp.where(u < config.layer_drop, x, y)
-      x = y
+    if config.num_layers:
+      x = self._through_layers(x, bias, drop_key, layer_key)
     return self.norm(x) if config.pre_norm else x
+
+  def _through_layers(self, x, bias, drop_key, layer_key):
+    config = self.config
+    each = {"index": jnp.arange(config.num_layers)}
+    if layer_key is not None:
+      each["key"] = jax.random.split(layer_key, config.num_layers)
+
+    def run(layer, x, part):
+      y = layer(x, bias, key=part.get("key"))
+      if drop_key is not None and config.layer_drop:
+        u = jax.random.uniform(jax.random.fold_in(drop_key, part["index"]))
+        y = jnp.where(u < config.layer_drop, x, y)
+      return y
+
+    return stacks.scan(self.layers, run, x, each, remat=config.remat)
 
   def _hide_spans(self, x, lengths, time_key, channel_key):
     """SpecAugment on the projected frames, after they were resampled."""

@@ -37,6 +37,8 @@ class Config:
     floor: least log10 power of the spectrogram; None: 8 below the loudest of
       the row, as published, where a long pause is another sound than a short
       one.
+    dtype: of the activations; the spectrogram, norms, softmax and the features
+      given are float32.
   """
 
   num_mels: int = 80
@@ -48,6 +50,7 @@ class Config:
   full_window: bool = False
   tap: int | None = None
   floor: float | None = None
+  dtype: str = "float32"
 
 
 @functools.cache
@@ -109,13 +112,14 @@ class Layer(nnx.Module):
   def __init__(self, config: Config, *, rngs: nnx.Rngs):
     """Declares the layer."""
     width = config.width
+    keep = dict(dtype=jnp.dtype(config.dtype), rngs=rngs)
     self.num_heads = config.num_heads
-    self.attention_norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-    self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
-    self.out = nnx.Linear(width, width, rngs=rngs)
-    self.ffn_norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-    self.expand = nnx.Linear(width, config.ffn, rngs=rngs)
-    self.contract = nnx.Linear(config.ffn, width, rngs=rngs)
+    self.attention_norm = nnx.LayerNorm(width, epsilon=1e-5, **keep)
+    self.qkv = nnx.Linear(width, 3 * width, **keep)
+    self.out = nnx.Linear(width, width, **keep)
+    self.ffn_norm = nnx.LayerNorm(width, epsilon=1e-5, **keep)
+    self.expand = nnx.Linear(width, config.ffn, **keep)
+    self.contract = nnx.Linear(config.ffn, width, **keep)
 
   def __call__(
     self, x: Float[Array, "b s d"], bias: Float[Array, "#b 1 1 s"]
@@ -124,9 +128,11 @@ class Layer(nnx.Module):
     qkv = self.qkv(self.attention_norm(x))
     qkv = qkv.reshape(*x.shape[:2], 3, self.num_heads, -1)
     query, key, value = (qkv[:, :, i] for i in range(3))
-    logits = jnp.einsum("bthc,bshc->bhts", query, key)
+    logits = jnp.einsum(
+      "bthc,bshc->bhts", query, key, preferred_element_type=jnp.float32
+    )
     weights = jax.nn.softmax(logits * query.shape[-1] ** -0.5 + bias, axis=-1)
-    mixed = jnp.einsum("bhts,bshc->bthc", weights, value)
+    mixed = jnp.einsum("bhts,bshc->bthc", weights.astype(x.dtype), value)
     x = x + self.out(mixed.reshape(x.shape))
     y = jax.nn.gelu(self.expand(self.ffn_norm(x)), approximate=False)
     return x + self.contract(y)
@@ -139,8 +145,9 @@ class WhisperEncoder(nnx.Module):
     """Declares the network."""
     self.config = config
     width = config.width
-    self.conv1 = nnx.Conv(config.num_mels, width, (3,), padding=1, rngs=rngs)
-    self.conv2 = nnx.Conv(width, width, (3,), strides=2, padding=1, rngs=rngs)
+    keep = dict(dtype=jnp.dtype(config.dtype), rngs=rngs)
+    self.conv1 = nnx.Conv(config.num_mels, width, (3,), padding=1, **keep)
+    self.conv2 = nnx.Conv(width, width, (3,), strides=2, padding=1, **keep)
     self.positions = nnx.Param(
       jax.random.normal(rngs.params(), (config.max_frames, width)) * 0.02
     )
@@ -217,8 +224,10 @@ class WhisperEncoder(nnx.Module):
     x = jax.nn.gelu(self.conv1(x), approximate=False)
     x = jnp.where(half, x, 0.0)
     x = jax.nn.gelu(self.conv2(x), approximate=False)
-    x = x + self.positions[...][start[:, None] + jnp.arange(x.shape[1])]
+    positions = self.positions[...][start[:, None] + jnp.arange(x.shape[1])]
+    x = x + positions.astype(x.dtype)
     bias = masks.padding_bias(jnp.arange(x.shape[1]) < lengths[:, None])
     for layer in list(self.layers)[: config.tap]:
       x = layer(x, bias)
+    x = x.astype(jnp.float32)
     return self.norm(x) if config.tap is None else x

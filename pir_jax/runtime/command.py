@@ -9,12 +9,15 @@ import jax
 from absl import app, flags, logging
 
 from pir_jax import assets
-from pir_jax.runtime import memory
+from pir_jax.runtime import memory, preemption
 from pir_jax.types import InputError
 
 
 def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
   """Runs `main` under absl; an InputError is one line and exit code 1.
+
+  What was preempted and has saved ends with exit code 0 after SIGTERM, and with
+  130 after Ctrl-C; so does what had nothing to save.
 
   Args:
     main: the command.
@@ -26,6 +29,8 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
     given = _topic(argv[1:], topics)
     # absl raises the level to INFO: other libraries' news are not the user's.
     logging.set_verbosity(logging.WARNING)
+    # Orbax logs the traceback of what it then raises, too.
+    logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     _keep_compilations()
     memory.keep_pages()
     # What is told to end cleans up as what is interrupted does.
@@ -34,6 +39,9 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
       main(*given)
     except InputError as error:
       _fail(str(error))
+    except preemption.Preempted as error:
+      print(error, file=sys.stderr)
+      sys.exit(error.code)
     except KeyboardInterrupt:
       print(
         "stopped: the same command goes on from what was saved, if anything.",

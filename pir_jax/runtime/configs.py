@@ -45,5 +45,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
   if dataclasses.is_dataclass(hint):
     return from_dict(hint, value, path)
   if typing.get_origin(hint) is tuple:
-    return tuple(value)
+    # Of one kind throughout, as all of ours: tuple[int, ...], tuple[str, str].
+    kind = typing.get_args(hint)[0]
+    return tuple(_value(kind, item, path) for item in value)
   return value

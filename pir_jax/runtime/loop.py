@@ -1,20 +1,27 @@
 """The loop: batch, step, now and then a report, a check and a checkpoint.
 
-Restart order: this run's newest checkpoint, else from scratch.
+Restart order: this run's newest whole checkpoint, else from scratch.
 """
 
+import contextlib
 import dataclasses
-import math
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Array, Key
 
-from pir_jax.runtime import checkpoint, metrics, sharding
-from pir_jax.types import InputError
+from pir_jax.runtime import (
+  checkpoint,
+  held_out_scores,
+  metrics,
+  pace,
+  preemption,
+  sharding,
+  soundness,
+  tracing,
+)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -23,10 +30,13 @@ class Config:
 
   Attributes:
     num_steps: optimiser steps of the whole run, resumed or not.
-    log_every: steps between reports; also how soon a NaN is seen.
+    log_every: steps between reports; every step is looked at for NaN.
     save_every: steps between checkpoints; the last step is always saved.
     evaluate_every: steps between held-out evaluations; also after the last.
     keep: newest checkpoints kept.
+    best: held-out metric whose best checkpoint is kept besides, such as
+      "psnr", or "-lpips" where less is better; "" keeps none. Otherwise every
+      evaluated step is saved.
   """
 
   num_steps: int
@@ -34,6 +44,7 @@ class Config:
   save_every: int = 1000
   evaluate_every: int = 1000
   keep: int = 2
+  best: str = ""
 
 
 def fit(
@@ -44,94 +55,117 @@ def fit(
   workdir: pathlib.Path,
   *,
   seed: int,
+  profile: tuple[int, int] | None = None,
 ) -> Any:
   """Trains `stage` to `config.num_steps`, going on from where the run is.
 
   Args:
     stage: see stages/base.py.
     config: of the loop.
-    batches: endless training batches (a grain dataset).
-    held_out: makes the (finite) held-out batches anew.
+    batches: endless training batches (a grain dataset): of each global batch
+      the rows that this process has.
+    held_out: makes the (finite) held-out batches anew, whole on every process.
     workdir: of the run; holds checkpoints and TensorBoard files.
     seed: of initialisation and of every step's noise.
+    profile: the first step and the number of steps to trace.
 
   Returns:
     The last state.
 
   Raises:
-    InputError: a training metric is NaN or infinite, by name and step.
+    InputError: a term, gradient or number of the state is not finite, by name
+      and step; or `profile` or `config.best` ask for what there is not.
+    Preempted: the process was told to end; the state is saved.
   """
   key = jax.random.key(seed)
   iterator = iter(batches)
-  checkpoints = checkpoint.Checkpoints(workdir, keep=config.keep)
-  try:
-    start = checkpoints.latest()
-    if start is None:
-      start, state = 0, stage.init(key)
-    else:
-      state = checkpoints.restore(start, stage.abstract_state(), iterator)
-    with metrics.Reporter(
+  with (
+    preemption.watch() as notice,
+    contextlib.closing(
+      checkpoint.Checkpoints(workdir, keep=config.keep, best=config.best)
+    ) as checkpoints,
+    metrics.Reporter(
       workdir, name=stage.name, num_steps=config.num_steps
-    ) as reporter:
+    ) as reporter,
+  ):
+    found = checkpoints.restore_newest(stage.abstract_state(), iterator)
+    start = found[0] if found else 0
+    steps = range(start + 1, config.num_steps + 1)
+    with tracing.Trace(profile, workdir, steps) as trace:
       reporter.start(start)
-      for index in range(start, config.num_steps):
-        batch = sharding.shard_batch(stage.mesh, next(iterator))
-        state, values = stage.step(state, batch, key, index=index)
-        step = index + 1
-        last = step == config.num_steps
-        if step % config.log_every == 0 or last or index == start:
-          reporter.scalars(step, _finite(values, step, workdir))
-        if step % config.save_every == 0 or last:
-          # A state that is not finite must not replace one that is; the
-          # metrics are of the parameters before the step.
-          _finite({**values, "the state": _health(state)}, step, workdir)
-          checkpoints.save(step, state, iterator)
-        if step % config.evaluate_every == 0 or last:
-          _evaluate(stage, state, held_out(), step, reporter)
-    return state
-  finally:
-    checkpoints.close()
-
-
-@jax.jit
-def _health(state: Any) -> jax.Array:
-  """0, or NaN if any number of the state is not finite."""
-  leaves = [x for x in jax.tree.leaves(state) if x.dtype == jnp.float32]
-  sound = jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
-  return jnp.where(sound, 0.0, jnp.nan)
-
-
-def _evaluate(
-  stage: Any,
-  state: Any,
-  batches: Iterable[Any],
-  step: int,
-  reporter: metrics.Reporter,
-) -> None:
-  key = jax.random.key(0)  # The same draws at every evaluation.
-  total: dict[str, float] = {}
-  count = 0
-  for batch in batches:
-    size = len(jax.tree.leaves(batch)[0])
-    for name, value in stage.evaluate(state, batch, key).items():
-      total[name] = total.get(name, 0.0) + size * float(value)
-    if not count:
-      for name, grid in stage.preview(state, batch, key).items():
-        reporter.image(step, name, np.asarray(grid))
-    count += size
-  if count:
-    reporter.evaluation(step, {name: v / count for name, v in total.items()})
-
-
-def _finite(
-  values: Mapping[str, jax.Array], step: int, workdir: pathlib.Path
-) -> dict[str, float]:
-  numbers = {name: float(value) for name, value in values.items()}
-  for name, value in numbers.items():
-    if not math.isfinite(value):
-      raise InputError(
-        f"{name} is {value} at step {step}: training stopped, and {workdir} "
-        "keeps what was saved before; train in another --workdir with a lower "
-        "learning rate."
+      state = found[1] if found else stage.init(key)
+      run = _Run(
+        stage, config, held_out, iterator, checkpoints, reporter, notice, trace
       )
-  return numbers
+      if steps:  # Else there is nothing left to do.
+        held_out_scores.rehearse(stage, state, held_out(), config.best)
+      return _train(run, state, key, steps, workdir)
+
+
+class _Run(NamedTuple):
+  """What a run goes on with; see `fit`."""
+
+  stage: Any
+  config: Config
+  held_out: Callable[[], Iterable[Any]]
+  iterator: Iterator[Any]
+  checkpoints: checkpoint.Checkpoints
+  reporter: metrics.Reporter
+  notice: preemption.Notice
+  trace: tracing.Trace
+
+  def due(self, step: int, every: int) -> bool:
+    """Whether what is done every so many steps is done after this one."""
+    return step % every == 0 or step == self.config.num_steps
+
+
+def _train(
+  run: _Run,
+  state: Any,
+  key: Key[Array, ""],
+  steps: range,
+  workdir: pathlib.Path,
+) -> Any:
+  """The state after `steps`, the first step of all being 1."""
+  stage, config = run.stage, run.config
+  watch, clock = soundness.Watch(stage, workdir), pace.Pace(stage)
+  for step in steps:
+    with clock.waiting():
+      batch = next(run.iterator)
+    given = state, sharding.shard_batch(stage.mesh, batch), key
+    with run.trace.step(step):
+      state, values = stage.step(*given, index=step - 1)
+    watch.add(step, state, values)
+    clock.count(given, step - 1, values)
+    if step == steps[0]:
+      numbers = watch.settle()
+      watch.check_state(
+        step
+      )  # Compiled here, a save when told to end is quick.
+      run.reporter.compiled(step, numbers)
+      clock.restart()
+    elif run.due(step, config.log_every):
+      numbers = watch.settle()
+      run.reporter.scalars(step, numbers, clock.window())
+    if run.trace.ends(step):
+      watch.settle()
+      with clock.paused():
+        run.reporter.say(run.trace.finish())
+    told, scores = run.notice.given(step), {}
+    if run.due(step, config.evaluate_every) and not told:
+      watch.settle()
+      with clock.paused():
+        scores = held_out_scores.take(
+          stage, state, run.held_out(), step, run.reporter, run.notice
+        )
+      told = run.notice.given(step)
+    if run.due(step, config.save_every) or told or (scores and config.best):
+      watch.settle()
+      with clock.paused():
+        # A state that is not finite must not replace one that is; the numbers
+        # of the step are of the parameters before it.
+        watch.check_state(step)
+        run.checkpoints.save(step, state, run.iterator, scores or None, told)
+    if told:
+      raise run.notice.preempted(step, workdir)
+  return state

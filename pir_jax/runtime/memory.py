@@ -63,11 +63,37 @@ def keep_pages() -> None:
     mallopt(option, value)
 
 
+class TooLarge(InputError):
+  """A program that its devices have no room for.
+
+  Attributes:
+    reason: the compiler's own words.
+  """
+
+  def __init__(self, reason: str):
+    self.reason = reason
+    super().__init__(
+      f"the step does not fit the devices ({reason}): take a smaller "
+      "--config.data.batch_size or more devices."
+    )
+
+
 def measure(lowered: jax.stages.Lowered) -> Footprint:
   """Compiles a lowered program and reads what it will take.
 
   Raises:
-    InputError: the compiler itself finds that it does not fit the device.
+    TooLarge: the compiler itself finds that it does not fit the device.
+  """
+  return compile_lowered(lowered)[1]
+
+
+def compile_lowered(
+  lowered: jax.stages.Lowered,
+) -> tuple[jax.stages.Compiled, Footprint]:
+  """The compiled program, and what it will take.
+
+  Raises:
+    TooLarge: the compiler itself finds that it does not fit the device.
   """
   start = time.monotonic()
   try:
@@ -75,13 +101,10 @@ def measure(lowered: jax.stages.Lowered) -> Footprint:
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise
-    raise InputError(
-      f"the step does not fit the devices ({str(error).splitlines()[0]}): take"
-      " a smaller --config.data.batch_size or more devices."
-    ) from error
+    raise TooLarge(str(error).splitlines()[0]) from error
   seconds = time.monotonic() - start
   sizes, costs = compiled.memory_analysis(), compiled.cost_analysis()
-  return Footprint(
+  return compiled, Footprint(
     arguments=sizes.argument_size_in_bytes,
     outputs=sizes.output_size_in_bytes,
     reused=sizes.alias_size_in_bytes,

@@ -23,7 +23,7 @@ from pir_jax.models import faceformer
 from pir_jax.ops import audio, interpolation
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import base
+from pir_jax.stages import activations, base
 from pir_jax.types import (
   FRAME_RATE,
   SAMPLE_RATE,
@@ -61,7 +61,8 @@ class Config:
 
   Attributes:
     model: of the decoder; its sizes of audio, identity and expression are
-      overwritten by what the encoder and the data have, its remat by ours.
+      overwritten by what the encoder and the data have, its dtype and remat by
+      ours.
     optim: FaceFormer's: Adam, constant rate.
     weights: of the losses.
     mode: in training, "autoregressive" feeds predictions back (FaceFormer) and
@@ -73,13 +74,15 @@ class Config:
     reach: frames at either side whose features are stacked to a frame's own: a
       frozen encoder cannot learn to bring their context along.
     tap: layers of Whisper after which its features are taken; 0: all.
-    remat: training keeps little of the forward pass and computes it again.
     gain: the waveform is scaled by up to this many decibels, either way.
     noise: white noise of this share of the waveform's own deviation.
     window: frames encoded at once in `predict`.
     margin: half of what neighbouring windows share, where they are crossfaded.
     ema_decay: of the averaged parameters, which are the ones used; 0 uses the
       trained ones themselves.
+    accumulate: equal parts of a batch, done in turn; see `base.accumulate`.
+    dtype: of the networks' activations; see `activations`, as for
+    remat: what the gradient computes again.
   """
 
   model: faceformer.Config = dataclasses.field(
@@ -94,12 +97,14 @@ class Config:
   encoder_path: str = "facebook/wav2vec2-large-960h-lv60-self"
   reach: int = 0
   tap: int = 0
-  remat: bool = False
   gain: float = 0.0
   noise: float = 0.0
   window: int = 100
   margin: int = 15
   ema_decay: float = 0.0
+  accumulate: int = 1
+  dtype: str = "float32"
+  remat: str = "none"
 
 
 class Expression(base.Stage):
@@ -136,9 +141,10 @@ class Expression(base.Stage):
     if lip_basis is not None:
       moved = lip_basis * np.asarray(space.expression_scale)[:, None]
       self._lips = moved / np.sqrt(np.sum(np.square(moved)))
+    fields = activations.fields(config.dtype, config.remat)
     model = dataclasses.replace(
       config.model,
-      remat=config.remat,
+      **fields,
       audio_size=encoder.config.width * (2 * config.reach + 1),
       identity_size=space.identity_size,
       expression_size=space.expression_size,
@@ -147,7 +153,9 @@ class Expression(base.Stage):
       lambda rngs: faceformer.ExpressionDecoder(model, rngs=rngs)
     )
     self.tuned = config.encoder == "wav2vec2"
-    self.encoder, self._published = base.Network.of(encoder)
+    if not self.tuned:  # Nothing of a frozen one is kept for a gradient.
+      del fields["remat"]
+    self.encoder, self._published = base.Network.of(encoder, **fields)
     super().__init__(mesh, {} if self.tuned else {"encoder": self._published})
     self._optimizer = optim_lib.build(config.optim, num_steps)
     self._train = self.compile_step(self._train_phase)
@@ -272,19 +280,22 @@ class Expression(base.Stage):
     yield end
 
   def _train_phase(self, state, frozen, batch, key):
-    def objective(params):
-      terms = self._terms(
-        params, _buffers(state), frozen, batch, key, self.config.mode
-      )
-      return base.total(terms, dataclasses.asdict(self.config.weights))
+    def gradients(batch, key):
+      def objective(params):
+        terms = self._terms(
+          params, _buffers(state), frozen, batch, key, self.config.mode
+        )
+        return base.total(terms, dataclasses.asdict(self.config.weights))
 
-    params = {name: net.params for name, net in state.nets.items()}
-    gradients, metrics = jax.grad(objective, has_aux=True)(params)
-    nets = {
-      name: base.update(net, gradients[name], self._optimizer)
-      for name, net in state.nets.items()
-    }
-    return base.advance(state, nets, self.config.ema_decay), metrics
+      params = {name: net.params for name, net in state.nets.items()}
+      return jax.grad(objective, has_aux=True)(params)
+
+    found, metrics = base.accumulate(
+      gradients, batch, key, self.config.accumulate
+    )
+    optimizers = dict.fromkeys(found, self._optimizer)
+    nets, told = base.update_all(state.nets, found, optimizers)
+    return base.advance(state, nets, self.config.ema_decay), metrics | told
 
   def _evaluate_phase(self, state, frozen, batch):
     terms = self._terms(

@@ -17,7 +17,7 @@ from pir_jax.losses import adversarial
 from pir_jax.models import discriminator
 from pir_jax.ops import filters
 from pir_jax.runtime import optim as optim_lib
-from pir_jax.stages import base
+from pir_jax.stages import activations, base
 from pir_jax.types import Cameras
 
 
@@ -62,10 +62,21 @@ class Pair(NamedTuple):
 class Game:
   """The judge: its network, its steps, what it says."""
 
-  def __init__(self, config: Config, *, resolution: int, num_steps: int):
+  def __init__(
+    self,
+    config: Config,
+    *,
+    resolution: int,
+    num_steps: int,
+    dtype: str = "float32",
+    remat: str = "none",
+  ):
     self.config = config
     model = dataclasses.replace(
-      config.model, resolution=resolution, label_size=25
+      config.model,
+      resolution=resolution,
+      label_size=25,
+      **activations.fields(dtype, remat),
     )
     self.network = base.Network(
       lambda rngs: discriminator.DualDiscriminator(model, rngs=rngs)
@@ -107,15 +118,15 @@ class Game:
       camera_geometry.to_vector(cameras),
     )
 
-  def judge(
+  def judging(
     self,
     net: base.NetState,
     fake: Pair,
     real: Pair,
     cameras: Cameras,
     step: Int[Array, ""],
-  ) -> tuple[base.NetState, base.Metrics]:
-    """A step of the judge, non-saturating."""
+  ) -> tuple[PyTree, base.Metrics]:
+    """Gradient and terms of the judge, non-saturating."""
 
     def objective(params):
       def say(pair, real):
@@ -128,18 +139,18 @@ class Game:
       }
       return sum(terms.values()), terms
 
-    return self._update(net, objective)
+    return jax.grad(objective, has_aux=True)(net.params)
 
-  def penalise(
+  def penalty(
     self,
     net: base.NetState,
     real: Pair,
     cameras: Cameras,
     step: Int[Array, ""],
-  ) -> tuple[base.NetState, base.Metrics]:
-    """A step on R1 alone: the judge should be flat at true frames.
+  ) -> tuple[PyTree, base.Metrics]:
+    """Gradient and term of R1 alone: the judge should be flat at true frames.
 
-    It counts for all the steps between two of its kind.
+    A step on it counts for all the steps between two of its kind.
     """
 
     def objective(params):
@@ -150,8 +161,10 @@ class Game:
       share = 0.5 * self.config.r1 * self.config.r1_every
       return share * mean, {"r1": mean}
 
-    return self._update(net, objective)
+    return jax.grad(objective, has_aux=True)(net.params)
 
-  def _update(self, net, objective):
-    gradients, metrics = jax.grad(objective, has_aux=True)(net.params)
-    return base.update(net, gradients, self._optimizer), metrics
+  def update(
+    self, name: str, net: base.NetState, gradients: PyTree
+  ) -> tuple[base.NetState, base.Metrics]:
+    """A step of the judge; see `base.update`."""
+    return base.update(name, net, gradients, self._optimizer)

@@ -7,6 +7,7 @@ the defaults here.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -15,14 +16,12 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
 
-from pir_jax.losses import perceptual as perceptual_loss
-from pir_jax.losses import pixel
 from pir_jax.models import inpainting, patch_discriminator, vgg
 from pir_jax.ops import images
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
+from pir_jax.stages import activations, base, faces, likeness, patches
 from pir_jax.stages import augmentation as augmentation_lib
-from pir_jax.stages import base, faces, patches
 from pir_jax.types import AnyArray, Cameras, FaceBatch, FaceSpace
 
 
@@ -60,7 +59,8 @@ class Config:
   """Stage 3; the defaults are the paper's sizes and pix2pixHD's losses.
 
   Attributes:
-    model: of the inpainting network.
+    model: of the inpainting network; its dtype and remat are overwritten by
+      ours, like those of the discriminator and of stage 2's generator.
     discriminator: of the multi-scale discriminator.
     optim: of the inpainting network. Two time scales (Heusel et al. 2017) with
       the rates and decays of SPADE, pix2pixHD's successor; pix2pixHD itself
@@ -80,6 +80,9 @@ class Config:
     perceptual_size: side of the perceptual crop in pixels; 0 takes all.
     perceptual_taps: leading VGG taps used, of 5.
     ema_decay: of the averaged parameters, which are the ones used.
+    accumulate: equal parts of a batch, done in turn; see `base.accumulate`.
+    dtype: of the networks' activations; see `activations`, as for
+    remat: what the gradient computes again.
   """
 
   model: inpainting.Config = dataclasses.field(
@@ -112,6 +115,9 @@ class Config:
   perceptual_size: int = 0
   perceptual_taps: int = 5
   ema_decay: float = 0.999
+  accumulate: int = 1
+  dtype: str = "float32"
+  remat: str = "none"
 
 
 class Conditions(NamedTuple):
@@ -164,22 +170,22 @@ class Inpainting(base.Stage):
       )
     self.config = config
     self.space = space
+    fields = activations.fields(config.dtype, config.remat)
     model = dataclasses.replace(
-      config.model, feature_channels=generator.config.plane_channels
+      config.model,
+      feature_channels=generator.config.plane_channels,
+      **fields,
     )
+    judge = dataclasses.replace(config.discriminator, **fields)
     self.painter = base.Network(
       lambda rngs: inpainting.InpaintingGenerator(model, rngs=rngs)
     )
     self.critic = base.Network(
-      lambda rngs: patch_discriminator.MultiscaleDiscriminator(
-        config.discriminator, rngs=rngs
-      )
+      lambda rngs: patch_discriminator.MultiscaleDiscriminator(judge, rngs=rngs)
     )
-    self._perceptual, features = base.Network.of(perceptual)
-    self.generator, drawn = base.Network.of(generator)
-    if config.joint:  # One that can be begun, to be replaced by stage 2's.
-      make, drawn_by = type(generator), generator.config
-      self.generator = base.Network(lambda rngs: make(drawn_by, rngs=rngs))
+    self._perceptual, features = base.Network.of(perceptual.adapted(**fields))
+    # Where it is trained along, one that can be begun, to be replaced by this.
+    self.generator, drawn = base.Network.of(generator, **fields)
     frozen = {"perceptual": features, "generator": drawn}
     if heard is not None:
       frozen["heard"] = jnp.asarray(heard, jnp.float32)
@@ -278,51 +284,71 @@ class Inpainting(base.Stage):
     """Both updates from one forward pass: the critic sees it detached."""
     weights = dataclasses.asdict(self.config.weights)
     critic = state.nets["critic"]
-    given, cameras = self._disturbed(frozen, batch, key)
-    seen = self._seen(batch)
-
-    def objective(params):
-      rendered = self._feature_image(
-        params.get("generator", frozen["generator"][0]),
-        frozen,
-        Conditions(batch.identity, given, cameras),
-      )
-      feature_image = augmentation_lib.disturb(
-        rendered, self.config.augmentation, prng.named(key, "augmentation")
-      )
-      painter = self.painter.bind(
-        params["painter"], state.nets["painter"].buffers
-      )
-      image = painter(seen, feature_image).image
-      terms = self._picture_terms(frozen, batch, image, key)
-      if weights["adversarial"] or weights["feature_matching"]:
-        judge = self.critic.bind(critic.params, critic.buffers)
-        terms |= patches.painter_terms(judge, seen, image, batch.image)
-      loss, metrics = base.total(terms, weights)
-      return loss, (metrics, image)
-
-    names = [name for name in state.nets if name != "critic"]
-    gradients, (metrics, image) = jax.grad(objective, has_aux=True)(
-      {name: state.nets[name].params for name in names}
-    )
-
-    def critic_objective(params):
-      judge = self.critic.bind(params, critic.buffers)
-      return patches.critic_loss(judge, seen, image, batch.image)
-
-    metrics["critic"], gradients["critic"] = jax.value_and_grad(
-      critic_objective
-    )(critic.params)
-    nets = {
-      name: base.update(net, gradients[name], self._optimizers[name])
-      for name, net in state.nets.items()
+    given = {
+      name: net.params for name, net in state.nets.items() if name != "critic"
     }
-    return base.advance(state, nets, self.config.ema_decay), metrics
+
+    def gradients(batch, key):
+      expression, cameras = self._disturbed(frozen, batch, key)
+      seen = self._seen(batch)
+
+      def objective(params):
+        image = self._painted(
+          params,
+          state,
+          frozen,
+          seen,
+          Conditions(batch.identity, expression, cameras),
+          prng.named(key, "augmentation"),
+        )
+        terms = self._like(frozen, image, batch, key)
+        if weights["adversarial"] or weights["feature_matching"]:
+          judge = self.critic.bind(critic.params, critic.buffers)
+          judged = functools.partial(patches.painter_terms, judge)
+          terms |= self._whole(judged)(seen, image, batch.image)
+        loss, metrics = base.total(terms, weights)
+        return loss, (metrics, image)
+
+      found, (metrics, image) = jax.grad(objective, has_aux=True)(given)
+
+      def critic_objective(params):
+        judge = self.critic.bind(params, critic.buffers)
+        return patches.critic_loss(judge, seen, image, batch.image)
+
+      metrics["critic"], found["critic"] = jax.value_and_grad(critic_objective)(
+        critic.params
+      )
+      return found, metrics
+
+    found, metrics = base.accumulate(
+      gradients, batch, key, self.config.accumulate
+    )
+    nets, told = base.update_all(state.nets, found, self._optimizers)
+    return base.advance(state, nets, self.config.ema_decay), metrics | told
+
+  def _like(self, frozen, image, batch, key):
+    network = self._perceptual.bind(*frozen["perceptual"])
+    return likeness.painted(self.config, network, image, batch, key)
+
+  def _whole(self, function):
+    return activations.whole(self.config.remat, function)
+
+  def _painted(self, params, state, frozen, seen, conditions, key):
+    """What the painter makes in training of a rendering that is disturbed."""
+    drawn_by = params.get("generator", frozen["generator"][0])
+    rendered = self._feature_image(drawn_by, frozen, conditions)
+    feature_image = augmentation_lib.disturb(
+      rendered, self.config.augmentation, key
+    )
+    painter = self.painter.bind(
+      params["painter"], state.nets["painter"].buffers
+    )
+    return self._whole(painter)(seen, feature_image).image
 
   def _evaluate_phase(self, state, frozen, batch, key):
     feature_image = self._render_phase(state, frozen, _conditions(batch))
     image = self._paint_phase(state, batch.image, batch.mask, feature_image)
-    terms = self._picture_terms(frozen, batch, image, key)
+    terms = self._like(frozen, image, batch, key)
     weights = dataclasses.asdict(self.config.weights)
     return base.total(terms, weights)[1]
 
@@ -361,38 +387,6 @@ class Inpainting(base.Stage):
       batch.expression, heard, self.space.expression_scale, config, key
     )
     return expression, augmentation_lib.moved(batch.cameras, config, key)
-
-  def _picture_terms(
-    self,
-    frozen: PyTree,
-    batch: FaceBatch,
-    image: Float[Array, "b h w 3"],
-    key: Key[Array, ""],
-  ) -> dict[str, Float[Array, "b"]]:
-    """Those that need no judge; the ones without weight are left out."""
-    weights = self.config.weights
-    terms = {
-      "pixel": pixel.weighted_l1(
-        image, batch.image, 1.0 + batch.mask * self.config.mask_weight
-      )
-    }
-    if weights.mouth:
-      terms["mouth"] = pixel.weighted_l1(image, batch.image, batch.mouth)
-    if not (weights.perceptual or weights.lpips):
-      return terms
-    network = self._perceptual.bind(*frozen["perceptual"])
-    pair = faces.crops(
-      (image, batch.image),
-      self.config.perceptual_size,
-      prng.named(key, "crop"),
-    )
-    ours, theirs = map(network.features, pair)
-    if weights.perceptual:
-      taps = perceptual_loss.TAP_WEIGHTS[: len(ours)]
-      terms["perceptual"] = perceptual_loss.feature_l1(ours, theirs, taps)
-    if weights.lpips:
-      terms["lpips"] = network.distance(ours, theirs)
-    return terms
 
 
 def _conditions(batch: FaceBatch) -> Conditions:

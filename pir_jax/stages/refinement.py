@@ -48,17 +48,17 @@ class Config:
 Corrections = dict[str, Float[Array, "n _size"]]
 
 
-def tables(config: Config, expression_size: int) -> Corrections:
-  """No corrections yet.
-
-  Raises:
-    ValueError: the number of frames is not known.
-  """
-  if config.num_frames < 1:
+def check(config: Config) -> None:
+  """Raises ValueError where the number of frames is wanted and not known."""
+  if config.enabled and config.num_frames < 1:
     raise ValueError(
       f"refinement.num_frames={config.num_frames} must be that of the training "
       "data"
     )
+
+
+def tables(config: Config, expression_size: int) -> Corrections:
+  """No corrections yet."""
   sizes = {"rotation": 3, "translation": 3, "expression": expression_size}
   return {
     name: jnp.zeros((config.num_frames, size)) for name, size in sizes.items()

@@ -15,19 +15,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Key
 
-from pir_jax.losses import adversarial, pixel
+from pir_jax.losses import adversarial
 from pir_jax.models import generator
 from pir_jax.ops import images
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import base, faces, smoothness
+from pir_jax.stages import activations, base, faces, likeness, smoothness
 from pir_jax.stages import game as game_lib
 from pir_jax.stages import refinement as refinement_lib
 from pir_jax.types import FaceBatch, FaceSpace
-
-EMPTY = -1.0  # What a ray that meets nothing renders.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -62,8 +60,8 @@ class Config:
   """Stage 2; the defaults are the paper's sizes.
 
   Attributes:
-    model: of the generator,
-    optim: likewise; the defaults are EG3D's.
+    model: of the generator; its dtype and remat are overwritten by ours.
+    optim: of the generator; the defaults are EG3D's.
     weights: of the losses.
     game: against a dual discriminator, if `weights.adversarial` is not 0.
     refinement: corrections of the training frames' fits.
@@ -79,6 +77,9 @@ class Config:
     variation_every: steps between regularisations of the density.
     ema_decay: of the averages, which are used; it ramps up from 0. The default
       is EG3D's half life of 10,000 images at a batch of 32.
+    accumulate: equal parts of a batch, done in turn; see `base.accumulate`.
+    dtype: of the networks' activations; see `activations`, as for
+    remat: what the gradient computes again.
   """
 
   model: generator.Config = dataclasses.field(default_factory=generator.Config)
@@ -100,6 +101,9 @@ class Config:
   expression_noise: float = 0.0
   variation_every: int = 4
   ema_decay: float = 0.998
+  accumulate: int = 1
+  dtype: str = "float32"
+  remat: str = "none"
 
 
 class TriPlane(base.Stage):
@@ -127,24 +131,31 @@ class TriPlane(base.Stage):
       mesh: where it lives.
       published: reads the generator that a fresh state begins from.
     """
+    refinement_lib.check(config.refinement)
     self.config = config
     self.space = space
     self._published = published
+    fields = activations.fields(config.dtype, config.remat)
     model = dataclasses.replace(
       config.model,
+      **fields,
       identity_size=space.identity_size,
       expression_size=space.expression_size,
     )
     self.generator = base.Network(
       lambda rngs: generator.TriPlaneGenerator(model, rngs=rngs)
     )
-    self._lpips, frozen = base.Network.of(lpips)
+    self._lpips, frozen = base.Network.of(lpips.adapted(**fields))
     super().__init__(mesh, {"lpips": frozen})
     self._weights = dataclasses.asdict(config.weights)
     self.game = None
     if config.weights.adversarial:
       self.game = game_lib.Game(
-        config.game, resolution=model.resolution, num_steps=num_steps
+        config.game,
+        resolution=model.resolution,
+        num_steps=num_steps,
+        dtype=config.dtype,
+        remat=config.remat,
       )
     self._optimizers = {
       "generator": optim_lib.build_lazy(
@@ -158,13 +169,17 @@ class TriPlane(base.Stage):
       functools.partial(self._train_phase, judged=False)
     )
     if config.weights.variation:
-      self._vary = self.compile_step(self._variation_phase, "smoothness")
+      self._vary = self.compile_step(
+        self._variation_phase, "smoothness", config.variation_every
+      )
     if self.game is not None:
       self._train_judged = self.compile_step(
         functools.partial(self._train_phase, judged=True), "a step in the game"
       )
       self._judge = self.compile_step(self._judge_phase, "a step of the judge")
-      self._penalise = self.compile_step(self._penalty_phase, "its R1 penalty")
+      self._penalise = self.compile_step(
+        self._penalty_phase, "its R1 penalty", config.game.r1_every
+      )
     self._evaluate = jax.jit(self._evaluate_phase)
     self._render = jax.jit(self._render_phase)
 
@@ -187,7 +202,8 @@ class TriPlane(base.Stage):
     state = super().init(key)
     if self._published is None:
       return state
-    network, (params, _) = base.Network.of(self._published())
+    fields = activations.fields(self.config.dtype, self.config.remat)
+    network, (params, _) = base.Network.of(self._published(), **fields)
     if network.graphdef != self.generator.graphdef:
       raise ValueError("the published generator is of another shape.")
     params["mapping"] = state.nets["generator"].params["mapping"]
@@ -252,75 +268,96 @@ class TriPlane(base.Stage):
     return {"faces": images.grid(rows)}
 
   def _train_phase(self, state, frozen, batch, key, *, judged):
-    names = [name for name in state.nets if name != "critic"]
-
-    def objective(params):
-      out, terms = self._terms(params, state.nets, frozen, batch, key)
-      if judged:
-        terms["adversarial"] = adversarial.non_saturating(
-          self.game.logits(
-            state.nets["critic"],
-            game_lib.Pair(out.image, out.raw_image),
-            batch.cameras,
-            state.step,
-          ),
-          real=True,
-        )
-      return base.total(terms, self._weights)
-
-    gradients, metrics = jax.grad(objective, has_aux=True)(
-      {name: state.nets[name].params for name in names}
-    )
-    nets = {
-      name: base.update(
-        state.nets[name], gradients[name], self._optimizers[name]
-      )
-      for name in names
+    given = {
+      name: net.params for name, net in state.nets.items() if name != "critic"
     }
-    return base.advance(state, nets, self.config.ema_decay), metrics
+
+    def gradients(batch, key):
+      def objective(params):
+        out, terms = self._terms(params, state.nets, frozen, batch, key)
+        if judged:
+          terms["adversarial"] = adversarial.non_saturating(
+            self._say(state, out, batch), real=True
+          )
+        return base.total(terms, self._weights)
+
+      return jax.grad(objective, has_aux=True)(given)
+
+    found, metrics = self._accumulated(gradients, batch, key)
+    nets, told = base.update_all(state.nets, found, self._optimizers)
+    return base.advance(state, nets, self.config.ema_decay), metrics | told
+
+  def _accumulated(self, *given):
+    return base.accumulate(*given, self.config.accumulate)
+
+  def _say(self, state, out, batch):
+    """What the judge says of what is rendered."""
+    pair = game_lib.Pair(out.image, out.raw_image)
+    return self.game.logits(
+      state.nets["critic"], pair, batch.cameras, state.step
+    )
 
   def _variation_phase(self, state, frozen, batch, key):
     """Smoothness of the density: a step of the generator alone."""
     del frozen
     net = state.nets["generator"]
-    given, _ = refinement_lib.inputs(
-      self.config.refinement, None, self.space, batch
+
+    def gradients(batch, key):
+      given, _ = refinement_lib.inputs(
+        self.config.refinement, None, self.space, batch
+      )
+
+      def objective(params):
+        model = self.generator.bind(params, net.buffers)
+        mean = jnp.mean(smoothness.variation(model, given, key))
+        # Rare steps count for all those between.
+        share = self.config.variation_every * self._weights["variation"]
+        return share * mean, {"variation": mean}
+
+      return jax.grad(objective, has_aux=True)(net.params)
+
+    found, metrics = self._accumulated(gradients, batch, key)
+    net, told = base.update(
+      "generator.variation", net, found, self._optimizers["generator"]
     )
-
-    def objective(params):
-      model = self.generator.bind(params, net.buffers)
-      mean = jnp.mean(smoothness.variation(model, given, key))
-      # Rare steps count for all those between.
-      share = self.config.variation_every * self._weights["variation"]
-      return share * mean, {"variation": mean}
-
-    gradients, metrics = jax.grad(objective, has_aux=True)(net.params)
-    net = base.update(net, gradients, self._optimizers["generator"])
-    return state._replace(nets={**state.nets, "generator": net}), metrics
+    nets = {**state.nets, "generator": net}
+    return state._replace(nets=nets), metrics | told
 
   def _judge_phase(self, state, frozen, batch, key):
     """The judge learns from fresh fakes and the true frames."""
     del frozen
     params = {name: net.params for name, net in state.nets.items()}
-    out, _ = self._generated(params, state.nets, batch, key)
-    net, metrics = self.game.judge(
-      state.nets["critic"],
-      game_lib.Pair(out.image, out.raw_image),
-      self._real(batch),
-      batch.cameras,
-      state.step,
-    )
-    return state._replace(nets={**state.nets, "critic": net}), metrics
+
+    def gradients(batch, key):
+      out, _ = self._generated(params, state.nets, batch, key)
+      return self.game.judging(
+        state.nets["critic"],
+        game_lib.Pair(out.image, out.raw_image),
+        self._real(batch),
+        batch.cameras,
+        state.step,
+      )
+
+    return self._judged("critic", state, gradients, batch, key)
 
   def _penalty_phase(self, state, frozen, batch, key):
-    del frozen, key
-    net, metrics = self.game.penalise(
-      state.nets["critic"], self._real(batch), batch.cameras, state.step
-    )
-    return state._replace(nets={**state.nets, "critic": net}), metrics
+    del frozen
+
+    def gradients(batch, key):
+      del key
+      return self.game.penalty(
+        state.nets["critic"], self._real(batch), batch.cameras, state.step
+      )
+
+    return self._judged("critic.r1", state, gradients, batch, key)
+
+  def _judged(self, name, state, gradients, batch, key):
+    found, metrics = self._accumulated(gradients, batch, key)
+    net, told = self.game.update(name, state.nets["critic"], found)
+    return state._replace(nets={**state.nets, "critic": net}), metrics | told
 
   def _real(self, batch):
-    target = _target(batch)
+    target = likeness.target(batch)
     size = self.config.model.feature_resolution
     return game_lib.Pair(target, images.shrink(target, size))
 
@@ -345,6 +382,7 @@ class TriPlane(base.Stage):
     given, terms = refinement_lib.inputs(
       self.config.refinement, params.get("refinement"), self.space, batch
     )
+    model = activations.whole(self.config.remat, model)
     if key is None:
       return model(*given), terms
     noise = jax.random.normal(
@@ -354,47 +392,8 @@ class TriPlane(base.Stage):
     given = given._replace(expression=given.expression + deviation * noise)
     return model(*given, key=prng.named(key, "render")), terms
 
-  def _terms(
-    self,
-    params: PyTree,
-    nets: dict[str, base.NetState],
-    frozen: PyTree,
-    batch: FaceBatch,
-    key: Key[Array, ""],
-    train: bool = True,
-  ) -> tuple[generator.TriPlaneOutput, dict[str, Float[Array, "b"]]]:
+  def _terms(self, params, nets, frozen, batch, key, train=True):
     """What is rendered of a batch, and how far it is from the frames."""
     out, terms = self._generated(params, nets, batch, key if train else None)
-    target = _target(batch)
-    weight = (
-      batch.head
-      + (1.0 - batch.head) * self.config.empty_weight
-      + batch.mouth * self.config.mouth_weight
-    )
-    size = out.raw_image.shape[1]
-    raw_target, raw_weight = (images.shrink(x, size) for x in (target, weight))
-    # Equal outside the head, so that only the head is compared.
-    shown = batch.head * out.image + (1.0 - batch.head) * batch.image
-    raw_head = images.shrink(batch.head, size)
-    raw_shown = raw_head * out.raw_image + (1.0 - raw_head) * raw_target
     lpips = self._lpips.bind(*frozen["lpips"])
-    terms |= {
-      "image": pixel.weighted_l1(out.image, target, weight),
-      "raw_image": pixel.weighted_l1(out.raw_image, raw_target, raw_weight),
-      "silhouette": pixel.l1(out.weight_sum[..., None], raw_head),
-      "perceptual": faces.perceptual(
-        lpips,
-        shown,
-        batch.image,
-        self.config.perceptual_size,
-        prng.named(key, "crop"),
-      ),
-    }
-    if self.config.weights.raw_perceptual:
-      terms["raw_perceptual"] = lpips(raw_shown, raw_target)
-    return out, terms
-
-
-def _target(batch):
-  """The frame with nothing around the head."""
-  return batch.head * batch.image + (1.0 - batch.head) * EMPTY
+    return out, terms | likeness.rendered(self.config, lpips, out, batch, key)

@@ -6,7 +6,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from pir_jax.data import manifest, pipelines, sources, store, synthetic, track
+from pir_jax.data import (
+  manifest,
+  pipelines,
+  sources,
+  speech,
+  store,
+  synthetic,
+  track,
+)
 from pir_jax.types import FaceBatch, InputError, SpeechBatch
 
 
@@ -105,37 +113,46 @@ def test_resume_is_exact(clip, tmp_path, kind):
   _equal([next(fresh) for _ in range(3)], want)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_share_the_same_global_batches(clip, count):
-  whole = _faces(clip, batch_size=8, seed=1)
-  shares = [
-    _faces(clip, batch_size=8, seed=1, process_index=i, process_count=count)
-    for i in range(count)
-  ]
-  for _ in range(8):
-    parts = [next(share).expression for share in shares]
-    want = next(whole).expression
-    got = np.stack(parts, 1).reshape(want.shape)
-    np.testing.assert_array_equal(got, want)
+@pytest.mark.parametrize(
+  "parts", [((0, 1, 2, 3), (4, 5, 6, 7)), ((0, 5), (3,))]
+)
+@pytest.mark.parametrize("kind", ["face", "speech"])
+def test_processes_read_only_their_rows_of_the_same_batches(clip, kind, parts):
+  def start(rows=None):
+    if kind == "face":
+      return _faces(clip, batch_size=8, seed=1, rows=rows)
+    return iter(
+      pipelines.speech_dataset(
+        clip,
+        num_frames=10,
+        batch_size=8,
+        seed=1,
+        pauses=speech.Config(share=0.5),
+        rows=rows,
+      )
+    )
+
+  whole = start()
+  shares = [start(rows) for rows in parts]
+  for _ in range(8):  # past one epoch
+    want = next(whole)
+    for rows, share in zip(parts, shares, strict=True):
+      _equal(next(share), jax.tree.map(lambda a, r=rows: a[list(r)], want))
 
 
 def test_one_pass_ends_and_processes_end_together(clip):
   total = sum(len(b.mask) for b in _faces(clip, batch_size=8, repeat=False))
   assert total == 50
   sizes = [
-    [
-      len(b.mask)
-      for b in _faces(
-        clip, batch_size=8, repeat=False, process_index=i, process_count=4
-      )
-    ]
-    for i in range(4)
+    len(b.mask)
+    for b in _faces(clip, batch_size=8, repeat=False, rows=range(2, 4))
   ]
-  assert sizes == [[2] * 6] * 4
+  assert sizes == [2] * 6
   with pytest.raises(ValueError, match="more than the 50"):
-    _faces(clip, batch_size=64, repeat=False, process_count=2)
-  with pytest.raises(ValueError, match="multiple"):
-    _faces(clip, batch_size=5, process_count=2)
+    _faces(clip, batch_size=64, repeat=False, rows=range(32))
+  for rows in ((), (1, 0), (3, 4), (2, 2)):
+    with pytest.raises(ValueError, match="must be ascending rows"):
+      _faces(clip, batch_size=4, rows=rows)
 
 
 def test_speech_windows_are_cut_in_step_with_their_sound(clip):
@@ -194,8 +211,8 @@ def test_several_clips_keep_their_own_identity(clip, tmp_path):
   for path, item in ((clip, source[0]), (other, source[50])):
     want = np.float32(manifest.load_manifest(path).identity)
     np.testing.assert_array_equal(item["identity"], want)
-  speech = sources.SpeechSource([clip, other], num_frames=10)
-  assert len(speech) == 41 + 21
+  windows = sources.SpeechSource([clip, other], num_frames=10)
+  assert len(windows) == 41 + 21
 
 
 def test_refusals(clip, tmp_path):

@@ -13,6 +13,7 @@ from pir_jax.types import InputError
 class Inner:
   sizes: tuple[int, ...] = (1, 2)
   limit: int | None = None
+  rules: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -22,7 +23,9 @@ class Outer:
 
 
 def test_json_round_trip():
-  config = Outer(inner=Inner(sizes=(3,), limit=4), name="y")
+  config = Outer(
+    inner=Inner(sizes=(3,), limit=4, rules=(("a", "b"),)), name="y"
+  )
   values = json.loads(json.dumps(configs.to_dict(config)))
   assert configs.from_dict(Outer, values) == config
 

@@ -64,7 +64,7 @@ def _filled(make):
 
 
 @functools.cache
-def make_stage(joint=False, **weights):
+def make_stage(joint=False, economy=(), **weights):
   config = stage_lib.Config(
     model=inpainting.Config(
       channels=4, num_downsamples=1, num_global_blocks=1, num_local_blocks=1
@@ -75,6 +75,7 @@ def make_stage(joint=False, **weights):
     weights=stage_lib.Weights(**weights),
     perceptual_taps=1,
     joint=joint,
+    **dict(economy),
   )
   return stage_lib.Inpainting(
     config,
@@ -140,7 +141,10 @@ def test_a_joint_step_trains_all_three_from_where_stage_2_was():
   state, metrics = stage.step(state, make_batch(), KEY, index=0)
   assert all(np.isfinite(value) for value in metrics.values())
   weights = {f for f in stage_lib.Weights.__dataclass_fields__}
-  assert set(metrics) == weights - {"lpips"} | {"loss", "critic"}
+  told = {
+    f"{what}/{name}" for what in ("gradient_norm", "bad") for name in names
+  }
+  assert set(metrics) == weights - {"lpips"} | {"loss", "critic"} | told
   for name in names:
     change = jax.tree.map(
       lambda a, b: float(np.abs(a - b).max()),
@@ -187,3 +191,15 @@ def test_lpips_is_asked_of_the_network_that_has_it():
       num_steps=1,
       mesh=sharding.make_mesh(devices=jax.devices()[:1]),
     )
+
+
+def test_a_step_in_parts_at_half_precision_keeps_the_state_as_it_is():
+  economy = dict(accumulate=2, dtype="bfloat16", remat="all")
+  stage = make_stage(joint=True, economy=tuple(economy.items()))
+  state = jax.eval_shape(stage.init_state, KEY)
+  found, told = stage.compiled[0].lower(state, make_batch(), KEY).out_info
+  same = jax.tree.map(
+    lambda a, b: a.shape == b.shape and a.dtype == b.dtype, state, found
+  )
+  assert all(jax.tree.leaves(same))
+  assert told["loss"].dtype == jnp.float32

@@ -217,3 +217,23 @@ def test_a_fresh_run_begins_from_given_weights_but_for_the_mapping():
 def test_corrections_without_a_number_of_frames_are_refused():
   with pytest.raises(ValueError, match="num_frames=0"):
     make_stage(refinement=refinement.Config(enabled=True))
+
+
+def test_steps_in_parts_at_half_precision_keep_the_state_as_it_is():
+  stage = make_stage(
+    weights=triplane.Weights(adversarial=0.1),
+    game=game.Config(
+      model=discriminator.Config(channel_base=64, channel_max=8, map_depth=1)
+    ),
+    accumulate=2,
+    dtype="bfloat16",
+    remat="all",
+  )
+  state = jax.eval_shape(stage.init_state, KEY)
+  assert len(stage.compiled) == 5
+  for phase in stage.compiled:
+    found, _ = phase.lower(state, make_batch(), KEY).out_info
+    same = jax.tree.map(
+      lambda a, b: a.shape == b.shape and a.dtype == b.dtype, state, found
+    )
+    assert all(jax.tree.leaves(same)), phase.name

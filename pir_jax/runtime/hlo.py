@@ -1,0 +1,286 @@
+"""What a compiled program moves: bytes of memory and between devices.
+
+Read from the text of the optimised program, since XLA's own totals take the
+body of a loop once however often it runs.
+"""
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+COLLECTIVES = (
+  "all-reduce",
+  "all-gather",
+  "reduce-scatter",
+  "all-to-all",
+  "collective-permute",
+)
+
+_BITS = {"pred": 8, "token": 0, "opaque": 0}
+_ARRAY = re.compile(r"([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](\{[^}]*\})?")
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
+_OPCODE = re.compile(r"([a-z][\w\-]*)\(")
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_NAME = re.compile(r"%([\w.\-]+)")
+# Of no bytes of their own.
+_FREE = frozenset(
+  (
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "opt-barrier",
+    "add-dependency",
+  )
+)
+_SLICES = frozenset(("dynamic-slice", "gather", "slice"))
+
+
+class Instruction(NamedTuple):
+  """A line of a program.
+
+  Attributes:
+    name: of its result.
+    shape: of its result, as written.
+    opcode: what it does.
+    operands: names of what it is given.
+    attributes: what follows them.
+    root: whether it is its computation's result.
+  """
+
+  name: str
+  shape: str
+  opcode: str
+  operands: tuple[str, ...]
+  attributes: str
+  root: bool
+
+
+class Traffic(NamedTuple):
+  """Bytes of one run on one device, loops multiplied.
+
+  Attributes:
+    memory: read from and written to the device's main memory; what the compiler
+      keeps on the chip does not count.
+    collectives: of the arrays that each kind of collective gives, or for a
+      reduce-scatter takes.
+  """
+
+  memory: float
+  collectives: dict[str, float]
+
+
+def traffic(text: str) -> Traffic:
+  """The bytes that a program moves.
+
+  Args:
+    text: of the optimised program (`jax.stages.Compiled.as_text`).
+
+  Raises:
+    ValueError: it holds no entry computation.
+  """
+  computations, entry = parse(text)
+  if not entry:
+    raise ValueError("the text is no program: it has no ENTRY")
+  return _Count(computations).of(entry)
+
+
+def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
+  """Computations by name, and the name of the entry."""
+  computations: dict[str, list[Instruction]] = {}
+  entry, lines = "", None
+  for line in text.splitlines():
+    if lines is None:
+      found = _COMPUTATION.match(line)
+      if found:
+        lines = computations.setdefault(found[2], [])
+        entry = found[2] if found[1] else entry
+    elif line.startswith("}"):
+      lines = None
+    else:
+      found = _INSTRUCTION.match(line)
+      if found:
+        lines.append(_instruction(*found.groups()))
+  return computations, entry
+
+
+def _instruction(root, name, rest):
+  begin = _end_of_shape(rest)
+  opcode = _OPCODE.match(rest, begin)
+  shape, stop = rest[:begin], _closing(rest, opcode.end() - 1)
+  inside = rest[opcode.end() : stop]
+  operands = tuple(_NAME.findall(inside))
+  if opcode[1] in ("constant", "parameter"):
+    operands = (inside,)
+  return Instruction(
+    name, shape, opcode[1], operands, rest[stop + 1 :], bool(root)
+  )
+
+
+def _end_of_shape(rest: str) -> int:
+  """Where the opcode begins."""
+  if rest.startswith("("):
+    return _closing(rest, 0) + 2
+  return rest.index(" ") + 1
+
+
+def _closing(text: str, begin: int) -> int:
+  depth = 0
+  for i in range(begin, len(text)):
+    depth += (text[i] == "(") - (text[i] == ")")
+    if not depth:
+      return i
+  raise ValueError(f"a bracket is not closed: {text[begin : begin + 80]}")
+
+
+def num_bytes(shape: str, *, on_chip: bool = True) -> float:
+  """Of an array or a tuple of them, as written in a program.
+
+  Args:
+    shape: such as `f32[8,128]{1,0:T(8,128)S(1)}`.
+    on_chip: whether arrays in the chip's own memory (S(1)) count.
+  """
+  total = 0.0
+  for kind, sides, layout in _ARRAY.findall(shape):
+    if not on_chip and "S(" in layout:
+      continue
+    size = math.prod(int(side) for side in sides.split(",") if side)
+    total += size * _num_bits(kind) / 8
+  return total
+
+
+def _num_bits(kind: str) -> int:
+  if kind in _BITS:
+    return _BITS[kind]
+  return int(re.search(r"\d+", kind)[0])
+
+
+class _Count:
+  """Counts every computation once."""
+
+  def __init__(self, computations: dict[str, list[Instruction]]):
+    self._computations = computations
+    self._by_name = {
+      name: {line.name: line for line in lines}
+      for name, lines in computations.items()
+    }
+    self.of: Callable[[str], Traffic] = functools.cache(self._of)
+
+  def _of(self, name: str) -> Traffic:
+    memory, collectives = 0.0, dict.fromkeys(COLLECTIVES, 0.0)
+    for line in self._computations[name]:
+      for times, inner in self._inner(line):
+        found = self.of(inner)
+        memory += times * found.memory
+        for kind, value in found.collectives.items():
+          collectives[kind] += times * value
+      kind = line.opcode.removesuffix("-start")
+      if kind in COLLECTIVES:
+        collectives[kind] += self._exchanged(kind, name, line)
+      memory += self._moved(name, line)
+    return Traffic(memory, collectives)
+
+  def _inner(self, line: Instruction) -> list[tuple[float, str]]:
+    """How often it runs which computations."""
+    if line.opcode == "while":
+      condition, body = (
+        _attribute(line, word) for word in ("condition", "body")
+      )
+      times = self._trips(condition)
+      return [(times, body), (times, condition)]
+    if line.opcode == "conditional":
+      names = _branches(line)
+      return [(1.0, max(names, key=lambda name: self.of(name).memory))]
+    if line.opcode == "call":
+      return [(1.0, _attribute(line, "to_apply"))]
+    if line.opcode == "async-start":
+      return [(1.0, _attribute(line, "calls"))]
+    return []
+
+  def _trips(self, condition: str) -> float:
+    """The bound of `i < bound`, of loops that count from 0; else once."""
+    seen, bounds = [condition], []
+    for name in seen:
+      for line in self._computations[name]:
+        if line.opcode == "fusion":
+          seen.append(_attribute(line, "calls"))
+        if line.opcode == "constant" and line.shape.startswith("s32[]"):
+          bounds.append(int(line.operands[0]))
+    return float(max([b for b in bounds if b > 0], default=1))
+
+  def _exchanged(self, kind: str, name: str, line: Instruction) -> float:
+    given = sum(
+      num_bytes(self._by_name[name][operand].shape) for operand in line.operands
+    )
+    if kind != "all-gather":
+      return given
+    if line.opcode.endswith(
+      "-start"
+    ):  # A tuple of what is given and given back
+      return num_bytes(line.shape) - given
+    return num_bytes(line.shape)
+
+  def _moved(self, name: str, line: Instruction) -> float:
+    """Bytes to and from memory of one line."""
+    if line.opcode in _FREE or line.opcode.endswith("-done"):
+      return 0.0
+    if line.opcode in ("while", "conditional", "call", "async-start"):
+      return 0.0  # What is inside counts.
+    shapes = [
+      self._by_name[name][operand].shape
+      for operand in line.operands
+      if operand in self._by_name[name]
+    ]
+    if line.opcode == "fusion":
+      return self._fused(_attribute(line, "calls"), line.shape, shapes)
+    result = num_bytes(line.shape, on_chip=False)
+    given = [num_bytes(shape, on_chip=False) for shape in shapes]
+    if line.opcode in ("copy-start", "slice-start"):
+      # The result holds source and target: each once.
+      return result - sum(given) * (line.opcode == "slice-start")
+    if line.opcode in _SLICES:
+      return 2 * result
+    if line.opcode in ("dynamic-update-slice", "scatter"):
+      return 2 * given[-1 if line.opcode == "scatter" else 1]
+    return result + sum(given)
+
+  def _fused(self, name: str, result: str, given: list[str]) -> float:
+    """What a fusion reads and writes: of what it slices, only the slices."""
+    lines = self._computations[name]
+    root = next(line for line in lines if line.root)
+    total = num_bytes(result, on_chip=False)
+    updated = ""
+    if root.opcode == "dynamic-update-slice" and total:
+      total = num_bytes(self._by_name[name][root.operands[1]].shape)
+      updated = root.operands[0]
+    for line in lines:
+      if line.opcode != "parameter":
+        continue
+      shape = given[int(line.operands[0])]
+      whole = num_bytes(shape, on_chip=False)
+      if not whole or line.name == updated:
+        continue
+      users = [other for other in lines if line.name in other.operands]
+      if users and all(user.opcode in _SLICES for user in users):
+        whole = min(whole, sum(num_bytes(user.shape) for user in users))
+      total += whole
+    return total
+
+
+def _attribute(line: Instruction, word: str) -> str:
+  return re.search(rf"\b{word}=%?([\w.\-]+)", line.attributes)[1]
+
+
+def _branches(line: Instruction) -> list[str]:
+  listed = re.search(r"branch_computations=\{([^}]*)\}", line.attributes)
+  if listed:
+    return [name.strip().lstrip("%") for name in listed[1].split(",")]
+  return [
+    _attribute(line, word) for word in ("true_computation", "false_computation")
+  ]

@@ -1,0 +1,93 @@
+"""Training steps for machines that are not here."""
+
+import importlib.util
+
+import jax
+import pytest
+
+from pir_jax import forecast, runs
+from pir_jax.models import faceformer, generator
+from pir_jax.runtime import chips, loop, roofline
+from pir_jax.stages import expression
+from pir_jax.types import InputError
+
+BYTES = 2**20
+CHIP = chips.Chip("eight", 1e9, BYTES, 1e6, 1e5, 1)
+
+
+def experiment(**options):
+  return runs.Experiment(
+    stage=expression.Config(
+      model=faceformer.Config(
+        width=8, ffn=8, num_heads=2, context=4, dropout=0.0
+      ),
+      mode="teacher_forced",
+      encoder="whisper",
+      **options,
+    ),
+    data=runs.Data(batch_size=8, num_frames=4),
+    loop=loop.Config(num_steps=10),
+  )
+
+
+@pytest.fixture
+def eight(monkeypatch):
+  """A slice of the eight simulated devices."""
+  where = roofline.Slice("eight:8", CHIP, (8,))
+  monkeypatch.setattr(forecast, "find_devices", lambda name: jax.devices())
+  monkeypatch.setattr(roofline, "slice_of", lambda name, kind: where)
+
+
+def test_a_line_holds_what_the_compiler_and_the_model_say(eight):
+  made = forecast.forecast(experiment(), generator.Config(), "eight:8", 2)
+  assert made.fits and made.batch == 16
+  (header, row) = forecast.HEADER.splitlines()[-1], forecast.row(made)
+  assert len(header) == len(row)
+  found = dict(zip(header.split(), row.split(), strict=False))
+  assert found["slice"] == "eight:8" and found["batch"] == "16"
+  assert "yes" in row
+  # Nothing of the work is lost: gradients of all that is trained are summed
+  # over the devices.
+  assert made.work.flops > 0
+  assert made.work.traffic.collectives["all-reduce"] > 0
+  expected = roofline.estimate(made.work, made.where)
+  assert f"{1e3 * expected.seconds:.1f}" in row.split()
+
+
+def test_without_a_size_the_batch_is_the_experiments_own(eight):
+  made = forecast.forecast(experiment(), generator.Config(), "eight:8")
+  assert made.batch == 8
+
+
+def test_what_does_not_fit_is_a_line_too(eight, monkeypatch):
+  def refuse(lowered):
+    raise forecast.memory.TooLarge("17.0G of 16.0G")
+
+  monkeypatch.setattr(forecast.memory, "compile_lowered", refuse)
+  made = forecast.forecast(experiment(), generator.Config(), "eight:8")
+  assert not made.fits
+  assert " no " in forecast.row(made) and "17.0G of 16.0G" in forecast.row(made)
+
+
+def test_a_batch_that_is_not_shared_out_is_refused(eight):
+  odd = experiment()
+  odd.data.batch_size = 12
+  with pytest.raises(InputError, match="multiple of the 8 devices"):
+    forecast.forecast(odd, generator.Config(), "eight:8")
+
+
+def test_without_the_compiler_one_sentence_says_what_to_install(monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(InputError, match="tpu-aot"):
+    forecast.find_devices("v5e:4x4")
+
+
+@pytest.mark.slow
+def test_a_real_slice_is_compiled_for():
+  pytest.importorskip("libtpu", reason="the extra tpu-aot is not installed")
+  made = forecast.forecast(experiment(), generator.Config(), "v5e:4x4", 2)
+  assert made.fits and made.batch == 32
+  assert made.where.chip.name == "TPU v5e"
+  assert made.footprint.peak < made.where.chip.hbm_bytes
+  with pytest.raises(InputError, match="no slice of TPUs"):
+    forecast.find_devices("v99:4x4")
