@@ -1,12 +1,14 @@
 # make demo [VIDEO=me.mp4 AUDIO=speech.wav RUN=runs/me]   the whole way
 # make test | lint | test-slow | bench
+# make compile-tpu   the paper's sizes on four TPU slices; no TPU needed
 # make test-torch   beside PyTorch's networks; installs torch in the venv
 VENV ?= .venv
 PYTHON ?= python3
 export VIDEO AUDIO RUN
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-torch bench lint format setup
+SLICES ?= v5e:4x4,v5e:16x16,v6e:16x16,v5p:8x8x8
+.PHONY: demo test test-slow test-torch bench compile-tpu lint format setup
 
 demo: $(VENV)/ready
 	@# The shell, not make, expands the names: spaces and quotes are safe.
@@ -27,6 +29,13 @@ bench: $(VENV)/ready
 	$(BIN)/python -m experiments.speech_speed
 	$(BIN)/python -m pir_jax.benchmark triplane
 	$(BIN)/python -m pir_jax.benchmark inpainting
+
+compile-tpu: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable '.[tpu-aot]'
+	@code=0; for stage in expression triplane inpainting; do \
+	  $(BIN)/python -m pir_jax.compile --config=experiments/$$stage.py \
+	    --topology=$(SLICES) --per_device=8 || code=1; \
+	done; exit $$code
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

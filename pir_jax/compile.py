@@ -39,6 +39,13 @@ _PER_DEVICE = flags.DEFINE_integer(
   lower_bound=1,
 )
 
+_QUICK = flags.DEFINE_bool(
+  "quick",
+  True,
+  "With --topology: compile with little effort, in minutes on two cores. "
+  "--noquick compiles as training would, which may take half an hour.",
+)
+
 
 def _experiment(flag: flags.FlagHolder, name: str) -> runs.Experiment:
   experiment = flag.value
@@ -62,7 +69,11 @@ def _forecast(
   small = []
   for topology in topologies:
     made = forecast.forecast(
-      experiment, renderer, topology.strip(), _PER_DEVICE.value
+      experiment,
+      renderer,
+      topology.strip(),
+      _PER_DEVICE.value,
+      quick=_QUICK.value,
     )
     print(forecast.row(made), flush=True)
     if not made.fits:

@@ -32,6 +32,11 @@ _QUIET = {
 }
 
 
+# At the default level two cores take a quarter of an hour over a step; the
+# memory, which this is about, is much the same.
+EFFORT = {"xla_optimization_level": "EFFORT_O1"}
+
+
 class Forecast(NamedTuple):
   """A training step on a slice.
 
@@ -93,6 +98,8 @@ def forecast(
   renderer: generator.Config,
   topology: str,
   per_device: int | None = None,
+  *,
+  quick: bool = True,
 ) -> Forecast:
   """Compiles an experiment's training step for a slice.
 
@@ -102,6 +109,7 @@ def forecast(
     topology: see `find_devices`.
     per_device: examples on each chip; None: the experiment's own batch over all
       of them.
+    quick: compiles with little effort (EFFORT), not as `train` would.
 
   Raises:
     InputError: there is no such slice, or sizes do not fit each other.
@@ -119,7 +127,7 @@ def forecast(
     sharding.local_rows(mesh, experiment.data.batch_size)  # Divides evenly?
     stage = blueprint.make_stage(experiment, renderer, mesh, shapes_only=True)
     stage.split_by(experiment.sharding)
-    footprint, work = _compile(experiment, stage)
+    footprint, work = _compile(experiment, stage, EFFORT if quick else None)
     refusal = ""
   except memory.TooLarge as error:
     footprint = work = None
@@ -139,7 +147,9 @@ def forecast(
 
 
 def _compile(
-  experiment: runs.Experiment, stage: base.Stage
+  experiment: runs.Experiment,
+  stage: base.Stage,
+  options: dict[str, str] | None,
 ) -> tuple[memory.Footprint, roofline.Work]:
   """The largest of the stage's steps, and what all of them do in the mean."""
   given = blueprint.arguments(experiment, stage)
@@ -147,7 +157,7 @@ def _compile(
   footprints = []
   for step in stage.compiled:
     traced = step.trace(*given)
-    compiled, footprint = memory.compile_lowered(traced.lower())
+    compiled, footprint = memory.compile_lowered(traced.lower(), options)
     footprints.append(footprint)
     found = roofline.Work(
       flops.of_jaxpr(traced.jaxpr.jaxpr) / stage.mesh.size,

@@ -162,6 +162,8 @@ def test_a_triplane_takes_pictures_and_cameras():
     "raw_perceptual",
     "silhouette",
     "loss",
+    "gradient_norm/generator",
+    "bad/generator",
   }
   # Each of the step's phases can be told from the others.
   assert [step.name for step in stage.compiled] == ["a step", "smoothness"]

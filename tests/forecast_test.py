@@ -32,7 +32,8 @@ def experiment(**options):
 
 @pytest.fixture
 def eight(monkeypatch):
-  """A slice of the eight simulated devices."""
+  """A slice of the eight simulated devices, whose compiler has no levels."""
+  monkeypatch.setattr(forecast, "EFFORT", None)
   where = roofline.Slice("eight:8", CHIP, (8,))
   monkeypatch.setattr(forecast, "find_devices", lambda name: jax.devices())
   monkeypatch.setattr(roofline, "slice_of", lambda name, kind: where)
@@ -60,7 +61,7 @@ def test_without_a_size_the_batch_is_the_experiments_own(eight):
 
 
 def test_what_does_not_fit_is_a_line_too(eight, monkeypatch):
-  def refuse(lowered):
+  def refuse(lowered, options):
     raise forecast.memory.TooLarge("17.0G of 16.0G")
 
   monkeypatch.setattr(forecast.memory, "compile_lowered", refuse)

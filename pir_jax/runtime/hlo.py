@@ -252,25 +252,56 @@ class _Count:
 
   def _fused(self, name: str, result: str, given: list[str]) -> float:
     """What a fusion reads and writes: of what it slices, only the slices."""
-    lines = self._computations[name]
+    lines, by_name = self._computations[name], self._by_name[name]
+
+    def origin(line: Instruction) -> Instruction:
+      while line.opcode == "bitcast":
+        line = by_name[line.operands[0]]
+      return line
+
     root = next(line for line in lines if line.root)
-    total = num_bytes(result, on_chip=False)
-    updated = ""
-    if root.opcode == "dynamic-update-slice" and total:
-      total = num_bytes(self._by_name[name][root.operands[1]].shape)
-      updated = root.operands[0]
+    made = [root]
+    if root.opcode == "tuple":
+      made = [by_name[operand] for operand in root.operands]
+    total, updated = 0.0, set()
+    shapes = _ARRAY.finditer(result)
+    for line in made:
+      # A line of several results, such as a reduction of pairs, is a tuple.
+      several = [next(shapes)[0] for _ in _ARRAY.findall(line.shape)]
+      size, line = num_bytes(" ".join(several), on_chip=False), origin(line)
+      if line.opcode == "dynamic-update-slice" and size:  # In its own place.
+        size = num_bytes(by_name[line.operands[1]].shape)
+        updated.add(origin(by_name[line.operands[0]]).name)
+      total += size
     for line in lines:
       if line.opcode != "parameter":
         continue
-      shape = given[int(line.operands[0])]
-      whole = num_bytes(shape, on_chip=False)
-      if not whole or line.name == updated:
+      size = num_bytes(given[int(line.operands[0])], on_chip=False)
+      if not size or line.name in updated:
         continue
-      users = [other for other in lines if line.name in other.operands]
-      if users and all(user.opcode in _SLICES for user in users):
-        whole = min(whole, sum(num_bytes(user.shape) for user in users))
-      total += whole
+      total += self._read(name, line, size)
     return total
+
+  def _read(self, name: str, given: Instruction, size: float) -> float:
+    """How much of an array of `size` bytes a fusion reads: slices, or all."""
+    found = 0.0
+    for line in self._computations[name]:
+      if given.name not in line.operands:
+        continue
+      if line.opcode == "bitcast":
+        found += self._read(name, line, size)
+      elif line.opcode == "fusion":  # One within another.
+        inner = _attribute(line, "calls")
+        place = str(line.operands.index(given.name))
+        parameter = next(
+          other
+          for other in self._computations[inner]
+          if other.opcode == "parameter" and other.operands == (place,)
+        )
+        found += self._read(inner, parameter, size)
+      else:
+        found += num_bytes(line.shape) if line.opcode in _SLICES else size
+    return min(found, size)
 
 
 def _attribute(line: Instruction, word: str) -> str:

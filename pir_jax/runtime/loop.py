@@ -139,9 +139,8 @@ def _train(
     clock.count(given, step - 1, values)
     if step == steps[0]:
       numbers = watch.settle()
-      watch.check_state(
-        step
-      )  # Compiled here, a save when told to end is quick.
+      # Compiled here, so that a save when told to end is quick.
+      watch.check_state(step)
       run.reporter.compiled(step, numbers)
       clock.restart()
     elif run.due(step, config.log_every):

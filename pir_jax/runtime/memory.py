@@ -88,16 +88,20 @@ def measure(lowered: jax.stages.Lowered) -> Footprint:
 
 
 def compile_lowered(
-  lowered: jax.stages.Lowered,
+  lowered: jax.stages.Lowered, options: dict[str, str] | None = None
 ) -> tuple[jax.stages.Compiled, Footprint]:
   """The compiled program, and what it will take.
+
+  Args:
+    lowered: what to compile.
+    options: of the compiler; None: its own.
 
   Raises:
     TooLarge: the compiler itself finds that it does not fit the device.
   """
   start = time.monotonic()
   try:
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=options)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
       raise

@@ -76,7 +76,7 @@ class Network:
       **changes: of its config, which leave its numbers as they are.
     """
     graphdef, params, buffers = nnx.split(module, nnx.Param, ...)
-    if changes:
+    if any(getattr(module.config, name) != x for name, x in changes.items()):
       kind, config = type(module), dataclasses.replace(module.config, **changes)
       return cls(lambda rngs: kind(config, rngs=rngs)), (params, buffers)
     network = cls.__new__(cls)

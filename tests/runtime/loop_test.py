@@ -189,6 +189,7 @@ def test_a_directory_that_is_no_run_is_named(tmp_path):
 def test_told_to_end_saves_and_goes_on_bit_identically(tmp_path):
   def tell(state, terms):
     os.kill(os.getpid(), signal.SIGTERM)
+    signal.sigtimedwait([], 0.5)  # The thread that watches hears it.
     return state, terms
 
   whole = run(tmp_path / "whole", 9, save_every=9)
