@@ -154,7 +154,17 @@ def cosine(a, b):
   return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LONG = ("generator", "judge")
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    # Half a minute of compiling each.
+    pytest.param(name, marks=pytest.mark.slow if name in LONG else ())
+    for name in NETWORKS
+  ],
+)
 def test_bfloat16_gives_nearly_the_same_in_float32(name):
   out, gradient, _ = taken(name)
   other, its_gradient, dtypes = taken(name, dtype="bfloat16", remat=True)
