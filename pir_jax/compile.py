@@ -6,6 +6,9 @@ needs neither data nor published weights, and allocates next to nothing. With
 time of a step. It ends with 1 where a step does not fit.
 """
 
+import subprocess
+import sys
+
 import jax
 from absl import flags
 from ml_collections import config_flags
@@ -39,11 +42,12 @@ _PER_DEVICE = flags.DEFINE_integer(
   lower_bound=1,
 )
 
-_QUICK = flags.DEFINE_bool(
-  "quick",
-  True,
-  "With --topology: compile with little effort, in minutes on two cores. "
-  "--noquick compiles as training would, which may take half an hour.",
+_EFFORT = flags.DEFINE_enum(
+  "effort",
+  "O1",
+  list(forecast.EFFORTS),
+  "With --topology: of the compiler. O1 takes minutes on two cores and fuses "
+  "less than training's own, which takes a quarter of an hour and more.",
 )
 
 
@@ -66,23 +70,42 @@ def _forecast(
 ) -> None:
   """A line for each slice, as soon as it is known."""
   print(forecast.HEADER, flush=True)
-  small = []
+  failed = []
   for topology in topologies:
+    if len(topologies) > 1:
+      # A process each: a compiler that crashes takes only itself along.
+      found = _alone(topology)
+      print(found or f"{topology}: the compiler crashed", flush=True)
+      failed += [] if " yes " in found else [topology]
+      continue
     made = forecast.forecast(
-      experiment,
-      renderer,
-      topology.strip(),
-      _PER_DEVICE.value,
-      quick=_QUICK.value,
+      experiment, renderer, topology, _PER_DEVICE.value, effort=_EFFORT.value
     )
     print(forecast.row(made), flush=True)
-    if not made.fits:
-      small.append(topology)
-  if small:
+    failed += [] if made.fits else [topology]
+  if failed:
     raise InputError(
-      f"the step does not fit {', '.join(small)}: take fewer examples a chip "
-      "(--per_device), --config.stage.accumulate, or --config.sharding.fsdp."
+      f"the step was not compiled for {', '.join(failed)}: where it does not "
+      "fit, take fewer examples a chip (--per_device), "
+      "--config.stage.accumulate or --config.sharding.fsdp; where the compiler "
+      "crashed, another --effort."
     )
+
+
+def _alone(topology: str) -> str:
+  """The line that another process gives of one slice; "" if it crashes."""
+  command = [sys.executable, "-m", "pir_jax.compile", *sys.argv[1:]]
+  done = subprocess.run(
+    [*command, f"--topology={topology}"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  lines = done.stdout.splitlines()
+  if done.returncode == 1 and not lines[2:]:  # It says why in a sentence.
+    said = done.stderr.strip().splitlines()[-1]
+    raise InputError(said.removeprefix("compile: ").rstrip("."))
+  return lines[2] if lines[2:] else ""
 
 
 def main() -> None:
@@ -102,7 +125,7 @@ def main() -> None:
   if _TOPOLOGY.value:
     # No device is needed, and a TPU at hand is not taken from whoever has it.
     jax.config.update("jax_platforms", "cpu")
-    _forecast(experiment, renderer, _TOPOLOGY.value)
+    _forecast(experiment, renderer, [name.strip() for name in _TOPOLOGY.value])
     return
   stage, footprints = blueprint.compile_steps(experiment, renderer)
   print(blueprint.describe(experiment, stage, footprints))

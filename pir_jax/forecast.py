@@ -32,9 +32,13 @@ _QUIET = {
 }
 
 
-# At the default level two cores take a quarter of an hour over a step; the
-# memory, which this is about, is much the same.
-EFFORT = {"xla_optimization_level": "EFFORT_O1"}
+# Levels of the TPU's compiler; "own" is the one that `train` gets, at which two
+# cores take a quarter of an hour over a step.
+EFFORTS = {
+  "own": None,
+  "O0": {"xla_optimization_level": "EFFORT_O0"},
+  "O1": {"xla_optimization_level": "EFFORT_O1"},
+}
 
 
 class Forecast(NamedTuple):
@@ -99,7 +103,7 @@ def forecast(
   topology: str,
   per_device: int | None = None,
   *,
-  quick: bool = True,
+  effort: str = "O1",
 ) -> Forecast:
   """Compiles an experiment's training step for a slice.
 
@@ -109,7 +113,7 @@ def forecast(
     topology: see `find_devices`.
     per_device: examples on each chip; None: the experiment's own batch over all
       of them.
-    quick: compiles with little effort (EFFORT), not as `train` would.
+    effort: of the compiler, one of EFFORTS.
 
   Raises:
     InputError: there is no such slice, or sizes do not fit each other.
@@ -127,7 +131,7 @@ def forecast(
     sharding.local_rows(mesh, experiment.data.batch_size)  # Divides evenly?
     stage = blueprint.make_stage(experiment, renderer, mesh, shapes_only=True)
     stage.split_by(experiment.sharding)
-    footprint, work = _compile(experiment, stage, EFFORT if quick else None)
+    footprint, work = _compile(experiment, stage, EFFORTS[effort])
     refusal = ""
   except memory.TooLarge as error:
     footprint = work = None

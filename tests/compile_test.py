@@ -1,9 +1,12 @@
 """The command as a user runs it: an answer, or one sentence."""
 
+import importlib.util
 import os
 import pathlib
 import subprocess
 import sys
+
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENT = """
@@ -71,3 +74,16 @@ def test_sizes_that_do_not_fit_and_wrong_files_are_told(tmp_path):
     code, lines, errors = run(tmp_path, *arguments)
     assert (code, lines, len(errors)) == (1, [], 1), errors
     assert says in errors[0]
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is not None,
+  reason="the TPU's compiler is installed",
+)
+def test_without_the_tpus_compiler_the_extra_is_named(tmp_path):
+  for slices in ("v5e:4x4", "v5e:4x4,v5p:8x8x8"):  # Itself, and by others.
+    code, _, errors = run(
+      tmp_path, "--config=experiments/expression.py", f"--topology={slices}"
+    )
+    assert code == 1 and len(errors) == 1
+    assert "extra tpu-aot" in errors[0]

@@ -33,7 +33,7 @@ def experiment(**options):
 @pytest.fixture
 def eight(monkeypatch):
   """A slice of the eight simulated devices, whose compiler has no levels."""
-  monkeypatch.setattr(forecast, "EFFORT", None)
+  monkeypatch.setitem(forecast.EFFORTS, "O1", None)
   where = roofline.Slice("eight:8", CHIP, (8,))
   monkeypatch.setattr(forecast, "find_devices", lambda name: jax.devices())
   monkeypatch.setattr(roofline, "slice_of", lambda name, kind: where)
