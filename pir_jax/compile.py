@@ -69,20 +69,23 @@ def _forecast(
   topologies: list[str],
 ) -> None:
   """A line for each slice, as soon as it is known."""
-  print(forecast.HEADER, flush=True)
   failed = []
-  for topology in topologies:
+  for i, topology in enumerate(topologies):
     if len(topologies) > 1:
       # A process each: a compiler that crashes takes only itself along.
-      found = _alone(topology)
-      print(found or f"{topology}: the compiler crashed", flush=True)
-      failed += [] if " yes " in found else [topology]
-      continue
-    made = forecast.forecast(
-      experiment, renderer, topology, _PER_DEVICE.value, effort=_EFFORT.value
-    )
-    print(forecast.row(made), flush=True)
-    failed += [] if made.fits else [topology]
+      line = _alone(topology) or f"{topology}: the compiler crashed"
+    else:
+      line = forecast.row(
+        forecast.forecast(
+          experiment,
+          renderer,
+          topology,
+          _PER_DEVICE.value,
+          effort=_EFFORT.value,
+        )
+      )
+    print(line if i else f"{forecast.HEADER}\n{line}", flush=True)
+    failed += [] if " yes " in line else [topology]
   if failed:
     raise InputError(
       f"the step was not compiled for {', '.join(failed)}: where it does not "

@@ -151,6 +151,12 @@ def make_stage(
 def _stage(experiment, space, workdir, mesh, heard) -> base.Stage:
   config = experiment.stage
   num_steps = experiment.loop.num_steps
+  size = experiment.data.batch_size
+  if config.accumulate < 1 or size % config.accumulate:
+    raise InputError(
+      f"stage.accumulate={config.accumulate} must divide the batch: "
+      f"data.batch_size={size}."
+    )
   if isinstance(config, expression.Config):
     return expression.Expression(
       config,

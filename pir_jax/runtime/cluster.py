@@ -45,6 +45,8 @@ _SLURM = (
   "SLURM_PROCID",
   "SLURM_LOCALID",
 )
+# What jax says where a message did not arrive: no mistake of this process.
+_LOST = re.compile("gloo|coordination|heartbeat|connection", re.IGNORECASE)
 _METADATA = (
   "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
   "worker-network-endpoints"
@@ -148,7 +150,8 @@ def joined(
   except jax.errors.JaxRuntimeError as error:
     if not several:
       raise
-    traceback.print_exc()
+    if not _LOST.search(str(error)):
+      traceback.print_exc()
     _end(str(error).splitlines()[0])
   if several:
     jax.distributed.shutdown()

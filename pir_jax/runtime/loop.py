@@ -22,6 +22,7 @@ from pir_jax.runtime import (
   soundness,
   tracing,
 )
+from pir_jax.types import InputError
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -73,8 +74,9 @@ def fit(
     The last state.
 
   Raises:
-    InputError: a term, gradient or number of the state is not finite, by name
-      and step; or `profile` or `config.best` ask for what there is not.
+    InputError: the run is past its last step; a term, gradient or number of the
+      state is not finite, by name and step; or `profile` or `config.best` ask
+      for what there is not.
     Preempted: the process was told to end; the state is saved.
   """
   key = jax.random.key(seed)
@@ -90,6 +92,11 @@ def fit(
   ):
     found = checkpoints.restore_newest(stage.abstract_state(), iterator)
     start = found[0] if found else 0
+    if start > config.num_steps:
+      raise InputError(
+        f"{workdir} is at step {start} already, past --config.loop.num_steps="
+        f"{config.num_steps}: say more, or choose another --workdir."
+      )
     steps = range(start + 1, config.num_steps + 1)
     with tracing.Trace(profile, workdir, steps) as trace:
       reporter.start(start)
@@ -97,8 +104,10 @@ def fit(
       run = _Run(
         stage, config, held_out, iterator, checkpoints, reporter, notice, trace
       )
-      if steps:  # Else there is nothing left to do.
+      if steps:
         held_out_scores.rehearse(stage, state, held_out(), config.best)
+      else:
+        reporter.say(f"{stage.name}: all {start} steps are done.")
       return _train(run, state, key, steps, workdir)
 
 

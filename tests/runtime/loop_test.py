@@ -263,3 +263,9 @@ def test_reports_are_few_numbers_and_none_of_them_an_index(
   assert lines[-1].startswith("line 10: held-out distance")
   assert "bad/" not in " ".join(lines)
   assert all(len(line) < 160 for line in lines)
+
+
+def test_a_run_past_its_last_step_is_not_called_finished(tmp_path):
+  run(tmp_path, 6)
+  with pytest.raises(InputError, match="at step 6 already, past"):
+    run(tmp_path, 4)
