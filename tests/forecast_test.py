@@ -55,6 +55,7 @@ def test_a_line_holds_what_the_compiler_and_the_model_say(eight):
   assert f"{1e3 * expected.seconds:.1f}" in row.split()
 
 
+@pytest.mark.slow
 def test_without_a_size_the_batch_is_the_experiments_own(eight):
   made = forecast.forecast(experiment(), generator.Config(), "eight:8")
   assert made.batch == 8

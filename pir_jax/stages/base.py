@@ -76,10 +76,13 @@ class Network:
       **changes: of its config, which leave its numbers as they are.
     """
     graphdef, params, buffers = nnx.split(module, nnx.Param, ...)
-    if any(getattr(module.config, name) != x for name, x in changes.items()):
-      kind, config = type(module), dataclasses.replace(module.config, **changes)
+    # Not the module itself, which would hold on to its numbers.
+    kind, config = type(module), getattr(module, "config", None)
+    if any(getattr(config, name) != value for name, value in changes.items()):
+      config = dataclasses.replace(config, **changes)
       return cls(lambda rngs: kind(config, rngs=rngs)), (params, buffers)
     network = cls.__new__(cls)
+    network._make = lambda rngs: kind(config, rngs=rngs)
     network.graphdef = graphdef
     network.num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
     return network, (params, buffers)

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import time
 
 import grain
 import jax
@@ -186,10 +187,17 @@ def test_a_directory_that_is_no_run_is_named(tmp_path):
     checkpoint.read_record(tmp_path)
 
 
+def tell_to_end():
+  os.kill(os.getpid(), signal.SIGTERM)
+  deadline = time.monotonic() + 30
+  # The thread that watches hears it, sooner or later.
+  while not preemption._watching.pending and time.monotonic() < deadline:
+    time.sleep(0.01)
+
+
 def test_told_to_end_saves_and_goes_on_bit_identically(tmp_path):
   def tell(state, terms):
-    os.kill(os.getpid(), signal.SIGTERM)
-    signal.sigtimedwait([], 0.5)  # The thread that watches hears it.
+    tell_to_end()
     return state, terms
 
   whole = run(tmp_path / "whole", 9, save_every=9)
@@ -206,8 +214,7 @@ def test_told_to_end_leaves_an_evaluation_between_batches(tmp_path):
   def data():
     for i, batch in enumerate(held_out()):
       if line().seen and i == 2:  # Not in the rehearsal.
-        os.kill(os.getpid(), signal.SIGTERM)
-        signal.sigtimedwait([], 0.2)  # The thread that watches hears it.
+        tell_to_end()
       yield batch
 
   with pytest.raises(preemption.Preempted):

@@ -71,7 +71,7 @@ class _Lowered(jax.stages.Lowered):
   def __init__(self, message):
     self._message = message
 
-  def compile(self):
+  def compile(self, compiler_options=None):
     raise jax.errors.JaxRuntimeError(self._message)
 
 

@@ -154,7 +154,7 @@ def cosine(a, b):
   return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
 
 
-LONG = ("generator", "judge")
+LONG = ("generator", "judge", "painter")
 
 
 @pytest.mark.parametrize(

@@ -350,7 +350,10 @@ def test_refuses_an_unknown_mode_and_a_window_of_margins():
       )
 
 
-@pytest.mark.parametrize("encoder", expression.ENCODERS)
+@pytest.mark.parametrize(
+  "encoder",
+  ["whisper", pytest.param("wav2vec2", marks=pytest.mark.slow)],
+)
 def test_a_step_in_parts_at_half_precision_keeps_the_state_as_it_is(encoder):
   made = make_stage(encoder)
   stage = expression.Expression(

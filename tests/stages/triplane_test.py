@@ -219,6 +219,7 @@ def test_corrections_without_a_number_of_frames_are_refused():
     make_stage(refinement=refinement.Config(enabled=True))
 
 
+@pytest.mark.slow
 def test_steps_in_parts_at_half_precision_keep_the_state_as_it_is():
   stage = make_stage(
     weights=triplane.Weights(adversarial=0.1),
