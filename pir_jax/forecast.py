@@ -50,7 +50,8 @@ class Forecast(NamedTuple):
     batch: examples of a step, over all chips.
     parts: into which every chip divides its examples, one after another.
     footprint: of the step that takes the most memory; None: none fits.
-    work: of a step on each chip, with its share of what is done now and then.
+    work: of a step on each chip, with its share of what is done now and then;
+      None where the program cannot be read.
     seconds: of tracing and compiling.
     refusal: the compiler's, where it does not fit.
   """
@@ -154,7 +155,7 @@ def _compile(
   experiment: runs.Experiment,
   stage: base.Stage,
   options: dict[str, str] | None,
-) -> tuple[memory.Footprint, roofline.Work]:
+) -> tuple[memory.Footprint, roofline.Work | None]:
   """The largest of the stage's steps, and what all of them do in the mean."""
   given = blueprint.arguments(experiment, stage)
   work = roofline.Work(0.0, hlo.Traffic(0.0, dict.fromkeys(hlo.COLLECTIVES, 0)))
@@ -163,9 +164,14 @@ def _compile(
     traced = step.trace(*given)
     compiled, footprint = memory.compile_lowered(traced.lower(), options)
     footprints.append(footprint)
+    try:
+      text = compiled.as_text()
+    except jax.errors.JaxRuntimeError:  # libtpu writes what jaxlib cannot read.
+      work = None
+    if work is None:
+      continue
     found = roofline.Work(
-      flops.of_jaxpr(traced.jaxpr.jaxpr) / stage.mesh.size,
-      hlo.traffic(compiled.as_text()),
+      flops.of_jaxpr(traced.jaxpr.jaxpr) / stage.mesh.size, hlo.traffic(text)
     )
     work = work.plus(found, 1 / step.every)
   return max(footprints, key=lambda f: f.peak + f.code), work
@@ -191,18 +197,21 @@ def row(made: Forecast) -> str:
   total = f"{chip.hbm_bytes / 2**30:5.0f}"
   if not made.fits:
     return f"{start}{'':31}{total}{'no':>9}  {made.refusal}"
-  f, found = made.footprint, roofline.estimate(made.work, made.where)
-  parts = found._asdict()
-  exchanged = sum(made.work.traffic.collectives.values())
+  f = made.footprint
   sizes = (f.arguments, f.temporaries, f.code, f.peak + f.code)
   widths = (9, 8, 7, 7)
+  start += "".join(
+    f"{size / 2**30:{width}.2f}"
+    for size, width in zip(sizes, widths, strict=True)
+  )
+  start += f"{total}{'yes':>9}"
+  if made.work is None:
+    return start + "  no estimate: jaxlib cannot read the compiled program"
+  found = roofline.estimate(made.work, made.where)
+  parts = found._asdict()
+  exchanged = sum(made.work.traffic.collectives.values())
   return (
     start
-    + "".join(
-      f"{size / 2**30:{width}.2f}"
-      for size, width in zip(sizes, widths, strict=True)
-    )
-    + f"{total}{'yes':>9}"
     + f"{made.work.flops / 1e12:9.2f}{made.work.traffic.memory / 1e9:9.1f}"
     + f"{exchanged / 1e9:10.2f}{1e3 * found.seconds:10.1f}"
     + f"{max(parts, key=parts.get):>9}{found.efficiency:9.2f}"

@@ -71,6 +71,16 @@ def test_what_does_not_fit_is_a_line_too(eight, monkeypatch):
   assert " no " in forecast.row(made) and "17.0G of 16.0G" in forecast.row(made)
 
 
+def test_a_program_that_cannot_be_read_still_has_its_memory(eight, monkeypatch):
+  def unreadable(compiled):
+    raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
+
+  monkeypatch.setattr(jax.stages.Compiled, "as_text", unreadable)
+  made = forecast.forecast(experiment(), generator.Config(), "eight:8")
+  assert made.fits and made.work is None
+  assert " yes " in forecast.row(made) and "no estimate" in forecast.row(made)
+
+
 def test_a_batch_that_is_not_shared_out_is_refused(eight):
   odd = experiment()
   odd.data.batch_size = 12
