@@ -30,8 +30,6 @@ _QUIET = {
   "TPU_MIN_LOG_LEVEL": "3",
   "TPU_STDERR_LOG_LEVEL": "3",
 }
-
-
 # Levels of the TPU's compiler; "own" is the one that `train` gets, at which two
 # cores take a quarter of an hour over a step.
 EFFORTS = {
@@ -48,7 +46,6 @@ class Forecast(NamedTuple):
     stage: its name.
     where: the slice.
     batch: examples of a step, over all chips.
-    parts: into which every chip divides its examples, one after another.
     footprint: of the step that takes the most memory; None: none fits.
     work: of a step on each chip, with its share of what is done now and then;
       None where the program cannot be read.
@@ -59,7 +56,6 @@ class Forecast(NamedTuple):
   stage: str
   where: roofline.Slice
   batch: int
-  parts: int
   footprint: memory.Footprint | None
   work: roofline.Work | None
   seconds: float
@@ -143,7 +139,6 @@ def forecast(
     stage.name,
     where,
     experiment.data.batch_size,
-    experiment.stage.accumulate,
     footprint,
     work,
     time.monotonic() - begin,

@@ -26,8 +26,9 @@ _LIBRARIES = (
 )
 # Bytes read at either end of a file of data; whole ones may take hours.
 _END = 2**16
-# How long, where, and how the memory is shared out: none of it changes what is
-# learnt but for rounding.
+# How long, where, and how the memory is shared out. Most of it changes only
+# roundings; a rate that falls follows the new length, and parts of a batch draw
+# for themselves.
 _FREE = (
   *("loop", "sharding", "data.path", "stage.remat", "stage.accumulate"),
   "stage.model.renderer.remat",
@@ -54,10 +55,15 @@ def check(
     InputError: the directory holds a run of something else; every field of the
       config that differs and matters is named with its old and new value.
   """
-  if not (workdir / "run.json").exists():
-    return
+  if (workdir / "run.json").exists():
+    _compare(workdir, experiment, _record(experiment, space, people))
+
+
+def _compare(
+  workdir: pathlib.Path, experiment: runs.Experiment, new: dict[str, Any]
+) -> dict[str, Any]:
+  """The record that is there, if a run with the record `new` may go on."""
   old = checkpoint.read_record(workdir)
-  new = _record(experiment, space, people)
   if old["stage"] != new["stage"]:
     raise InputError(
       f"{workdir} holds a run of stage {old['stage']}, not {new['stage']}: "
@@ -79,6 +85,7 @@ def check(
       f"{workdir} holds a run on other data than this ({', '.join(names)}): "
       "choose another --workdir or delete it."
     )
+  return old
 
 
 def write(
@@ -100,11 +107,10 @@ def write(
   Raises:
     InputError: see `check`; or the tri-plane run below was trained on.
   """
-  check(workdir, experiment, space, people)
   record = _record(experiment, space, people)
   record["triplane_step"] = getattr(stage, "triplane_step", None)
   if (workdir / "run.json").exists():
-    old = checkpoint.read_record(workdir)
+    old = _compare(workdir, experiment, record)
     runs.check_generator(workdir, old, stage)
   if jax.process_index() == 0:
     checkpoint.write_record(workdir, record)

@@ -1,8 +1,8 @@
 """Batches for the stages: Grain pipelines over prepared clips.
 
-The iterator's state is the number of batches it has given, so a resumed run
-sees exactly the batches it would have seen: save it with
-`grain.checkpoint.CheckpointSave(iterator)` beside the training state.
+The iterator's state is the number of batches it has given, the same on every
+process, so a resumed run sees exactly the batches it would have seen: save its
+`get_state()` beside the training state.
 """
 
 import sys
