@@ -9,14 +9,14 @@ At the paper's size activations are bfloat16, which is our choice; the paper
 names no precision. `:demo` is float32.
 """
 
-from pir_jax import runs
-from pir_jax.data import speech
+from pir_jax.data import speech_augmentation
 from pir_jax.models import faceformer
+from pir_jax.runs.experiment import Data, Experiment
 from pir_jax.runtime import loop, optim
 from pir_jax.stages import expression
 
 
-def get_config(variant: str = "") -> runs.Experiment:
+def get_config(variant: str = "") -> Experiment:
   """The paper's size, or `demo`."""
   if variant == "demo":
     return demo()
@@ -24,16 +24,16 @@ def get_config(variant: str = "") -> runs.Experiment:
     raise ValueError(f"no variant {variant!r}: there is `demo`, or none")
   # Sizes and the window are the paper's, Adam and its rate FaceFormer's; batch
   # and length are our choice.
-  return runs.Experiment(
+  return Experiment(
     stage=expression.Config(dtype="bfloat16"),
-    data=runs.Data(batch_size=8, num_frames=100),
+    data=Data(batch_size=8, num_frames=100),
     loop=loop.Config(num_steps=50_000),
   )
 
 
-def demo() -> runs.Experiment:
+def demo() -> Experiment:
   """Everything smaller; one clip is overfitted soon, hence few steps."""
-  return runs.Experiment(
+  return Experiment(
     stage=expression.Config(
       model=faceformer.Config(width=128, ffn=256, dropout=0.3, context=50),
       encoder="whisper",
@@ -51,10 +51,10 @@ def demo() -> runs.Experiment:
       margin=10,
       ema_decay=0.98,
     ),
-    data=runs.Data(
+    data=Data(
       batch_size=4,
       num_frames=50,
-      pauses=speech.Config(share=0.3, silent=0.05),
+      pauses=speech_augmentation.Config(share=0.3, silent=0.05),
       speeds=(0.88, 1.0, 1.12),
     ),
     loop=loop.Config(

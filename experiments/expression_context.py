@@ -22,8 +22,10 @@ import pathlib
 
 from absl import flags
 
-from pir_jax import articulation, runs, train
-from pir_jax.runtime import command
+from pir_jax import train
+from pir_jax.evaluation import expression as expression_lib
+from pir_jax.runs.experiment import Experiment
+from pir_jax.runtime import app
 from pir_jax.stages import expression
 from pir_jax.types import InputError
 
@@ -35,7 +37,7 @@ _FRAMES = flags.DEFINE_list(
 _MARGIN = 15  # Frames, where the window is long enough.
 
 
-def with_context(base: runs.Experiment, k: int) -> runs.Experiment:
+def with_context(base: Experiment, k: int) -> Experiment:
   """The experiment at a context of k frames and as many frames a step."""
   made = copy.deepcopy(base)
   num_frames = base.data.batch_size * base.data.num_frames
@@ -45,16 +47,16 @@ def with_context(base: runs.Experiment, k: int) -> runs.Experiment:
   return made
 
 
-def as_text(rows: dict[int, dict[str, articulation.Measured]]) -> str:
+def as_text(rows: dict[int, dict[str, expression_lib.Measured]]) -> str:
   """The sweep for a person."""
-  some = next(iter(rows.values()))[articulation.MEAN]
+  some = next(iter(rows.values()))[expression_lib.MEAN]
   lines = [
     f"{'k':>5}{'LMD px':>10}{'LVE mm':>10}{'corr':>10}{'shuffled':>10}"
     f"{'in pauses':>11}",
     f"{'mean':>5}{some.mouth:>10.3f}{some.vertex:>10.2f}",
   ]
   for k, row in rows.items():
-    ours, other = row[articulation.OURS], row[articulation.SHUFFLED]
+    ours, other = row[expression_lib.OURS], row[expression_lib.SHUFFLED]
     lines.append(
       f"{k:>5}{ours.mouth:>10.3f}{ours.vertex:>10.2f}{ours.correlation:>10.2f}"
       f"{other.correlation:>10.2f}{ours.rest:>11.2f}"
@@ -65,7 +67,7 @@ def as_text(rows: dict[int, dict[str, articulation.Measured]]) -> str:
 def main() -> None:
   """The command."""
   base = flags.FLAGS["config"].value
-  if not isinstance(base, runs.Experiment) or not isinstance(
+  if not isinstance(base, Experiment) or not isinstance(
     base.stage, expression.Config
   ):
     raise InputError("say --config=experiments/expression.py.")
@@ -78,11 +80,11 @@ def main() -> None:
   for k in map(int, _FRAMES.value):
     run = workdir / f"k{k}"
     train.train(with_context(base, k), run)
-    articulation.report(run, base.data.paths, run / "report")
+    expression_lib.report(run, base.data.paths, run / "report")
     tables = json.loads((run / "report" / "speech.json").read_text())
     measured = list(tables.values())[-1]
     rows[k] = {
-      name: articulation.from_plain(row) for name, row in measured.items()
+      name: expression_lib.from_plain(row) for name, row in measured.items()
     }
   text = as_text(rows)
   (workdir / "context.txt").write_text(text + "\n")
@@ -90,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

@@ -11,31 +11,31 @@ computed again for the gradient, so that 8 examples fit a chip of 16 GB: our
 choices, for the paper names neither. `:demo` is float32 and keeps them.
 """
 
-from pir_jax import runs
 from pir_jax.models import inpainting as network
 from pir_jax.models import patch_discriminator
+from pir_jax.runs.experiment import Data, Experiment
 from pir_jax.runtime import loop, optim
 from pir_jax.stages import augmentation, inpainting
 
 
-def get_config(variant: str = "") -> runs.Experiment:
+def get_config(variant: str = "") -> Experiment:
   """The paper's size, or `demo`."""
   if variant == "demo":
     return demo()
   if variant:
     raise ValueError(f"no variant {variant!r}: there is `demo`, or none")
   # Sizes are the paper's or pix2pixHD's; batch and length are our choice.
-  return runs.Experiment(
+  return Experiment(
     stage=inpainting.Config(dtype="bfloat16", remat="blocks"),
-    data=runs.Data(batch_size=8, resolution=512),
+    data=Data(batch_size=8, resolution=512),
     loop=loop.Config(num_steps=50_000),
   )
 
 
-def demo() -> runs.Experiment:
+def demo() -> Experiment:
   """Everything smaller, nothing left out."""
   adam = dict(b1=0.5, decay_start=0.5, final_scale=0.05)
-  return runs.Experiment(
+  return Experiment(
     stage=inpainting.Config(
       model=network.Config(channels=16, num_downsamples=1),
       discriminator=patch_discriminator.Config(channels=16, max_channels=64),
@@ -55,7 +55,7 @@ def demo() -> runs.Experiment:
       perceptual_taps=3,
       ema_decay=0.99,
     ),
-    data=runs.Data(batch_size=2, resolution=128),
+    data=Data(batch_size=2, resolution=128),
     loop=loop.Config(
       num_steps=800, log_every=100, save_every=200, evaluate_every=800
     ),

@@ -19,8 +19,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from pir_jax import runs, train
-from pir_jax.runtime import command, loop, sharding
+from pir_jax import train
+from pir_jax.runs.experiment import Experiment
+from pir_jax.runtime import app, loop, sharding
 from pir_jax.types import InputError
 
 _BLOCKS = flags.DEFINE_integer("blocks", 8, "Pairs of blocks timed.", 2)
@@ -71,7 +72,7 @@ class Alternating:
 
 
 def compare(
-  experiment: runs.Experiment, workdir: pathlib.Path, blocks: int, block: int
+  experiment: Experiment, workdir: pathlib.Path, blocks: int, block: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Times (blocks, 2) of bare steps and of the loop's, see `_clocks`.
 
@@ -117,7 +118,7 @@ def as_text(bare: np.ndarray, looped: np.ndarray) -> str:
 def main() -> None:
   """The command."""
   experiment = flags.FLAGS["config"].value
-  if not isinstance(experiment, runs.Experiment):
+  if not isinstance(experiment, Experiment):
     raise InputError("say --config=experiments/triplane.py:demo.")
   if not flags.FLAGS["workdir"].value:
     raise InputError("nowhere to keep the run: say --workdir=DIRECTORY.")
@@ -128,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

@@ -10,31 +10,31 @@ computed again for the gradient, so that 8 examples fit a chip of 16 GB: our
 choices, for the paper names neither. `:demo` is float32 and keeps them.
 """
 
-from pir_jax import runs
-from pir_jax.models import discriminator, generator, renderer
+from pir_jax.models import dual_discriminator, renderer, triplane_generator
+from pir_jax.runs.experiment import Data, Experiment
 from pir_jax.runtime import loop, optim
-from pir_jax.stages import game, triplane
+from pir_jax.stages import gan, triplane
 
 
-def get_config(variant: str = "") -> runs.Experiment:
+def get_config(variant: str = "") -> Experiment:
   """The paper's size, or `demo`."""
   if variant == "demo":
     return demo()
   if variant:
     raise ValueError(f"no variant {variant!r}: there is `demo`, or none")
   # Sizes are the paper's or EG3D's; batch and length are our choice.
-  return runs.Experiment(
+  return Experiment(
     stage=triplane.Config(dtype="bfloat16", remat="blocks"),
-    data=runs.Data(batch_size=32, resolution=512),
+    data=Data(batch_size=32, resolution=512),
     loop=loop.Config(num_steps=50_000),
   )
 
 
-def demo() -> runs.Experiment:
+def demo() -> Experiment:
   """Everything smaller, nothing left out."""
-  return runs.Experiment(
+  return Experiment(
     stage=triplane.Config(
-      model=generator.Config(
+      model=triplane_generator.Config(
         channel_base=4096,
         channel_max=64,
         w_size=128,
@@ -64,8 +64,8 @@ def demo() -> runs.Experiment:
       # The raw image follows the face image here; its own LPIPS takes time.
       weights=triplane.Weights(raw_perceptual=0.0),
       # Only played with --config.stage.weights.adversarial=0.1 or so.
-      game=game.Config(
-        model=discriminator.Config(
+      game=gan.Config(
+        model=dual_discriminator.Config(
           channel_base=2048, channel_max=32, map_depth=2
         ),
         start=500,
@@ -76,7 +76,7 @@ def demo() -> runs.Experiment:
       expression_noise=0.05,
       ema_decay=0.995,
     ),
-    data=runs.Data(batch_size=2, resolution=128),
+    data=Data(batch_size=2, resolution=128),
     loop=loop.Config(
       num_steps=2000, log_every=100, save_every=500, evaluate_every=2000
     ),

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import optax
 from absl import flags
 
-from pir_jax import runs
 from pir_jax.data import pipelines
 from pir_jax.losses import pixel
-from pir_jax.runtime import command
-from pir_jax.stages import faces, refinement
+from pir_jax.runs.run import Run, generator_of, open_run
+from pir_jax.runtime import app
+from pir_jax.stages import conditioning, frame_corrections
 from pir_jax.types import FaceBatch, InputError
 
 _MODEL = flags.DEFINE_string("model", None, "Run directory of stage 2.")
@@ -32,18 +32,18 @@ _WEIGHT = 0.02  # Of the corrections' squares, as in training.
 
 
 def refit(
-  run: runs.Run, batch: FaceBatch, names: tuple[str, ...]
+  run: Run, batch: FaceBatch, names: tuple[str, ...]
 ) -> tuple[float, float]:
   """PSNR of the head before and after the corrections in `names`."""
   config = dataclasses.replace(
     run.stage.config.refinement, num_frames=len(batch.image)
   )
-  generator = runs.generator_of(run)
+  generator = generator_of(run)
   batch = jax.tree.map(jnp.asarray, batch)
-  found = refinement.tables(config, run.space.expression_size)
+  found = frame_corrections.tables(config, run.space.expression_size)
 
   def show(found):
-    given = refinement.corrected(config, found, run.space, batch)
+    given = frame_corrections.corrected(config, found, run.space, batch)
     return generator(*given).image
 
   def loss(found):
@@ -64,7 +64,7 @@ def refit(
 
   @jax.jit
   def psnr(found):
-    return jnp.mean(faces.psnr(show(found), batch))
+    return jnp.mean(conditioning.psnr(show(found), batch))
 
   before, state = psnr(found), optimizer.init(found)
   for _ in range(_STEPS):
@@ -76,7 +76,7 @@ def main() -> None:
   """The command."""
   if not (_MODEL.value and _DATA.value):
     raise InputError("say --model and --data.")
-  run = runs.open_run(_MODEL.value)
+  run = open_run(_MODEL.value)
   cameras = ("rotation", "translation")
   print("PSNR of the head, dB        as fitted   camera   and expression")
   for split in ("held_out", "train"):
@@ -99,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

@@ -15,15 +15,11 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from pir_jax import (
-  runs,
-  workload,
-  workload_inpainting,
-  workload_pipeline,
-  workload_table,
-  workload_triplane,
-)
-from pir_jax.runtime import command, loop
+from pir_jax.profiling import inpainting as inpainting_lib
+from pir_jax.profiling import parts, parts_table, pipeline
+from pir_jax.profiling import triplane as triplane_lib
+from pir_jax.runs.experiment import Experiment
+from pir_jax.runtime import app, loop
 from pir_jax.stages import expression, inpainting, triplane
 from pir_jax.types import InputError
 
@@ -34,11 +30,11 @@ _STAGES = {
   "expression": expression.Config,
 }
 # Of the loop only its length is used, by a schedule.
-_PAPER = functools.partial(runs.Experiment, loop=loop.Config(num_steps=1000))
+_PAPER = functools.partial(Experiment, loop=loop.Config(num_steps=1000))
 # Seconds a frame that the pipeline takes from the table.
 _NETWORKS = {
-  "feature image": workload_inpainting.FEATURES,
-  "painting": workload_inpainting.PAINTING,
+  "feature image": inpainting_lib.FEATURES,
+  "painting": inpainting_lib.PAINTING,
 }
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -62,12 +58,12 @@ _PIPELINE = flags.DEFINE_boolean(
 )
 
 
-def _given(topic: str) -> runs.Experiment:
+def _given(topic: str) -> Experiment:
   holder = flags.FLAGS["config"]
   if not holder.present:
     return _PAPER(stage=_STAGES[topic]())
   experiment = _CONFIG.value
-  stage = experiment.stage if isinstance(experiment, runs.Experiment) else None
+  stage = experiment.stage if isinstance(experiment, Experiment) else None
   if not isinstance(stage, _STAGES[topic]):
     raise InputError(
       f"{holder.config_filename} is no experiment of {topic}: say "
@@ -76,7 +72,7 @@ def _given(topic: str) -> runs.Experiment:
   return experiment
 
 
-def _beside(topic: str) -> runs.Experiment:
+def _beside(topic: str) -> Experiment:
   """Another stage's: of the file beside --config, if there is one."""
   holder = flags.FLAGS["config"]
   given = holder.config_filename if holder.present else topic
@@ -90,9 +86,7 @@ def _beside(topic: str) -> runs.Experiment:
     raise InputError(f"{path}: {error}") from error
 
 
-def _sized(
-  experiment: runs.Experiment, renderer: triplane.Config
-) -> runs.Experiment:
+def _sized(experiment: Experiment, renderer: triplane.Config) -> Experiment:
   """A picture stage at the tri-plane's resolution, with the flags' sizes."""
   stage = experiment.stage
   return dataclasses.replace(
@@ -111,14 +105,12 @@ def _typed(model):
 
 
 def _rows(
-  topic: str, experiment: runs.Experiment, renderer: triplane.Config
-) -> Iterator[workload.Row]:
+  topic: str, experiment: Experiment, renderer: triplane.Config
+) -> Iterator[parts.Row]:
   options = _REPEATS.value, _TRAINING.value
   if topic == "triplane":
-    return workload_triplane.measure(experiment, *options)
-  return workload_inpainting.measure(
-    experiment, _typed(renderer.model), *options
-  )
+    return triplane_lib.measure(experiment, *options)
+  return inpainting_lib.measure(experiment, _typed(renderer.model), *options)
 
 
 def main(topic: str) -> None:
@@ -129,22 +121,22 @@ def main(topic: str) -> None:
   # Seconds of a compilation, not of reading the last one.
   jax.config.update("jax_enable_compilation_cache", False)
   dtype, peak = experiment.stage.model.dtype, _PEAK.value
-  print(workload_table.title(topic, dtype, _BATCH.value, _REPEATS.value))
-  print(workload_table.head(peak), flush=True)
-  rated = {*workload_triplane.RATED, *workload_inpainting.RATED}
+  print(parts_table.title(topic, dtype, _BATCH.value, _REPEATS.value))
+  print(parts_table.head(peak), flush=True)
+  rated = {*triplane_lib.RATED, *inpainting_lib.RATED}
   seconds = {}
   for row in _rows(topic, experiment, renderer.stage):
-    print(workload_table.line(row, peak), flush=True)
+    print(parts_table.line(row, peak), flush=True)
     seconds[row.name] = row.timing.median / _BATCH.value
   rates = {name: taken for name, taken in seconds.items() if name in rated}
-  print(workload_table.ending(rates), flush=True)
+  print(parts_table.ending(rates), flush=True)
   if topic == "inpainting" and _PIPELINE.value:
     networks = {name: seconds[part] for name, part in _NETWORKS.items()}
     given = _beside("expression"), experiment.data.resolution, networks
-    stages = workload_pipeline.measure(*given, _REPEATS.value)
-    for line in workload_pipeline.as_lines(stages):
+    stages = pipeline.measure(*given, _REPEATS.value)
+    for line in pipeline.as_lines(stages):
       print(line, flush=True)
 
 
 if __name__ == "__main__":
-  command.run(main, TOPICS)
+  app.run(main, TOPICS)

@@ -13,9 +13,10 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from pir_jax import blueprint, forecast, runs
-from pir_jax.models import generator
-from pir_jax.runtime import command
+from pir_jax.models import triplane_generator
+from pir_jax.profiling import abstract_stage, tpu
+from pir_jax.runs.experiment import Experiment
+from pir_jax.runtime import app
 from pir_jax.stages import triplane
 from pir_jax.types import InputError
 
@@ -45,15 +46,15 @@ _PER_DEVICE = flags.DEFINE_integer(
 _EFFORT = flags.DEFINE_enum(
   "effort",
   "O1",
-  list(forecast.EFFORTS),
+  list(tpu.EFFORTS),
   "With --topology: of the compiler. O1 takes minutes on two cores and fuses "
   "less than training's own, which takes a quarter of an hour and more.",
 )
 
 
-def _experiment(flag: flags.FlagHolder, name: str) -> runs.Experiment:
+def _experiment(flag: flags.FlagHolder, name: str) -> Experiment:
   experiment = flag.value
-  if not isinstance(experiment, runs.Experiment):
+  if not isinstance(experiment, Experiment):
     holder = flags.FLAGS[name]
     given = holder.config_filename if holder.present else "nothing"
     raise InputError(
@@ -64,8 +65,8 @@ def _experiment(flag: flags.FlagHolder, name: str) -> runs.Experiment:
 
 
 def _forecast(
-  experiment: runs.Experiment,
-  renderer: generator.Config,
+  experiment: Experiment,
+  renderer: triplane_generator.Config,
   topologies: list[str],
 ) -> None:
   """A line for each slice, as soon as it is known."""
@@ -75,8 +76,8 @@ def _forecast(
       # A process each: a compiler that crashes takes only itself along.
       line = _alone(topology) or f"{topology}: the compiler crashed"
     else:
-      line = forecast.row(
-        forecast.forecast(
+      line = tpu.row(
+        tpu.forecast(
           experiment,
           renderer,
           topology,
@@ -84,7 +85,7 @@ def _forecast(
           effort=_EFFORT.value,
         )
       )
-    print(line if i else f"{forecast.HEADER}\n{line}", flush=True)
+    print(line if i else f"{tpu.HEADER}\n{line}", flush=True)
     failed += [] if " yes " in line else [topology]
   if failed:
     raise InputError(
@@ -114,7 +115,7 @@ def _alone(topology: str) -> str:
 def main() -> None:
   """The command."""
   experiment = _experiment(_CONFIG, "config")
-  renderer = generator.Config()
+  renderer = triplane_generator.Config()
   if flags.FLAGS["triplane"].present:
     other = _experiment(_TRIPLANE, "triplane").stage
     if not isinstance(other, triplane.Config):
@@ -130,9 +131,9 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     _forecast(experiment, renderer, [name.strip() for name in _TOPOLOGY.value])
     return
-  stage, footprints = blueprint.compile_steps(experiment, renderer)
-  print(blueprint.describe(experiment, stage, footprints))
+  stage, footprints = abstract_stage.compile_steps(experiment, renderer)
+  print(abstract_stage.describe(experiment, stage, footprints))
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

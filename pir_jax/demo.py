@@ -15,8 +15,9 @@ import soundfile
 from absl import flags
 
 from pir_jax import assets
-from pir_jax.data import manifest, media, speech
-from pir_jax.runtime import command
+from pir_jax.data import manifest, speech_augmentation
+from pir_jax.media import video_reader
+from pir_jax.runtime import app
 from pir_jax.types import InputError
 
 _VIDEO = flags.DEFINE_string(
@@ -40,18 +41,18 @@ def demo(video: str, audio: str, folder: pathlib.Path) -> None:
   """
   # Wrong files are told at once, not after minutes of training.
   video = video or str(assets.fetch("demo_video"))
-  if not media.probe(video).has_audio:
+  if not video_reader.probe(video).has_audio:
     raise InputError(
       f"{video} has no sound: the speech that goes with the face is needed to "
       "learn from."
     )
   if audio:
-    speech.check(media.read_audio(audio))
+    speech_augmentation.check(video_reader.read_audio(audio))
   folder.mkdir(parents=True, exist_ok=True)
   audio = audio or str(_packaged_voice(folder))
   data = folder / "data"
   if data.exists():
-    if manifest.load_manifest(data).sha256 != media.digest(video):
+    if manifest.load_manifest(data).sha256 != video_reader.digest(video):
       raise InputError(
         f"{folder} holds the run of another video: say RUN=another/folder or "
         "delete it."
@@ -120,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

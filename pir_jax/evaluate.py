@@ -15,19 +15,19 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from pir_jax import (
-  articulation,
-  comparison,
-  measures,
-  portrait,
-  probing,
-  runs,
-  screening,
-  sheet,
-)
 from pir_jax.data import manifest
-from pir_jax.reenactor import Reenactor
-from pir_jax.runtime import command
+from pir_jax.evaluation import (
+  comparison,
+  expression,
+  mask_leakage,
+  reenactment,
+  triplane,
+  video,
+)
+from pir_jax.inference.reenactor import Reenactor
+from pir_jax.media import plots
+from pir_jax.runs.experiment import Data
+from pir_jax.runtime import app
 from pir_jax.types import InputError
 
 _MODEL = flags.DEFINE_string(
@@ -77,10 +77,10 @@ def evaluate(
   actor = Reenactor(model, np.float32(made.identity))
   given = comparison.held_out(data, actor)
   frames = comparison.rows(given, actor)
-  table = measures.measure(given, frames)
-  readings = probing.read(data, actor.resolution)
-  text = measures.as_text(table, len(given.truth), made.source)
-  text += "\n\n" + probing.as_text(readings)
+  table = reenactment.measure(given, frames)
+  readings = mask_leakage.read(data, actor.resolution)
+  text = reenactment.as_text(table, len(given.truth), made.source)
+  text += "\n\n" + mask_leakage.as_text(readings)
   output.mkdir(parents=True, exist_ok=True)
   (output / "table.txt").write_text(text + "\n")
   plain = {
@@ -94,7 +94,7 @@ def evaluate(
   shown = {"real": given.truth} | {
     name: images for name, images in frames.items() if name != comparison.TRUTH
   }
-  sheet.contact_sheet(shown, num_columns=6).save(output / "held_out.png")
+  plots.contact_sheet(shown, num_columns=6).save(output / "held_out.png")
   return text
 
 
@@ -110,17 +110,17 @@ def main() -> None:
     if not (model and _SOURCE.value and _VIDEO.value and output):
       raise InputError("say --model, --source, --video and --output.")
     given = (model, _SOURCE.value, _VIDEO.value, output, _AUDIO.value)
-    print(screening.report(*given))
+    print(video.report(*given))
     print(f"{output}: video.txt, video.json, video.png")
     return
   if not (model and data and output):
     raise InputError("say --model, --data and --output.")
   if stage == "expression":
-    paths = runs.Data(path=data).paths
-    print(articulation.report(model, paths, output, _AUDIO.value))
+    paths = Data(path=data).paths
+    print(expression.report(model, paths, output, _AUDIO.value))
     print(f"{output}: speech.txt, speech.json, speech.png")
   elif stage == "triplane":
-    print(portrait.report(model, data, output))
+    print(triplane.report(model, data, output))
     print(f"{output}: portrait.txt, portrait.json, portrait.png")
   else:
     print(evaluate(model, data, output))
@@ -128,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

@@ -14,8 +14,9 @@ import time
 import numpy as np
 from absl import flags
 
-from pir_jax import surface, views
-from pir_jax.runtime import command
+from pir_jax.inference import mesh as mesh_lib
+from pir_jax.inference import viewer as viewer_lib
+from pir_jax.runtime import app
 from pir_jax.types import InputError
 
 _MODEL = flags.DEFINE_string(
@@ -59,8 +60,10 @@ _LEVEL = flags.DEFINE_float(
 _SHOWN = 7  # Pictures of a turntable in a row.
 
 
-def _viewpoint(box: float) -> views.Viewpoint:
-  view = views.of_clip(_DATA.value) if _DATA.value else views.in_front(box)
+def _viewpoint(box: float) -> viewer_lib.Viewpoint:
+  view = (
+    viewer_lib.of_clip(_DATA.value) if _DATA.value else viewer_lib.in_front(box)
+  )
   if _TURN.value is not None:
     view = view._replace(turn=_TURN.value)
   if _NOD.value is not None:
@@ -70,42 +73,42 @@ def _viewpoint(box: float) -> views.Viewpoint:
 
 def _turntable(viewer, view, expression, output) -> str:
   film = output.suffix.lower() == ".mp4"
-  num = views.SECONDS * views.FRAME_RATE if film else _SHOWN
-  turns = views.swing(_DEGREES.value, num, there_and_back=film)
-  seen = viewer.render(expression, views.around(view, turns))
+  num = viewer_lib.SECONDS * viewer_lib.FRAME_RATE if film else _SHOWN
+  turns = viewer_lib.swing(_DEGREES.value, num, there_and_back=film)
+  seen = viewer.render(expression, viewer_lib.around(view, turns))
   if film:
-    views.save_film(output, seen)
+    viewer_lib.save_film(output, seen)
   else:
-    views.save_sheet(output, views.to_pictures(seen))
+    viewer_lib.save_sheet(output, viewer_lib.to_pictures(seen))
   return f"{num} pictures"
 
 
 def _depth(viewer, view, expression, output) -> str:
-  seen = viewer.render(expression, views.around(view, np.zeros(1)))
+  seen = viewer.render(expression, viewer_lib.around(view, np.zeros(1)))
   if output.suffix.lower() == ".npz":
-    views.save_arrays(output, seen)
+    viewer_lib.save_arrays(output, seen)
   else:
-    views.save_sheet(output, views.to_pictures(seen))
-  return f"{views.share_met(seen):.0%} of the rays meet matter"
+    viewer_lib.save_sheet(output, viewer_lib.to_pictures(seen))
+  return f"{viewer_lib.share_met(seen):.0%} of the rays meet matter"
 
 
 def _face(viewer, view, expression, output) -> str:
-  cameras = views.around(view, np.zeros(1))
+  cameras = viewer_lib.around(view, np.zeros(1))
   pictures = [
-    views.to_pictures(viewer.render(raw, cameras))["image"]
+    viewer_lib.to_pictures(viewer.render(raw, cameras))["image"]
     for raw in (viewer.space.expression_mean, expression)
   ]
   name = f"mean expression | {_EXPRESSION.value or 'the same'}"
-  views.save_sheet(output, {name: np.concatenate(pictures)})
+  viewer_lib.save_sheet(output, {name: np.concatenate(pictures)})
   return "2 pictures"
 
 
 def _mesh(viewer, view, expression, output) -> str:
   del view
-  field = surface.Field(viewer.generator, viewer.planes(expression))
-  level = _LEVEL.value or surface.default_level(field.box)
-  mesh = surface.extract(field, _GRID.value, level)
-  views.write_whole(output, lambda path: surface.save(mesh, path))
+  field = mesh_lib.Field(viewer.generator, viewer.planes(expression))
+  level = _LEVEL.value or mesh_lib.default_level(field.box)
+  mesh = mesh_lib.extract(field, _GRID.value, level)
+  viewer_lib.write_whole(output, lambda path: mesh_lib.save(mesh, path))
   return (
     f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces, "
     f"level {level:.3g} of at most {mesh.highest:.3g}"
@@ -115,7 +118,7 @@ def _mesh(viewer, view, expression, output) -> str:
 _SHOWS = {
   "turntable": (_turntable, (".mp4", ".png")),
   "depth": (_depth, (".png", ".npz")),
-  "mesh": (_mesh, surface.SUFFIXES),
+  "mesh": (_mesh, mesh_lib.SUFFIXES),
   "face": (_face, (".png",)),
 }
 
@@ -131,8 +134,10 @@ def main() -> None:
       f"{output} must end in {' or '.join(suffixes)} for --what={_WHAT.value}."
     )
   started = time.monotonic()
-  viewer = views.Viewer.open(_MODEL.value, _PERSON.value)
-  expression, notes = views.parse_expression(_EXPRESSION.value, viewer.space)
+  viewer = viewer_lib.Viewer.open(_MODEL.value, _PERSON.value)
+  expression, notes = viewer_lib.parse_expression(
+    _EXPRESSION.value, viewer.space
+  )
   for note in notes:
     print(note)
   box = viewer.generator.config.renderer.box_warp
@@ -143,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

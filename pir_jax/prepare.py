@@ -16,13 +16,13 @@ import os
 
 from absl import flags
 
-from pir_jax import batch, batch_ray, batch_tasks, preparation
 from pir_jax.data import manifest
 from pir_jax.face import masks
-from pir_jax.runtime import command
+from pir_jax.preparation import batch, batch_tasks, pipeline, ray
+from pir_jax.runtime import app
 from pir_jax.types import InputError
 
-prepare = preparation.prepare
+prepare = pipeline.prepare
 
 _VIDEO = flags.DEFINE_string("video", None, "Video of one person talking.")
 _INPUT = flags.DEFINE_multi_string(
@@ -90,9 +90,9 @@ _JAW_OPEN = flags.DEFINE_float(
 )
 
 
-def _settings() -> preparation.Settings:
+def _settings() -> pipeline.Settings:
   face = _FACE.value
-  return preparation.Settings(
+  return pipeline.Settings(
     face=int(face) if face.lstrip("-").isdigit() else os.path.abspath(face),
     face_model=_FACE_MODEL.value and os.path.abspath(_FACE_MODEL.value),
     resolution=_RESOLUTION.value,
@@ -125,9 +125,7 @@ def main() -> None:
   else:
     inputs = batch_tasks.find_videos(places)
   workers = _WORKERS.value or batch.default_workers(len(inputs))
-  runner = (
-    batch_ray.run(_RAY.value) if _RAY.value else batch.run_locally(workers)
-  )
+  runner = ray.run(_RAY.value) if _RAY.value else batch.run_locally(workers)
   if _CHECK.value:
     if bad := batch.check_all(inputs, _settings(), runner):
       raise InputError(
@@ -145,4 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

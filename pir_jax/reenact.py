@@ -10,11 +10,11 @@ import numpy as np
 from absl import flags
 from rich import progress
 
-from pir_jax import footage, sheet
-from pir_jax.data import media, palindrome, speech, timing, windows, writer
-from pir_jax.reenactor import Reenactor, person, repaint
-from pir_jax.runtime import command
-from pir_jax.runtime import phases as phases_lib
+from pir_jax.data import speech_augmentation, timing
+from pir_jax.inference.reenactor import Reenactor, person, repaint
+from pir_jax.media import crops, pingpong, plots, video_reader, video_writer
+from pir_jax.preparation import tracking
+from pir_jax.runtime import app, section_timer
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
 _MODEL = flags.DEFINE_string(
@@ -51,7 +51,7 @@ def reenact(
   face: int = 0,
   eyes: str = "source",
   contact_sheet: str | pathlib.Path = "",
-) -> tuple[int, int, phases_lib.Phases]:
+) -> tuple[int, int, section_timer.Phases]:
   """Writes the video.
 
   Returns:
@@ -63,16 +63,16 @@ def reenact(
   """
   output = pathlib.Path(output)
   _check_output(output, video, audio, contact_sheet)
-  sound = media.read_audio(audio)
-  heard = speech.check(sound, silence=True)
+  sound = video_reader.read_audio(audio)
+  heard = speech_augmentation.check(sound, silence=True)
   trained = pathlib.Path(model)
-  who = person(trained, media.digest(video))
+  who = person(trained, video_reader.digest(video))
   if not heard:
     print("The sound is silent: the mouth will stay closed.")
     sound[:] = 0  # Or hiss would be raised to the level of speech.
-  phases = phases_lib.Phases()
+  phases = section_timer.Phases()
   options = who.analysis() | {"face": face, "phases": phases}
-  seen = footage.analyse(video, **options)
+  seen = tracking.analyse(video, **options)
   actor = Reenactor(trained, who.identity, phases=phases)
   rate = seen.video.rate
   count = max(1, round(len(sound) / SAMPLE_RATE * rate))
@@ -89,10 +89,10 @@ def reenact(
   names = actor.space.expression_names
   kept = np.array([eyes == "source" and n.startswith(_UPPER) for n in names])
   unchanged = 0
-  source = palindrome.frame_indices(len(seen.track.times), count)
+  source = pingpong.frame_indices(len(seen.track.times), count)
   shown = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
   real, reenacted = [], []
-  with writer.VideoWriter(output, size, rate, audio=audio) as sink:
+  with video_writer.VideoWriter(output, size, rate, audio=audio) as sink:
     pairs = repaint(actor, seen, wanted, kept, phases)
     for index, (before, after) in enumerate(
       progress.track(pairs, description="painting", total=count)
@@ -102,11 +102,11 @@ def reenact(
         sink.write(after)
       if index in shown:
         window = seen.track.window[source[index]]
-        real.append(windows.crop_window(before, window, _SHEET_SIDE))
-        reenacted.append(windows.crop_window(after, window, _SHEET_SIDE))
+        real.append(crops.crop_window(before, window, _SHEET_SIDE))
+        reenacted.append(crops.crop_window(after, window, _SHEET_SIDE))
   if contact_sheet:
     rows = {"real": np.stack(real), "reenacted": np.stack(reenacted)}
-    sheet.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(contact_sheet)
+    plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(contact_sheet)
   return count, unchanged, phases
 
 
@@ -145,4 +145,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

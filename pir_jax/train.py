@@ -11,17 +11,19 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from pir_jax import hearing, provenance, runs
 from pir_jax.data import manifest, pipelines, sources
+from pir_jax.runs import audio_expressions, run_record
+from pir_jax.runs.experiment import Experiment, mesh_for
+from pir_jax.runs.run import make_stage, settle
 from pir_jax.runtime import (
-  cluster,
-  command,
+  app,
+  distributed,
   finish,
   loop,
   memory,
   preemption,
+  profiler,
   sharding,
-  tracing,
 )
 from pir_jax.stages import expression
 from pir_jax.types import InputError
@@ -45,7 +47,7 @@ _PROFILE = flags.DEFINE_string(
 
 
 def train(
-  experiment: runs.Experiment,
+  experiment: Experiment,
   workdir: pathlib.Path,
   source: pathlib.Path | None = None,
   profile: tuple[int, int] | None = None,
@@ -53,23 +55,23 @@ def train(
   """Trains to the end from where the run is, or a new one from another's."""
   paths = experiment.data.paths
   space = manifest.load_space(paths)
-  people = provenance.people(paths)
+  people = run_record.people(paths)
   # Both are made before anything is trained or written: they may refuse.
-  mesh = runs.mesh_for(experiment)
+  mesh = mesh_for(experiment)
   batches = _batches(experiment, mesh)
   held_out = _batches(experiment)
-  experiment = runs.settle(experiment, _num_frames(experiment))
-  provenance.check(workdir, experiment, space, people)
+  experiment = settle(experiment, _num_frames(experiment))
+  run_record.check(workdir, experiment, space, people)
   try:
-    heard = hearing.training_table(experiment, space, workdir)
-    stage = runs.make_stage(experiment, space, workdir, mesh, heard)
+    heard = audio_expressions.training_table(experiment, space, workdir)
+    stage = make_stage(experiment, space, workdir, mesh, heard)
     state = stage.abstract_state()
   except ValueError as error:  # Sizes that no network can have, by name.
     raise InputError(f"{error}") from error
   if source is not None:
-    provenance.adopt(workdir, source, space, stage)
-  provenance.write(workdir, experiment, space, people, stage)
-  cluster.check_shared(workdir / "run.json")
+    run_record.adopt(workdir, source, space, stage)
+  run_record.write(workdir, experiment, space, people, stage)
+  distributed.check_shared(workdir / "run.json")
   finish.clear(workdir)
   if jax.process_index() == 0:
     held, whole = map(memory.readable, sharding.device_bytes(state))
@@ -86,7 +88,7 @@ def train(
   finish.mark(workdir, experiment.loop.num_steps)
 
 
-def _num_frames(experiment: runs.Experiment) -> int:
+def _num_frames(experiment: Experiment) -> int:
   """Of the training data; 0 for speech."""
   data = experiment.data
   if isinstance(experiment.stage, expression.Config):
@@ -94,7 +96,7 @@ def _num_frames(experiment: runs.Experiment) -> int:
   return len(sources.FrameSource(data.paths, resolution=data.resolution))
 
 
-def _batches(experiment: runs.Experiment, mesh: Mesh | None = None):
+def _batches(experiment: Experiment, mesh: Mesh | None = None):
   """What this process reads to train, or (without a mesh) held-out batches."""
   data, train = experiment.data, mesh is not None
   options = dict(
@@ -122,7 +124,7 @@ def _batches(experiment: runs.Experiment, mesh: Mesh | None = None):
 def main() -> None:
   """The command."""
   experiment = _CONFIG.value
-  if not isinstance(experiment, runs.Experiment):
+  if not isinstance(experiment, Experiment):
     flag = flags.FLAGS["config"]
     given = flag.config_filename if flag.present else "nothing"
     raise InputError(
@@ -136,11 +138,11 @@ def main() -> None:
       f"--workdir={_WORKDIR.value} is no folder: mount the bucket (gcsfuse, "
       "s3fs) and name the place where it is mounted."
     )
-  profile = tracing.parse(_PROFILE.value)
+  profile = profiler.parse(_PROFILE.value)
   source = _RESUME_FROM.value and pathlib.Path(_RESUME_FROM.value)
-  with cluster.joined(), preemption.watch():
+  with distributed.joined(), preemption.watch():
     train(experiment, pathlib.Path(_WORKDIR.value), source, profile)
 
 
 if __name__ == "__main__":
-  command.run(main)
+  app.run(main)

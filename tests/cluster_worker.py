@@ -2,16 +2,18 @@
 
 from flax import nnx
 
-from pir_jax import frozen, runs, train
+from pir_jax import train
 from pir_jax.models import faceformer, whisper
-from pir_jax.runtime import command, loop, optim, sharding
+from pir_jax.runs import frozen_networks
+from pir_jax.runs.experiment import Data, Experiment
+from pir_jax.runtime import app, loop, optim, sharding
 from pir_jax.stages import expression
 
 
-def get_config(variant: str = "") -> runs.Experiment:
+def get_config(variant: str = "") -> Experiment:
   """A small expression stage; every array of it is large enough to split."""
   del variant
-  return runs.Experiment(
+  return Experiment(
     stage=expression.Config(
       model=faceformer.Config(
         width=16, ffn=24, num_heads=2, dropout=0.1, context=12
@@ -23,7 +25,7 @@ def get_config(variant: str = "") -> runs.Experiment:
       ema_decay=0.5,
       weights=expression.Weights(lips=0.0),
     ),
-    data=runs.Data(batch_size=8, num_frames=12),
+    data=Data(batch_size=8, num_frames=12),
     loop=loop.Config(
       num_steps=60, log_every=1, save_every=10, evaluate_every=60
     ),
@@ -38,5 +40,5 @@ def _encoder(config: expression.Config) -> nnx.Module:
 
 
 if __name__ == "__main__":
-  frozen.speech_encoder = _encoder  # Nothing is downloaded.
-  command.run(train.main)
+  frozen_networks.speech_encoder = _encoder  # Nothing is downloaded.
+  app.run(train.main)

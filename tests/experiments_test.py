@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pir_jax import frozen, reenactor, runs, train
+from pir_jax import train
 from pir_jax.data import synthetic
+from pir_jax.inference import reenactor
 from pir_jax.models import vgg, whisper
+from pir_jax.runs import frozen_networks
+from pir_jax.runs import run as run_lib
 from pir_jax.types import Cameras, InputError
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
@@ -40,19 +43,21 @@ def trained(tmp_path_factory):
   patch = pytest.MonkeyPatch()
   # Random weights: the sizes are the real ones, and nothing is downloaded.
   patch.setattr(
-    frozen,
+    frozen_networks,
     "perceptual",
     lambda config: vgg.Lpips(
       "vgg", taps=config.perceptual_taps, rngs=nnx.Rngs(0)
     ),
   )
   patch.setattr(
-    frozen,
+    frozen_networks,
     "speech_encoder",
     lambda config: whisper.WhisperEncoder(whisper.Config(), rngs=nnx.Rngs(0)),
   )
   patch.setattr(
-    frozen, "lip_basis", lambda space: np.ones((space.expression_size, 3))
+    frozen_networks,
+    "lip_basis",
+    lambda space: np.ones((space.expression_size, 3)),
   )
   for name in NAMES:
     experiment = get_config(name)
@@ -65,7 +70,7 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_step_is_finite_and_moves_every_network(trained, name):
-  run = runs.open_run(trained / name)
+  run = run_lib.open_run(trained / name)
   assert run.step == 1
   fresh = run.stage.init(jax.random.key(run.experiment.seed))
   for network, net in run.state.nets.items():

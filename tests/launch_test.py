@@ -11,8 +11,9 @@ import pytest
 import yaml
 from absl import flags
 
-from pir_jax import runs, train  # noqa: F401  (train defines its flags)
-from pir_jax.models import generator
+from pir_jax import train  # noqa: F401  (train defines its flags)
+from pir_jax.models import triplane_generator
+from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import loop
 from pir_jax.stages import triplane
 
@@ -97,8 +98,8 @@ def test_every_flag_is_one_of_train():
     for path in LAUNCH.iterdir()
     for name in re.findall(r"--(config\.[a-z_.]+)=", path.read_text())
   }
-  experiment = runs.Experiment(
-    stage=triplane.Config(model=generator.Config()),
+  experiment = Experiment(
+    stage=triplane.Config(model=triplane_generator.Config()),
     loop=loop.Config(num_steps=1),
   )
   assert fields

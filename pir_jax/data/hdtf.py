@@ -27,7 +27,7 @@ import soundfile
 from jaxtyping import UInt8
 from PIL import Image
 
-from pir_jax.data import media, sound, writer
+from pir_jax.media import audio, video_reader, video_writer
 from pir_jax.types import InputError
 
 SIDE = 512
@@ -68,7 +68,7 @@ class Cut:
     crop = values["crop"]
     return cls(**values | {"crop": crop and tuple(crop)})
 
-  def write(self, video: media.Path, output: media.Path) -> None:
+  def write(self, video: video_reader.Path, output: video_reader.Path) -> None:
     """Cuts the piece out of its video.
 
     Frames are those that are shown from `start` on and before `end`, at the
@@ -78,7 +78,7 @@ class Cut:
     Raises:
       InputError: the video cannot be read, is too short or too small.
     """
-    info = media.probe(video)
+    info = video_reader.probe(video)
     box = self._box(info)
     output = pathlib.Path(output)
     wave = output.with_suffix(".wav") if info.has_audio else None
@@ -99,7 +99,7 @@ class Cut:
       if wave:
         wave.unlink(missing_ok=True)
 
-  def _box(self, info: media.VideoInfo) -> tuple[float, ...] | None:
+  def _box(self, info: video_reader.VideoInfo) -> tuple[float, ...] | None:
     """Left, upper, right and lower edge of the crop in this video's pixels."""
     if self.crop is None:
       return None
@@ -115,9 +115,9 @@ class Cut:
     right, lower = min(left + width, info.width), min(top + height, info.height)
     return left, top, right, lower
 
-  def _first_time(self, video: media.Path) -> Fraction:
+  def _first_time(self, video: video_reader.Path) -> Fraction:
     """Time of the piece's first frame, which is the piece's time 0."""
-    first = next(media.read_frames(video, start=self.start), None)
+    first = next(video_reader.read_frames(video, start=self.start), None)
     if first is None or first[0] >= self.end - _GRACE:
       raise InputError(
         f"{video} has no frame between {self.start:g} s and {self.end:g} s,"
@@ -126,12 +126,12 @@ class Cut:
     return first[0]
 
   def _images(
-    self, video: media.Path, rate: Fraction, zero: Fraction
+    self, video: video_reader.Path, rate: Fraction, zero: Fraction
   ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """What is shown at each tick of the piece."""
     # Containers round the times of frames: half a frame of grace.
     tick, grace, shown = zero, 1 / rate / 2, None
-    for time, image in media.read_frames(video, start=self.start):
+    for time, image in video_reader.read_frames(video, start=self.start):
       while shown is not None and tick < min(time - grace, self.end - _GRACE):
         yield shown
         tick += 1 / rate
@@ -143,11 +143,11 @@ class Cut:
       tick += 1 / rate
 
   def _write_sound(
-    self, video: media.Path, path: pathlib.Path, zero: Fraction
+    self, video: video_reader.Path, path: pathlib.Path, zero: Fraction
   ) -> None:
     done, file = 0, None
     try:
-      for rate, block in sound.read_sound(video):
+      for rate, block in audio.read_sound(video):
         first, last = round(zero * rate), round(self.end * rate)
         if file is None:
           file = soundfile.SoundFile(
@@ -162,7 +162,7 @@ class Cut:
         file.close()
 
 
-class _OneThread(writer.VideoWriter):
+class _OneThread(video_writer.VideoWriter):
   """x264 writes other bytes with another number of threads."""
 
   def _open(self) -> None:
@@ -193,7 +193,9 @@ class Annotated(NamedTuple):
   skipped: list[str]
 
 
-def read_annotations(folder: media.Path, videos: media.Path) -> Annotated:
+def read_annotations(
+  folder: video_reader.Path, videos: video_reader.Path
+) -> Annotated:
   """Reads all annotation files of a folder and looks for the videos.
 
   Args:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
-from pir_jax.data import speech
+from pir_jax.data import speech_augmentation
 from pir_jax.data.manifest import Paths
 from pir_jax.data.sources import FrameSource, SpeechSource, Split
 from pir_jax.types import Cameras, FaceBatch, SpeechBatch
@@ -148,7 +148,7 @@ def speech_dataset(
   split: Split = "train",
   shuffle: bool = True,
   repeat: bool = True,
-  pauses: speech.Config | None = None,
+  pauses: speech_augmentation.Config | None = None,
   speeds: Sequence[float] = (1.0,),
   rows: Sequence[int] | None = None,
 ) -> grain.IterDataset:
@@ -179,7 +179,7 @@ def speech_dataset(
   if pauses is not None and pauses.share:
 
     def change(window, rng):
-      return speech.at_random(window, rng, pauses)
+      return speech_augmentation.at_random(window, rng, pauses)
 
   return _batches(
     source,

@@ -14,7 +14,7 @@ import safetensors.numpy
 from jaxtyping import Int
 from PIL import Image
 
-from pir_jax.data import speech, store, timing
+from pir_jax.data import records, speech_augmentation, timing
 from pir_jax.data.manifest import Manifest, Paths, as_paths, load_manifest
 from pir_jax.data.track import load_track
 from pir_jax.types import FRAME_RATE, InputError
@@ -93,7 +93,7 @@ class FrameSource:
       _, stored = load_track(folder)
       inside = np.flatnonzero((stored >= start) & (stored < stop))
       self._rows += [(number, int(row)) for row in inside]
-      self._readers.append(store.open_records(folder / store.FRAMES))
+      self._readers.append(records.open_records(folder / records.FRAMES))
       self._identities.append(np.array(manifest.identity, np.float32))
     if not self._rows:
       names = ", ".join(str(folder) for folder in folders)
@@ -116,7 +116,7 @@ class FrameSource:
     arrays = safetensors.numpy.load(self._readers[clip][row])
     pictures = tuple(
       resize_picture(
-        store.decode_picture(arrays.pop(name)),
+        records.decode_picture(arrays.pop(name)),
         self.resolution,
         cover=name == "mask",
       )
@@ -149,14 +149,14 @@ class FrameSource:
     }
 
 
-def cut_window(clip: store.Clip, start: int, num_frames: int) -> store.Clip:
+def cut_window(clip: records.Clip, start: int, num_frames: int) -> records.Clip:
   """Ticks [start, start + num_frames) of a run, zeros (not valid) outside it.
 
   `start` counts from the run's own start and may be negative.
   """
   total = len(clip.expression)
   low, high = max(start, 0), min(start + num_frames, total)
-  rate = store.SAMPLES_PER_TICK
+  rate = records.SAMPLES_PER_TICK
   expression = np.zeros((num_frames, clip.expression.shape[1]), np.float32)
   valid = np.zeros(num_frames, bool)
   waveform = np.zeros(num_frames * rate, np.float32)
@@ -175,29 +175,29 @@ def cut_window(clip: store.Clip, start: int, num_frames: int) -> store.Clip:
   )
 
 
-def _training_part(run: store.Clip, edge: int) -> store.Clip:
+def _training_part(run: records.Clip, edge: int) -> records.Clip:
   """The run before the tick `edge` of the video; may be empty."""
   stop = max(0, edge - run.start)
   return run._replace(
     expression=run.expression[:stop],
     valid=run.valid[:stop],
-    waveform=run.waveform[: stop * store.SAMPLES_PER_TICK],
+    waveform=run.waveform[: stop * records.SAMPLES_PER_TICK],
   )
 
 
-def _training_starts(run: store.Clip, num_frames: int) -> list[int]:
+def _training_starts(run: records.Clip, num_frames: int) -> list[int]:
   """Starts of all windows inside the run that hold a valid tick."""
   starts = range(max(1, len(run.valid) - num_frames + 1))
   return [s for s in starts if run.valid[s : s + num_frames].any()]
 
 
-def _held_out_part(run: store.Clip, edge: int) -> store.Clip:
+def _held_out_part(run: records.Clip, edge: int) -> records.Clip:
   """The run with only the ticks from `edge` on valid; the rest is context."""
   ticks = run.start + np.arange(len(run.valid))
   return run._replace(valid=run.valid & (ticks >= edge))
 
 
-def _held_out_starts(run: store.Clip, num_frames: int) -> list[int]:
+def _held_out_starts(run: records.Clip, num_frames: int) -> list[int]:
   """Windows backwards from the run's end until they cover all valid ticks."""
   starts = []
   start = len(run.valid)
@@ -246,21 +246,21 @@ class SpeechSource:
         speech.at_speed; held-out ones as they are.
     """
     self.num_frames = num_frames
-    self._runs: list[store.Clip] = []
+    self._runs: list[records.Clip] = []
     self._closed: list[np.ndarray] = []
     self._rows: list[tuple[int, int]] = []
     folders = as_paths(paths)
     for folder in folders:
       closed = np.float32(load_manifest(folder).expression_closed)
       edge = held_out_tick(folder)
-      reader = store.open_records(folder / store.CLIPS)
+      reader = records.open_records(folder / records.CLIPS)
       for row in range(len(reader)):
-        run = store.decode_clip(reader[row])
-        run = run._replace(waveform=speech.level(run.waveform))
+        run = records.decode_clip(reader[row])
+        run = run._replace(waveform=speech_augmentation.level(run.waveform))
         if split == "train":
           run = _training_part(run, edge)
           for speed in speeds if len(run.valid) else ():
-            changed = speech.at_speed(run, speed)
+            changed = speech_augmentation.at_speed(run, speed)
             self._add(changed, closed, _training_starts(changed, num_frames))
         else:
           run = _held_out_part(run, edge)

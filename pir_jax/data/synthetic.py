@@ -13,9 +13,9 @@ from jaxtyping import Float, UInt8
 
 from pir_jax.data import timing
 from pir_jax.data.manifest import Manifest
-from pir_jax.data.media import VideoInfo
-from pir_jax.data.store import Frame, write_dataset
+from pir_jax.data.records import Frame, write_dataset
 from pir_jax.data.track import Track
+from pir_jax.media.video_reader import VideoInfo
 from pir_jax.types import SAMPLE_RATE
 
 CODECS = {

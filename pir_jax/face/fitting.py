@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pir_jax.face import descent, least_squares, morphable, observations
+from pir_jax.face import fit_data, gauss_newton, morphable, solver
 from pir_jax.types import AnyArray, InputError
 
 # Frames from which the clip's shared numbers are found, and pieces of them.
@@ -144,7 +144,7 @@ def fit(
     InputError: no frame has a face.
   """
   config = config or Config()
-  present = present & observations.finite(landmarks)
+  present = present & fit_data.finite(landmarks)
   if not present.any():
     raise InputError(
       "No frame has a face to fit: use a video in which the face can be seen."
@@ -163,17 +163,17 @@ class _Clip:
   def __init__(self, landmarks, present, shot, size, model, fps, config):
     self.landmarks, self.present, self.shot = landmarks, present, shot
     self.model, self.config = model, config
-    self.height = float(np.median(observations.heights(landmarks)[present]))
+    self.height = float(np.median(fit_data.heights(landmarks)[present]))
     self.centre = np.array([size[1] / 2, size[0] / 2], np.float32)
-    self.open_lids = observations.open_lids(landmarks, present)
-    self.outward = observations.normals(model)
+    self.open_lids = fit_data.open_lids(landmarks, present)
+    self.outward = fit_data.normals(model)
     self.stride = 25.0 / fps
     weight = np.full(landmarks.shape[1], config.landmark_weight)
     weight[morphable.LIPS] *= config.lip_weight
     weight[morphable.RIGID] *= config.rigid_weight
     self.weight = weight * model.landmark_valid
     weight = config.pair_weight * config.landmark_weight
-    self.pair_weight = weight * model.landmark_valid[least_squares.PAIRS].all(1)
+    self.pair_weight = weight * model.landmark_valid[gauss_newton.PAIRS].all(1)
     self.noise = config.noise
 
   def choose(self) -> Int[np.ndarray, "n"]:
@@ -187,13 +187,13 @@ class _Clip:
     starts = np.linspace(0, len(seen) - length, NUM_PIECES).round().astype(int)
     return np.unique(seen[starts[:, None] + np.arange(length)])
 
-  def share(self, frames, identity, focal) -> least_squares.State:
+  def share(self, frames, identity, focal) -> gauss_newton.State:
     """The fit of some frames, and of all that the clip shares."""
     given = self._gather(frames)
     bases = self._bases(identity)
     scaled = None if focal is None else focal / self.height
-    state = descent.start(given, bases, self.model.bounded, None, scaled)
-    schedule = descent.Schedule(
+    state = solver.start(given, bases, self.model.bounded, None, scaled)
+    schedule = solver.Schedule(
       num_steps=self.config.num_steps,
       visibility=(0, 4, 8),
       offset=(3, 5, 7, 9),
@@ -206,14 +206,14 @@ class _Clip:
     low, high = self.config.noise_range
     noise = self.config.noise_share * float(np.sqrt(np.mean(error**2)))
     self.noise = min(max(noise, low), high)
-    again = descent.Schedule(
+    again = solver.Schedule(
       num_steps=self.config.num_steps, visibility=(0,), offset=(1, 3), least=5
     )
     state = self._descend(state, given, bases, again)
     zoom = 1.0 if focal is not None else self._zoom(state, given, bases)
     if zoom != 1.0:
       state = self._descend(
-        least_squares.zoomed(state, zoom), given, bases, again
+        gauss_newton.zoomed(state, zoom), given, bases, again
       )
     if scaled is not None:  # Rounding moves even what weighs as much.
       state = state._replace(focal=jnp.float32(scaled))
@@ -227,7 +227,7 @@ class _Clip:
     """
     config = self.config
     stride = -(-len(given.points) // NUM_TELLING)
-    given = descent.Given(*(x[::stride] for x in given))
+    given = solver.Given(*(x[::stride] for x in given))
     given = given._replace(link=np.zeros(len(given.points) - 1, bool))
     if not given.known.any():
       return 1.0
@@ -238,50 +238,50 @@ class _Clip:
     )
     data, priors = self._problem(given)
     priors = priors._replace(focal=jnp.float32(0.0))
-    seen = observations.visibility(state, bases, self.outward)
+    seen = fit_data.visibility(state, bases, self.outward)
     data = data._replace(weight=data.weight * seen)
-    variance = least_squares.focal_variance(state, data, bases, priors)
+    variance = gauss_newton.focal_variance(state, data, bases, priors)
     if not 0 < float(variance) < config.focal_error**2:
       return 1.0
-    schedule = descent.Schedule(
+    schedule = solver.Schedule(
       num_steps=config.num_steps, offset=(8, 10), least=11
     )
     # The offsets made up for the wrong distance: they are found anew.
     start = state._replace(offset=jnp.zeros_like(state.offset))
-    freed = descent.descend(
+    freed = solver.descend(
       start, data, bases, priors, self.outward, schedule, config.tolerance
     )
-    costs = [least_squares.cost(s, data, bases, priors) for s in (state, freed)]
+    costs = [gauss_newton.cost(s, data, bases, priors) for s in (state, freed)]
     depth = np.median(np.asarray(freed.translation)[given.known, 2])
     low, high = config.depth_range
     gained = float(1 - costs[1] / costs[0]) > config.focal_gain
     told = gained and low < depth < high
     return float(freed.focal / state.focal) if told else 1.0
 
-  def piece(self, frames, identity, shared) -> least_squares.State:
+  def piece(self, frames, identity, shared) -> gauss_newton.State:
     """The fit of some frames to a person who is known."""
     given = self._gather(frames, _PIECE_PADDING)
     bases = self._bases(identity)
-    state = descent.start(
+    state = solver.start(
       given, bases, self.model.bounded, shared.offset, shared.focal
     )
-    schedule = descent.Schedule(
+    schedule = solver.Schedule(
       num_steps=self.config.num_steps, visibility=(0, 4), least=6
     )
     return self._descend(state, given, bases, schedule)
 
-  def _gather(self, frames, multiple=_PADDING) -> descent.Given:
+  def _gather(self, frames, multiple=_PADDING) -> solver.Given:
     count = -(-len(frames) // multiple) * multiple
-    seen, known, link = observations.gather(
+    seen, known, link = fit_data.gather(
       self.landmarks, self.present, self.shot, frames, count
     )
     points = (seen[..., :2] - self.centre) / self.height
-    points = observations.close_lids(points, self.open_lids)
-    return descent.Given(points, seen[..., 2:] / self.height, known, link)
+    points = fit_data.close_lids(points, self.open_lids)
+    return solver.Given(points, seen[..., 2:] / self.height, known, link)
 
   def _problem(self, given):
     scale = self.noise**-2
-    data = observations.problem(
+    data = fit_data.problem(
       given.points,
       given.known,
       given.link,
@@ -293,7 +293,7 @@ class _Clip:
   def _descend(self, state, given, bases, schedule):
     data, priors = self._problem(given)
     tolerance = self.config.tolerance
-    return descent.descend(
+    return solver.descend(
       state, data, bases, priors, self.outward, schedule, tolerance
     )
 
@@ -304,11 +304,11 @@ class _Clip:
     if identity is not None:
       mean = mean + np.tensordot(np.asarray(identity), modes, 1)
       modes = modes[:0]
-    return least_squares.Bases(
+    return gauss_newton.Bases(
       *map(jnp.asarray, (mean, modes, model.landmark_expression))
     )
 
-  def _priors(self, num_seen: int) -> least_squares.Priors:
+  def _priors(self, num_seen: int) -> gauss_newton.Priors:
     config = self.config
     ratio = self.noise / config.noise
     num_units = len(self.model.expression_names)
@@ -330,7 +330,7 @@ class _Clip:
       ]
     )
     # Float32 is enough: every block is well conditioned by its prior.
-    return least_squares.Priors(
+    return gauss_newton.Priors(
       *(
         jnp.asarray(value, jnp.float32)
         for value in (
@@ -395,6 +395,6 @@ class _Clip:
   def _residual(self, state, bases, frames):
     """RMS distance of the landmarks from the fit, in units of face height."""
     seen = np.asarray(self.landmarks[frames])[..., :2]
-    points = np.asarray(least_squares.project(state, bases))[: len(frames)]
+    points = np.asarray(gauss_newton.project(state, bases))[: len(frames)]
     error = points - (seen - self.centre) / self.height
     return np.sqrt(np.mean(np.sum(error**2, -1), -1))

@@ -19,8 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import signal
 
-from pir_jax.face import detector, following, people, shots
-from pir_jax.face import eyes as eyes_lib
+from pir_jax.face import detector, eyelids, identity_linking, shots, tracklets
 from pir_jax.types import InputError
 
 _IN_MEMORY = 2**26  # Bytes of landmarks beyond which they lie in a file.
@@ -75,7 +74,7 @@ def track(
   face: int | str | pathlib.Path | UInt8[np.ndarray, "_ _ 3"] = 0,
   fps: float = 25.0,
   tracker: detector.Tracker | None = None,
-  eyes: eyes_lib.Eyes | None = None,
+  eyes: eyelids.Eyes | None = None,
   config: Config | None = None,
 ) -> Track:
   """Follows one person through a clip, in a single pass over its frames.
@@ -99,18 +98,18 @@ def track(
   config = config or Config()
   tracker = tracker or detector.Tracker()
   wanted = _wanted(face, tracker)
-  follower = following.Follower(tracker, eyes or eyes_lib.Eyes(), fps)
+  follower = tracklets.Follower(tracker, eyes or eyelids.Eyes(), fps)
   begins = []
   for frame, first in shots.split(frames):
     follower.add(frame, first)
     begins.append(first)
-  found = people.link(follower.close(), fps)
+  found = identity_linking.link(follower.close(), fps)
   if not found:
     raise InputError(
       f"No face was found in {len(begins)} frames: use a video in which the"
       " face is upright, unhidden and at least a twentieth of the frame high."
     )
-  person = people.choose(found, wanted)
+  person = identity_linking.choose(found, wanted)
   shot = np.cumsum(begins, dtype=np.int32) - 1
   return _finish(person, follower.rows, shot, len(found), fps, config)
 
@@ -120,13 +119,13 @@ def _wanted(face, tracker: detector.Tracker):
   if isinstance(face, int):
     return face
   if isinstance(face, np.ndarray):
-    return people.describe(face, tracker, "The reference picture")
-  return people.reference(str(face), tracker)
+    return identity_linking.describe(face, tracker, "The reference picture")
+  return identity_linking.reference(str(face), tracker)
 
 
 def _finish(
-  person: people.Person,
-  rows: following.Rows,
+  person: identity_linking.Person,
+  rows: tracklets.Rows,
   shot: Int[np.ndarray, "t"],
   num_faces: int,
   fps: float,

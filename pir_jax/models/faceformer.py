@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from pir_jax.models import attention
-from pir_jax.ops import masks
+from pir_jax.ops import attention_bias
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -208,7 +208,7 @@ class ExpressionDecoder(nnx.Module):
     heard = to_audio(
       x,
       to_audio.keys_values(self.audio_map(audio_features)),
-      masks.diagonal_bias(len(frames))[None],
+      attention_bias.diagonal_bias(len(frames))[None],
       rate=self.config.dropout,
       key=hear_key,
     )
@@ -316,7 +316,7 @@ class ExpressionDecoder(nnx.Module):
 
   def _past_bias(self, queries, keys):
     config = self.config
-    return masks.temporal_bias(
+    return attention_bias.temporal_bias(
       queries,
       keys,
       num_heads=config.num_heads,

@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from pir_jax.geometry import compositing, rays, sampling, triplane
-from pir_jax.models import layers
+from pir_jax.models import stylegan2_layers
 from pir_jax.types import Cameras
 
 
@@ -72,8 +72,10 @@ class Decoder(nnx.Module):
     dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
-    self.hidden = layers.Linear(num_channels, hidden_size, rngs=rngs)
-    self.output = layers.Linear(hidden_size, 1 + num_channels, rngs=rngs)
+    self.hidden = stylegan2_layers.Linear(num_channels, hidden_size, rngs=rngs)
+    self.output = stylegan2_layers.Linear(
+      hidden_size, 1 + num_channels, rngs=rngs
+    )
     self.dtype = dtype
 
   def __call__(self, features: Float[Array, "*b c"]) -> Samples:

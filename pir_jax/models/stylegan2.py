@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
-from pir_jax.models import layers
+from pir_jax.models import stylegan2_layers
 from pir_jax.ops import activations
 
 
@@ -38,7 +38,7 @@ class Mapping(nnx.Module):
   ):
     sizes = [num_inputs] + [style_size] * depth
     self.layers = nnx.List(
-      layers.Linear(a, b, lr_multiplier=lr_multiplier, rngs=rngs)
+      stylegan2_layers.Linear(a, b, lr_multiplier=lr_multiplier, rngs=rngs)
       for a, b in zip(sizes[:-1], sizes[1:], strict=True)
     )
 
@@ -82,12 +82,14 @@ class Synthesis(nnx.Module):
         rngs.params(), (constant_side, constant_side, widths[0])
       )
     )
-    self.conv = layers.StyledConv(
+    self.conv = stylegan2_layers.StyledConv(
       widths[0], widths[0], style_size, constant_side, noise=noise, **keep
     )
-    self.to_image = layers.ToImage(widths[0], num_image, style_size, **keep)
+    self.to_image = stylegan2_layers.ToImage(
+      widths[0], num_image, style_size, **keep
+    )
     self.blocks = nnx.List(
-      layers.SynthesisBlock(
+      stylegan2_layers.SynthesisBlock(
         before, after, num_image, style_size, side, noise=noise, **keep
       )
       for before, after, side in zip(

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from pir_jax.models import stacks
-from pir_jax.ops import interpolation, long_convolution, masks
+from pir_jax.models import scan_layers
+from pir_jax.ops import attention_bias, grouped_conv1d, interpolation
 
 PADDINGS = ("excluded", "masked", "silence")
 _NORM_EPSILON = 1e-5  # Of the norms between convolutions, in every variant.
@@ -156,7 +156,7 @@ class PositionConv(nnx.Module):
 
   def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
     """Convolves in float32."""
-    y = long_convolution.correlate(x, self.kernel[...])
+    y = grouped_conv1d.correlate(x, self.kernel[...])
     return (y + self.bias[...]).astype(x.dtype)
 
 
@@ -280,7 +280,7 @@ class Wav2Vec2(nnx.Module):
     self.position_conv = PositionConv(config, rngs=rngs)
     self.norm = _layer_norm(width, config.epsilon, config, rngs)
     if config.num_layers:
-      self.layers = stacks.stack(
+      self.layers = scan_layers.stack(
         [Layer(config, rngs=rngs) for _ in range(config.num_layers)]
       )
 
@@ -341,7 +341,7 @@ class Wav2Vec2(nnx.Module):
       x = self._hide_spans(x, lengths, *jax.random.split(span_key))
     seen = jnp.arange(x.shape[1]) < lengths[:, None]
     x = jnp.where(seen[..., None], x, jnp.zeros_like(x))
-    bias = masks.padding_bias(seen)
+    bias = attention_bias.padding_bias(seen)
     x = x + _gelu(self.position_conv(x))
     if not config.pre_norm:
       x = self.norm(x)
@@ -363,13 +363,13 @@ class Wav2Vec2(nnx.Module):
         y = jnp.where(u < config.layer_drop, x, y)
       return y
 
-    return stacks.scan(self.layers, run, x, each, remat=config.remat)
+    return scan_layers.scan(self.layers, run, x, each, remat=config.remat)
 
   def _hide_spans(self, x, lengths, time_key, channel_key):
     """SpecAugment on the projected frames, after they were resampled."""
     config = self.config
     if config.mask_time and x.shape[1] >= config.mask_time_span:
-      hidden = masks.random_spans(
+      hidden = attention_bias.random_spans(
         time_key,
         x.shape[:2],
         probability=config.mask_time,
@@ -380,7 +380,7 @@ class Wav2Vec2(nnx.Module):
       embedding = self.mask_embedding[...].astype(x.dtype)
       x = jnp.where(hidden[..., None], embedding, x)
     if config.mask_feature:
-      hidden = masks.random_spans(
+      hidden = attention_bias.random_spans(
         channel_key,
         (x.shape[0], x.shape[2]),
         probability=config.mask_feature,

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from pir_jax.ops import interpolation, masks
+from pir_jax.ops import attention_bias, interpolation
 from pir_jax.types import SAMPLE_RATE
 
 WINDOW = 400  # samples of one spectrum: 25 ms.
@@ -226,7 +226,9 @@ class WhisperEncoder(nnx.Module):
     x = jax.nn.gelu(self.conv2(x), approximate=False)
     positions = self.positions[...][start[:, None] + jnp.arange(x.shape[1])]
     x = x + positions.astype(x.dtype)
-    bias = masks.padding_bias(jnp.arange(x.shape[1]) < lengths[:, None])
+    bias = attention_bias.padding_bias(
+      jnp.arange(x.shape[1]) < lengths[:, None]
+    )
     for layer in list(self.layers)[: config.tap]:
       x = layer(x, bias)
     x = x.astype(jnp.float32)

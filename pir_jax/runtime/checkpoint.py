@@ -25,7 +25,7 @@ from orbax.checkpoint.checkpoint_managers import (
   LatestN,
 )
 
-from pir_jax.runtime import seal, shelf
+from pir_jax.runtime import checkpoint_files, checkpoint_integrity
 from pir_jax.types import InputError
 
 _ITERATOR = "iterator.json"
@@ -70,7 +70,7 @@ class Checkpoints:
     self._read_only = read_only
     self._saving: int | None = None
     self._failed = False
-    self._shelf = shelf.Shelf(self._workdir, read_only=read_only)
+    self._shelf = checkpoint_files.Shelf(self._workdir, read_only=read_only)
     if not read_only and jax.process_index() == 0:
       _remove(self._folder / _OLD)
       self._shelf.look_over()
@@ -228,14 +228,14 @@ class Checkpoints:
       InputError: there are checkpoints, and all are damaged.
     """
     step = self._agree(self._shelf.newest_whole)
-    if step == shelf.NONE_WHOLE:
+    if step == checkpoint_files.NONE_WHOLE:
       raise InputError(
         f"every checkpoint of {self._workdir} is damaged: put a copy of one "
         f"into {self._folder}, or train in another --workdir."
       )
     if not self._read_only:
       self._manager.reload()
-    return None if step == shelf.NONE else step
+    return None if step == checkpoint_files.NONE else step
 
   def close(self) -> None:
     """Waits for saves under way and frees the manager.
@@ -252,7 +252,9 @@ class Checkpoints:
 
   def _seal(self) -> None:
     # Orbax calls this when all is written and before the folder gets its name.
-    seal.write(next(self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")))
+    checkpoint_integrity.write(
+      next(self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"))
+    )
 
   def _score(self, metrics: Mapping[str, float]) -> float:
     value = metrics[self._best.removeprefix("-")]

@@ -14,13 +14,13 @@ from jaxtyping import Array, Key
 
 from pir_jax.runtime import (
   checkpoint,
-  held_out_scores,
-  metrics,
-  pace,
+  finite_checks,
+  metric_writer,
   preemption,
+  profiler,
   sharding,
-  soundness,
-  tracing,
+  throughput,
+  validation,
 )
 from pir_jax.types import InputError
 
@@ -86,7 +86,7 @@ def fit(
     contextlib.closing(
       checkpoint.Checkpoints(workdir, keep=config.keep, best=config.best)
     ) as checkpoints,
-    metrics.Reporter(
+    metric_writer.Reporter(
       workdir, name=stage.name, num_steps=config.num_steps
     ) as reporter,
   ):
@@ -98,14 +98,14 @@ def fit(
         f"{config.num_steps}: say more, or choose another --workdir."
       )
     steps = range(start + 1, config.num_steps + 1)
-    with tracing.Trace(profile, workdir, steps) as trace:
+    with profiler.Trace(profile, workdir, steps) as trace:
       reporter.start(start)
       state = found[1] if found else stage.init(key)
       run = _Run(
         stage, config, held_out, iterator, checkpoints, reporter, notice, trace
       )
       if steps:
-        held_out_scores.rehearse(stage, state, held_out(), config.best)
+        validation.rehearse(stage, state, held_out(), config.best)
       else:
         reporter.say(f"{stage.name}: all {start} steps are done.")
       return _train(run, state, key, steps, workdir)
@@ -119,9 +119,9 @@ class _Run(NamedTuple):
   held_out: Callable[[], Iterable[Any]]
   iterator: Iterator[Any]
   checkpoints: checkpoint.Checkpoints
-  reporter: metrics.Reporter
+  reporter: metric_writer.Reporter
   notice: preemption.Notice
-  trace: tracing.Trace
+  trace: profiler.Trace
 
   def due(self, step: int, every: int) -> bool:
     """Whether what is done every so many steps is done after this one."""
@@ -137,7 +137,7 @@ def _train(
 ) -> Any:
   """The state after `steps`, the first step of all being 1."""
   stage, config = run.stage, run.config
-  watch, clock = soundness.Watch(stage, workdir), pace.Pace(stage)
+  watch, clock = finite_checks.Watch(stage, workdir), throughput.Pace(stage)
   for step in steps:
     with clock.waiting():
       batch = next(run.iterator)
@@ -163,7 +163,7 @@ def _train(
     if run.due(step, config.evaluate_every) and not told:
       watch.settle()
       with clock.paused():
-        scores = held_out_scores.take(
+        scores = validation.take(
           stage, state, run.held_out(), step, run.reporter, run.notice
         )
       told = run.notice.given(step)

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from pir_jax.runtime import checkpoint, optim, prng, sharding
-from pir_jax.stages.parts import accumulate as accumulate
+from pir_jax.stages.accumulation import accumulate as accumulate
 
 Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
 

@@ -20,10 +20,10 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from pir_jax.losses import sequences
 from pir_jax.models import faceformer
-from pir_jax.ops import audio, interpolation
+from pir_jax.ops import audio_noise, interpolation
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import activations, base
+from pir_jax.stages import base, precision
 from pir_jax.types import (
   FRAME_RATE,
   SAMPLE_RATE,
@@ -141,7 +141,7 @@ class Expression(base.Stage):
     if lip_basis is not None:
       moved = lip_basis * np.asarray(space.expression_scale)[:, None]
       self._lips = moved / np.sqrt(np.sum(np.square(moved)))
-    fields = activations.fields(config.dtype, config.remat)
+    fields = precision.fields(config.dtype, config.remat)
     model = dataclasses.replace(
       config.model,
       **fields,
@@ -343,7 +343,7 @@ class Expression(base.Stage):
     waveform = batch.waveform
     if key is not None:
       noise_key, encoder_key, decoder_key = jax.random.split(key, 3)
-      waveform = audio.disturb(
+      waveform = audio_noise.disturb(
         noise_key, waveform, gain=self.config.gain, noise=self.config.noise
       )
     # What follows the last frame of use is padding, of no use either.

@@ -20,8 +20,14 @@ from pir_jax.models import inpainting, patch_discriminator, vgg
 from pir_jax.ops import images
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import activations, base, faces, likeness, patches
 from pir_jax.stages import augmentation as augmentation_lib
+from pir_jax.stages import (
+  base,
+  conditioning,
+  patch_gan,
+  precision,
+  reconstruction,
+)
 from pir_jax.types import AnyArray, Cameras, FaceBatch, FaceSpace
 
 
@@ -170,7 +176,7 @@ class Inpainting(base.Stage):
       )
     self.config = config
     self.space = space
-    fields = activations.fields(config.dtype, config.remat)
+    fields = precision.fields(config.dtype, config.remat)
     model = dataclasses.replace(
       config.model,
       feature_channels=generator.config.plane_channels,
@@ -278,7 +284,7 @@ class Inpainting(base.Stage):
     return self._portray(state, self.frozen, conditions)
 
   def _seen(self, batch: FaceBatch) -> Float[Array, "b h w 3"]:
-    return faces.masked(batch.image, batch.mask, self.config.blank)
+    return conditioning.masked(batch.image, batch.mask, self.config.blank)
 
   def _train_phase(self, state, frozen, batch, key):
     """Both updates from one forward pass: the critic sees it detached."""
@@ -304,7 +310,7 @@ class Inpainting(base.Stage):
         terms = self._like(frozen, image, batch, key)
         if weights["adversarial"] or weights["feature_matching"]:
           judge = self.critic.bind(critic.params, critic.buffers)
-          judged = functools.partial(patches.painter_terms, judge)
+          judged = functools.partial(patch_gan.painter_terms, judge)
           terms |= self._whole(judged)(seen, image, batch.image)
         loss, metrics = base.total(terms, weights)
         return loss, (metrics, image)
@@ -313,7 +319,7 @@ class Inpainting(base.Stage):
 
       def critic_objective(params):
         judge = self.critic.bind(params, critic.buffers)
-        return patches.critic_loss(judge, seen, image, batch.image)
+        return patch_gan.critic_loss(judge, seen, image, batch.image)
 
       metrics["critic"], found["critic"] = jax.value_and_grad(critic_objective)(
         critic.params
@@ -328,10 +334,10 @@ class Inpainting(base.Stage):
 
   def _like(self, frozen, image, batch, key):
     network = self._perceptual.bind(*frozen["perceptual"])
-    return likeness.painted(self.config, network, image, batch, key)
+    return reconstruction.painted(self.config, network, image, batch, key)
 
   def _whole(self, function):
-    return activations.whole(self.config.remat, function)
+    return precision.whole(self.config.remat, function)
 
   def _painted(self, params, state, frozen, seen, conditions, key):
     """What the painter makes in training of a rendering that is disturbed."""
@@ -356,7 +362,7 @@ class Inpainting(base.Stage):
     painter = self.painter.bind(
       state.ema["painter"], state.nets["painter"].buffers
     )
-    seen = faces.masked(image, mask, self.config.blank)
+    seen = conditioning.masked(image, mask, self.config.blank)
     return painter(seen, feature_image).image
 
   def _render_phase(self, state, frozen, conditions):
@@ -366,7 +372,7 @@ class Inpainting(base.Stage):
   def _portray_phase(self, state, frozen, conditions):
     params = state.ema.get("generator", frozen["generator"][0])
     model = self.generator.bind(params, frozen["generator"][1])
-    image = model(*faces.inputs(self.space, *conditions)).image
+    image = model(*conditioning.inputs(self.space, *conditions)).image
     return jnp.clip(image, -1.0, 1.0)
 
   def _feature_image(
@@ -374,7 +380,7 @@ class Inpainting(base.Stage):
   ) -> Float[Array, "b r r c"]:
     """I_F; its noise, where the network has any, is the same for all frames."""
     model = self.generator.bind(params, frozen["generator"][1])
-    given = faces.inputs(self.space, *conditions)
+    given = conditioning.inputs(self.space, *conditions)
     return model(*given, upsample=False).feature_image
 
   def _disturbed(self, frozen, batch, key):

@@ -18,13 +18,19 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
 from pir_jax.losses import adversarial
-from pir_jax.models import generator
+from pir_jax.models import triplane_generator
 from pir_jax.ops import images
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import activations, base, faces, likeness, smoothness
-from pir_jax.stages import game as game_lib
-from pir_jax.stages import refinement as refinement_lib
+from pir_jax.stages import (
+  base,
+  conditioning,
+  density_regularization,
+  frame_corrections,
+  gan,
+  precision,
+  reconstruction,
+)
 from pir_jax.types import FaceBatch, FaceSpace
 
 
@@ -82,16 +88,18 @@ class Config:
     remat: what the gradient computes again.
   """
 
-  model: generator.Config = dataclasses.field(default_factory=generator.Config)
+  model: triplane_generator.Config = dataclasses.field(
+    default_factory=triplane_generator.Config
+  )
   optim: optim_lib.Config = dataclasses.field(
     default_factory=lambda: optim_lib.Config(
       learning_rate=0.0025, b1=0.0, b2=0.99, warmup_steps=100
     )
   )
   weights: Weights = dataclasses.field(default_factory=Weights)
-  game: game_lib.Config = dataclasses.field(default_factory=game_lib.Config)
-  refinement: refinement_lib.Config = dataclasses.field(
-    default_factory=refinement_lib.Config
+  game: gan.Config = dataclasses.field(default_factory=gan.Config)
+  refinement: frame_corrections.Config = dataclasses.field(
+    default_factory=frame_corrections.Config
   )
   warm_start: str = ""
   mouth_weight: float = 4.0
@@ -131,11 +139,11 @@ class TriPlane(base.Stage):
       mesh: where it lives.
       published: reads the generator that a fresh state begins from.
     """
-    refinement_lib.check(config.refinement)
+    frame_corrections.check(config.refinement)
     self.config = config
     self.space = space
     self._published = published
-    fields = activations.fields(config.dtype, config.remat)
+    fields = precision.fields(config.dtype, config.remat)
     model = dataclasses.replace(
       config.model,
       **fields,
@@ -143,14 +151,14 @@ class TriPlane(base.Stage):
       expression_size=space.expression_size,
     )
     self.generator = base.Network(
-      lambda rngs: generator.TriPlaneGenerator(model, rngs=rngs)
+      lambda rngs: triplane_generator.TriPlaneGenerator(model, rngs=rngs)
     )
     self._lpips, frozen = base.Network.of(lpips.adapted(**fields))
     super().__init__(mesh, {"lpips": frozen})
     self._weights = dataclasses.asdict(config.weights)
     self.game = None
     if config.weights.adversarial:
-      self.game = game_lib.Game(
+      self.game = gan.Game(
         config.game,
         resolution=model.resolution,
         num_steps=num_steps,
@@ -190,7 +198,7 @@ class TriPlane(base.Stage):
     if self.game is not None:
       nets["critic"] = self.game.new_net(prng.named(key, "critic"))
     if self.config.refinement.enabled:
-      learnt = refinement_lib.tables(
+      learnt = frame_corrections.tables(
         self.config.refinement, self.space.expression_size
       )
       state = self._optimizers["refinement"].init(learnt)
@@ -202,7 +210,7 @@ class TriPlane(base.Stage):
     state = super().init(key)
     if self._published is None:
       return state
-    fields = activations.fields(self.config.dtype, self.config.remat)
+    fields = precision.fields(self.config.dtype, self.config.remat)
     network, (params, _) = base.Network.of(self._published(), **fields)
     if network.graphdef != self.generator.graphdef:
       raise ValueError("the published generator is of another shape.")
@@ -292,7 +300,7 @@ class TriPlane(base.Stage):
 
   def _say(self, state, out, batch):
     """What the judge says of what is rendered."""
-    pair = game_lib.Pair(out.image, out.raw_image)
+    pair = gan.Pair(out.image, out.raw_image)
     return self.game.logits(
       state.nets["critic"], pair, batch.cameras, state.step
     )
@@ -303,13 +311,13 @@ class TriPlane(base.Stage):
     net = state.nets["generator"]
 
     def gradients(batch, key):
-      given, _ = refinement_lib.inputs(
+      given, _ = frame_corrections.inputs(
         self.config.refinement, None, self.space, batch
       )
 
       def objective(params):
         model = self.generator.bind(params, net.buffers)
-        mean = jnp.mean(smoothness.variation(model, given, key))
+        mean = jnp.mean(density_regularization.variation(model, given, key))
         # Rare steps count for all those between.
         share = self.config.variation_every * self._weights["variation"]
         return share * mean, {"variation": mean}
@@ -332,7 +340,7 @@ class TriPlane(base.Stage):
       out, _ = self._generated(params, state.nets, batch, key)
       return self.game.judging(
         state.nets["critic"],
-        game_lib.Pair(out.image, out.raw_image),
+        gan.Pair(out.image, out.raw_image),
         self._real(batch),
         batch.cameras,
         state.step,
@@ -357,9 +365,9 @@ class TriPlane(base.Stage):
     return state._replace(nets={**state.nets, "critic": net}), metrics | told
 
   def _real(self, batch):
-    target = likeness.target(batch)
+    target = reconstruction.target(batch)
     size = self.config.model.feature_resolution
-    return game_lib.Pair(target, images.shrink(target, size))
+    return gan.Pair(target, images.shrink(target, size))
 
   def _evaluate_phase(self, state, frozen, batch, key):
     params = {"generator": state.ema["generator"]}
@@ -367,7 +375,7 @@ class TriPlane(base.Stage):
       params, state.nets, frozen, batch, key, train=False
     )
     metrics = base.total(terms, self._weights)[1]
-    return {**metrics, "psnr": jnp.mean(faces.psnr(out.image, batch))}
+    return {**metrics, "psnr": jnp.mean(conditioning.psnr(out.image, batch))}
 
   def _render_phase(self, state, batch):
     params = {"generator": state.ema["generator"]}
@@ -379,10 +387,10 @@ class TriPlane(base.Stage):
     Returns the output, and the corrections' term if there is one.
     """
     model = self.generator.bind(params["generator"], nets["generator"].buffers)
-    given, terms = refinement_lib.inputs(
+    given, terms = frame_corrections.inputs(
       self.config.refinement, params.get("refinement"), self.space, batch
     )
-    model = activations.whole(self.config.remat, model)
+    model = precision.whole(self.config.remat, model)
     if key is None:
       return model(*given), terms
     noise = jax.random.normal(
@@ -396,4 +404,6 @@ class TriPlane(base.Stage):
     """What is rendered of a batch, and how far it is from the frames."""
     out, terms = self._generated(params, nets, batch, key if train else None)
     lpips = self._lpips.bind(*frozen["lpips"])
-    return out, terms | likeness.rendered(self.config, lpips, out, batch, key)
+    return out, terms | reconstruction.rendered(
+      self.config, lpips, out, batch, key
+    )

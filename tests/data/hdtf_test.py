@@ -6,7 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from pir_jax.data import hdtf, media
+from pir_jax.data import hdtf
+from pir_jax.media import video_reader
 from pir_jax.types import InputError
 
 
@@ -85,7 +86,7 @@ def test_piece_has_exactly_its_frames_and_its_sound(tmp_path, rate):
   piece = tmp_path / "piece.mp4"
   cut.write(video, piece)
   assert sorted(p.name for p in tmp_path.iterdir()) == ["piece.mp4", "v.mkv"]
-  frames = list(media.read_frames(piece))
+  frames = list(video_reader.read_frames(piece))
   times = [Fraction(n) / rate for n in range(round(3.2 * rate))]
   wanted = [n for n, time in enumerate(times) if 1 <= time < 2]
   assert len(frames) == len(wanted)
@@ -94,7 +95,7 @@ def test_piece_has_exactly_its_frames_and_its_sound(tmp_path, rate):
     # Coded twice: off by one or two grey levels, the next frame's by seven.
     assert abs(image[:, 64:].mean() - level(number)) < 3
     assert abs(time - (times[number] - times[wanted[0]])) < 1e-3
-  sound = media.read_audio(piece)
+  sound = video_reader.read_audio(piece)
   # The pulse at second 1 is where the first frame is, or 5 ms before it.
   pulse = float(1 - times[wanted[0]])
   loud = np.flatnonzero(np.abs(sound) > 0.3) / 16000

@@ -9,9 +9,9 @@ import pytest
 from pir_jax.data import (
   manifest,
   pipelines,
+  records,
   sources,
-  speech,
-  store,
+  speech_augmentation,
   synthetic,
   track,
 )
@@ -127,7 +127,7 @@ def test_processes_read_only_their_rows_of_the_same_batches(clip, kind, parts):
         num_frames=10,
         batch_size=8,
         seed=1,
-        pauses=speech.Config(share=0.5),
+        pauses=speech_augmentation.Config(share=0.5),
         rows=rows,
       )
     )
@@ -226,7 +226,7 @@ def test_refusals(clip, tmp_path):
   synthetic.write_synthetic(silent, num_frames=22, side=32, sound=False)
   with pytest.raises(InputError, match="no speech"):
     sources.SpeechSource(silent, num_frames=10)
-  (silent / store.FRAMES).unlink()
+  (silent / records.FRAMES).unlink()
   with pytest.raises(InputError, match="is missing"):
     _faces(silent)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pir_jax.data import store, synthetic, track
+from pir_jax.data import records, synthetic, track
 
 
 def test_cameras_are_rigid_and_see_the_head_in_the_window():
@@ -34,8 +34,8 @@ def test_the_mouth_opens_with_the_jaw_and_the_masks_nest():
 def test_the_jaw_can_be_heard(tmp_path):
   synthetic.write_synthetic(tmp_path / "me", num_frames=44, side=32)
   known, _ = track.load_track(tmp_path / "me")
-  source = store.open_records(tmp_path / "me" / store.CLIPS)
-  run = store.decode_clip(source[0])
+  source = records.open_records(tmp_path / "me" / records.CLIPS)
+  run = records.decode_clip(source[0])
   loudness = np.sqrt(np.mean(run.waveform.reshape(44, 640) ** 2, 1))
   jaw = known.expression[:, 0]
   ahead = 0.5 * (jaw + np.append(jaw[1:], jaw[-1]))  # Middle of each tick.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pir_jax.face import detector, eyes, following, landmarks, shots
+from pir_jax.face import detector, eyelids, landmarks, shots, tracklets
 from pir_jax.types import InputError
 
 PATTERN = np.random.default_rng(0).uniform(-0.5, 0.5, (468, 3))
@@ -49,7 +49,7 @@ class ScriptedTracker(detector.Tracker):
     return (PATTERN * size + [x, y, 0]).astype(np.float32), 0.9
 
 
-class OpenEyes(eyes.Eyes):
+class OpenEyes(eyelids.Eyes):
   """Leaves the eyelids as they are."""
 
   def __init__(self):
@@ -126,7 +126,7 @@ def test_a_track_is_the_same_in_memory_and_on_disk(monkeypatch):
   want = _track(script)
   assert not isinstance(want.landmarks, np.memmap)
   monkeypatch.setattr(landmarks, "_IN_MEMORY", 0)
-  monkeypatch.setattr(following, "_IN_MEMORY", 1)
+  monkeypatch.setattr(tracklets, "_IN_MEMORY", 1)
   monkeypatch.setattr(landmarks, "_PIECE", 11)
   got = _track(script)
   assert isinstance(got.landmarks, np.memmap)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import spatial
 
-from pir_jax.face import least_squares, morphable
+from pir_jax.face import gauss_newton, morphable
 from pir_jax.types import InputError
 
 NAMES = morphable.EXPRESSION_NAMES
@@ -208,7 +208,7 @@ def test_another_file_is_told_in_a_sentence(tmp_path):
 
 def test_each_lip_s_landmarks_lie_on_that_lip(model):
   jaw = np.tensordot(model.jaw, model.landmark_expression, 1)
-  upper, lower = np.array(least_squares.LIP_PAIRS).T
+  upper, lower = np.array(gauss_newton.LIP_PAIRS).T
   # The lower lip goes down with the jaw, the upper one hardly follows.
   assert (jaw[lower, 1] < 2.5 * jaw[upper, 1] - 0.01).all()
   gap = model.landmark_mean[upper] - model.landmark_mean[lower]

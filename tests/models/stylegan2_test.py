@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pir_jax.convert import tables
-from pir_jax.models import layers, stylegan2
+from pir_jax.models import stylegan2, stylegan2_layers
 from pir_jax.ops import activations
+from pir_jax.pretrained import weight_map
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 
@@ -24,11 +24,11 @@ def test_mapping_agrees_with_stylegan2():
   }
   mapping = stylegan2.Mapping(28, 16, 2, rngs=nnx.Rngs(0))
   table = [
-    tables.Rule(r"fc(\d)\.weight", r"layers.\1.kernel", tables.linear),
-    tables.Rule(r"fc(\d)\.bias", r"layers.\1.bias"),
+    weight_map.Rule(r"fc(\d)\.weight", r"layers.\1.kernel", weight_map.linear),
+    weight_map.Rule(r"fc(\d)\.bias", r"layers.\1.bias"),
   ]
-  tables.apply(table, weights, mapping)
-  embed = layers.Linear(5, 16, rngs=nnx.Rngs(0))
+  weight_map.apply(table, weights, mapping)
+  embed = stylegan2_layers.Linear(5, 16, rngs=nnx.Rngs(0))
   embed.kernel[...] = jnp.asarray(golden["param/embed.weight"].T)
   embed.bias[...] = jnp.asarray(golden["param/embed.bias"])
   # Theirs normalises both parts of the input; ours leaves that to the caller.

@@ -12,7 +12,7 @@ import types
 import numpy as np
 import pytest
 
-from pir_jax.convert import weights
+from pir_jax.pretrained import weights
 
 torch = pytest.importorskip("torch")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pir_jax.convert import wav2vec2 as convert
 from pir_jax.models import wav2vec2
+from pir_jax.pretrained import wav2vec2 as convert
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

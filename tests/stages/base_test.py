@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from pir_jax.runtime import prng, sharding
-from pir_jax.stages import activations, base
+from pir_jax.stages import base, precision
 
 KEY = jax.random.key(0)
 ADAM = optax.adam(0.1)
@@ -190,9 +190,9 @@ def test_a_step_takes_the_memory_of_the_state_it_is_given():
 
 def test_unknown_precision_and_recomputation_are_refused():
   with pytest.raises(ValueError, match="dtype='float16' must be one of"):
-    activations.fields("float16", "none")
+    precision.fields("float16", "none")
   with pytest.raises(ValueError, match="remat='some' must be one of"):
-    activations.fields("float32", "some")
+    precision.fields("float32", "some")
   # What older runs wrote down.
-  assert activations.fields("float32", True)["remat"] is True
-  assert activations.fields("float32", False)["remat"] is False
+  assert precision.fields("float32", True)["remat"] is True
+  assert precision.fields("float32", False)["remat"] is False

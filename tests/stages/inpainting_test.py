@@ -9,14 +9,14 @@ import pytest
 from flax import nnx
 
 from pir_jax.models import (
-  generator,
   inpainting,
   patch_discriminator,
   renderer,
+  triplane_generator,
   vgg,
 )
 from pir_jax.runtime import sharding
-from pir_jax.stages import faces
+from pir_jax.stages import conditioning
 from pir_jax.stages import inpainting as stage_lib
 from pir_jax.types import Cameras, FaceBatch, FaceSpace
 
@@ -29,7 +29,7 @@ SPACE = FaceSpace(
 
 @functools.cache
 def drawn():
-  config = generator.Config(
+  config = triplane_generator.Config(
     identity_size=2,
     expression_size=2,
     channel_base=32,
@@ -43,7 +43,9 @@ def drawn():
     sr_channels=(4, 4),
     renderer=renderer.Config(num_coarse=3, num_fine=0, hidden_size=4),
   )
-  return _filled(lambda: generator.TriPlaneGenerator(config, rngs=nnx.Rngs(0)))
+  return _filled(
+    lambda: triplane_generator.TriPlaneGenerator(config, rngs=nnx.Rngs(0))
+  )
 
 
 @functools.cache
@@ -114,8 +116,10 @@ def test_nothing_comes_through_the_mask_not_even_nan():
   mask = mask.at[:, 1, 1].set(0.01)
   hidden = jnp.where(mask > 0, jnp.nan, image)
   for blank in (0.0, -1.0):
-    seen = faces.masked(image, mask, blank)
-    np.testing.assert_array_equal(seen, faces.masked(hidden, mask, blank))
+    seen = conditioning.masked(image, mask, blank)
+    np.testing.assert_array_equal(
+      seen, conditioning.masked(hidden, mask, blank)
+    )
     assert float(jnp.abs(seen[:, 3, 3] - blank).max()) == 0.0
     np.testing.assert_array_equal(seen[:, 7], image[:, 7])
 
@@ -176,7 +180,7 @@ def test_a_face_alone_is_stage_2s_own():
   found = stage.portray(stage.init(KEY), conditions)
   graph, numbers = nnx.split(drawn())
   want = jax.jit(lambda s, x: nnx.merge(graph, s)(*x).image)(
-    numbers, faces.inputs(SPACE, *jax.tree.map(jnp.asarray, conditions))
+    numbers, conditioning.inputs(SPACE, *jax.tree.map(jnp.asarray, conditions))
   )
   np.testing.assert_allclose(found, np.clip(want, -1, 1), atol=1e-6)
 

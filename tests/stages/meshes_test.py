@@ -11,17 +11,17 @@ import pytest
 from flax import nnx
 
 from pir_jax.models import (
-  discriminator,
+  dual_discriminator,
   faceformer,
-  generator,
   inpainting,
   patch_discriminator,
   renderer,
+  triplane_generator,
   vgg,
   whisper,
 )
 from pir_jax.runtime import optim, sharding
-from pir_jax.stages import expression, game, triplane
+from pir_jax.stages import expression, gan, triplane
 from pir_jax.stages import inpainting as inpainting_stage
 from pir_jax.types import Cameras, FaceBatch, FaceSpace, SpeechBatch
 
@@ -29,7 +29,7 @@ BATCH, SIDE, FRAMES = 8, 16, 6
 SPACE = FaceSpace(
   2, ("jaw", "lips"), np.zeros(2, np.float32), np.ones(2, np.float32)
 )
-RENDERED = generator.Config(
+RENDERED = triplane_generator.Config(
   identity_size=2,
   expression_size=2,
   channel_base=32,
@@ -71,8 +71,10 @@ def faces(mesh):
     optim=optim.Config(learning_rate=1e-3),
     perceptual_taps=1,
     weights=triplane.Weights(adversarial=0.1, variation=0.0),
-    game=game.Config(
-      model=discriminator.Config(channel_base=32, channel_max=4, map_depth=1),
+    game=gan.Config(
+      model=dual_discriminator.Config(
+        channel_base=32, channel_max=4, map_depth=1
+      ),
       blur=1.0,
       r1_every=4,
     ),
@@ -94,7 +96,9 @@ def frames(mesh):
     config,
     SPACE,
     features(),
-    filled(lambda: generator.TriPlaneGenerator(RENDERED, rngs=nnx.Rngs(0))),
+    filled(
+      lambda: triplane_generator.TriPlaneGenerator(RENDERED, rngs=nnx.Rngs(0))
+    ),
     num_steps=9,
     mesh=mesh,
     heard=np.zeros((BATCH, 2), np.float32),

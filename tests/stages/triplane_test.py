@@ -10,15 +10,15 @@ import pytest
 from flax import nnx
 
 from pir_jax.geometry import cameras as camera_geometry
-from pir_jax.models import discriminator, generator, renderer, vgg
+from pir_jax.models import dual_discriminator, renderer, triplane_generator, vgg
 from pir_jax.runtime import optim, sharding
-from pir_jax.stages import game, refinement, triplane
+from pir_jax.stages import frame_corrections, gan, triplane
 from pir_jax.types import Cameras, FaceBatch, FaceSpace
 
 SPACE = FaceSpace(
   3, ("jaw", "lips"), np.zeros(2, np.float32), np.ones(2, np.float32)
 )
-MODEL = generator.Config(
+MODEL = triplane_generator.Config(
   channel_base=64,
   channel_max=8,
   w_size=8,
@@ -112,8 +112,10 @@ def test_training_brings_the_image_nearer_and_its_psnr_up():
 def test_the_game_moves_both_players():
   stage = make_stage(
     weights=triplane.Weights(adversarial=0.1, variation=0.0),
-    game=game.Config(
-      model=discriminator.Config(channel_base=64, channel_max=8, map_depth=1),
+    game=gan.Config(
+      model=dual_discriminator.Config(
+        channel_base=64, channel_max=8, map_depth=1
+      ),
       start=4,
       r1_every=2,
       blur_steps=10,
@@ -130,20 +132,21 @@ def test_the_game_moves_both_players():
 
 
 def test_the_judge_sees_less_the_earlier_it_is():
-  config = game.Config(
-    model=discriminator.Config(channel_base=64, channel_max=8, map_depth=1),
+  config = gan.Config(
+    model=dual_discriminator.Config(
+      channel_base=64, channel_max=8, map_depth=1
+    ),
     blur=4.0,
     blur_steps=10,
   )
-  play = game.Game(config, resolution=32, num_steps=10)
+  play = gan.Game(config, resolution=32, num_steps=10)
   net, batch = jax.jit(play.new_net)(KEY), make_batch()
   # One program, not one for each operation.
   logits = jax.jit(play.logits)
   rows, columns = np.mgrid[:32, :32]
   finest = np.float32((-1) ** (rows + columns))[None, ..., None]
   pairs = [
-    game.Pair(batch.image + s * finest, batch.image[:, ::4, ::4])
-    for s in (0, 1)
+    gan.Pair(batch.image + s * finest, batch.image[:, ::4, ::4]) for s in (0, 1)
   ]
 
   def gap(step):
@@ -159,7 +162,7 @@ def test_the_judge_sees_less_the_earlier_it_is():
 
 def test_corrections_are_learnt_for_frames_that_were_seen():
   stage = make_stage(
-    refinement=refinement.Config(enabled=True, num_frames=5),
+    refinement=frame_corrections.Config(enabled=True, num_frames=5),
     weights=triplane.Weights(variation=0.0),
   )
   state, batch = stage.init(KEY), make_batch()
@@ -173,25 +176,25 @@ def test_corrections_are_learnt_for_frames_that_were_seen():
 
 
 def test_a_correction_common_to_all_frames_changes_nothing():
-  config = refinement.Config(enabled=True, num_frames=5)
-  zero = refinement.tables(config, 2)
+  config = frame_corrections.Config(enabled=True, num_frames=5)
+  zero = frame_corrections.tables(config, 2)
   shifted = jax.tree.map(lambda x: x + 0.7, zero)
   batch = make_batch()
-  plain, terms = refinement.inputs(config, None, SPACE, batch)
+  plain, terms = frame_corrections.inputs(config, None, SPACE, batch)
   assert not terms
   for learnt in (zero, shifted):
-    given, _ = refinement.inputs(config, learnt, SPACE, batch)
+    given, _ = frame_corrections.inputs(config, learnt, SPACE, batch)
     for a, b in zip(given, plain, strict=True):
       # float32 sums.
       np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_corrections_have_their_units():
-  config = refinement.Config(enabled=True, num_frames=5)
-  learnt = refinement.tables(config, 2)
+  config = frame_corrections.Config(enabled=True, num_frames=5)
+  learnt = frame_corrections.tables(config, 2)
   learnt["translation"] = learnt["translation"].at[1].set([1.0, 0.0, 0.0])
-  given, terms = refinement.inputs(config, learnt, SPACE, make_batch())
-  plain, _ = refinement.inputs(config, None, SPACE, make_batch())
+  given, terms = frame_corrections.inputs(config, learnt, SPACE, make_batch())
+  plain, _ = frame_corrections.inputs(config, None, SPACE, make_batch())
   shift = (given.cameras - plain.cameras)[:, :16].reshape(2, 4, 4)[:, :3, 3]
   # The mean over five frames is taken off.
   want = config.translation * np.array([[0.8, 0, 0], [-0.2, 0, 0]])
@@ -202,7 +205,7 @@ def test_corrections_have_their_units():
 
 def test_a_fresh_run_begins_from_given_weights_but_for_the_mapping():
   model = dataclasses.replace(MODEL, identity_size=3, expression_size=2)
-  given = generator.TriPlaneGenerator(model, rngs=nnx.Rngs(7))
+  given = triplane_generator.TriPlaneGenerator(model, rngs=nnx.Rngs(7))
   stage = make_stage(published=lambda: given)
   state, scratch = stage.init(KEY), make_stage().init(KEY)
   params = state.nets["generator"].params
@@ -216,15 +219,17 @@ def test_a_fresh_run_begins_from_given_weights_but_for_the_mapping():
 
 def test_corrections_without_a_number_of_frames_are_refused():
   with pytest.raises(ValueError, match="num_frames=0"):
-    make_stage(refinement=refinement.Config(enabled=True))
+    make_stage(refinement=frame_corrections.Config(enabled=True))
 
 
 @pytest.mark.slow
 def test_steps_in_parts_at_half_precision_keep_the_state_as_it_is():
   stage = make_stage(
     weights=triplane.Weights(adversarial=0.1),
-    game=game.Config(
-      model=discriminator.Config(channel_base=64, channel_max=8, map_depth=1)
+    game=gan.Config(
+      model=dual_discriminator.Config(
+        channel_base=64, channel_max=8, map_depth=1
+      )
     ),
     accumulate=2,
     dtype="bfloat16",

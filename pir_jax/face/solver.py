@@ -1,0 +1,124 @@
+"""How a fit begins, and how it goes down to the least squares.
+
+Between the steps of `least_squares`, what is not one of its unknowns is moved:
+visibility, offsets, and the focal length with all depths.
+
+t frames, l landmarks, c 2 or 3 axes.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pir_jax.face import fit_data, gauss_newton
+
+# The default distance of the camera, head units: see `morphable`.
+DEPTH = 2.7
+_STUCK = 1e4  # Damping at which a step is too short to matter.
+
+
+class Given(NamedTuple):
+  """What was seen of some frames, in units of face height, and padding.
+
+  Attributes:
+    points: about the middle of the picture.
+    depths: the tracker's z, if there is one.
+    known: whether there was a face.
+    link: whether each frame holds the next one.
+  """
+
+  points: Float[np.ndarray, "t l 2"]
+  depths: Float[np.ndarray, "t l z"]
+  known: Bool[np.ndarray, "t"]
+  link: Bool[np.ndarray, "n"]
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Schedule:
+  """At which steps what is not a step is done; and how many at least."""
+
+  num_steps: int
+  visibility: tuple[int, ...] = ()
+  offset: tuple[int, ...] = ()
+  depth: tuple[int, ...] = ()
+  least: int
+
+
+def start(given: Given, bases, bounded, offset, focal) -> gauss_newton.State:
+  """Poses by Procrustes where the tracker gave z, else facing the camera."""
+  points, depths, known, _ = given
+  num_frames = len(points)
+  neutral = np.asarray(bases.mean)
+  if offset is not None:
+    neutral = neutral + np.asarray(offset)
+  shape = neutral - neutral.mean(0)
+  if depths.shape[-1]:
+    cloud = np.concatenate([points, depths], -1)
+    cloud -= cloud.mean(1, keepdims=True)
+    u, _, vt = np.linalg.svd(np.einsum("tlc,ld->tcd", cloud, shape))
+    sign = np.linalg.det(u @ vt)
+    u[..., -1] *= sign[:, None]
+    rotation = u @ vt
+  else:
+    facing = np.diag([1.0, -1.0, -1.0])
+    rotation = np.broadcast_to(facing, (num_frames, 3, 3))
+  turned = np.einsum("tcd,ld->tlc", rotation, shape)[..., :2]
+  flat = points - points.mean(1, keepdims=True)
+  scale = (flat * turned).sum((1, 2)) / (turned**2).sum((1, 2))
+  if focal is None:
+    focal = DEPTH * np.median(scale[known])
+  depth = focal / scale
+  middle = np.concatenate(
+    [points.mean(1) * (depth / focal)[:, None], depth[:, None]], -1
+  )
+  translation = middle - np.einsum("tcd,d->tc", rotation, neutral.mean(0))
+  arrays = (
+    rotation,
+    translation,
+    np.full((num_frames, len(bases.expression)), 0.02 * bounded),
+    np.zeros(len(bases.identity)),
+    np.zeros_like(neutral) if offset is None else offset,
+    focal,
+  )
+  return gauss_newton.State(*(jnp.asarray(a, jnp.float32) for a in arrays))
+
+
+def descend(state, data, bases, priors, outward, schedule, tolerance):
+  """Levenberg-Marquardt, with all that is not a step moved in between."""
+  damping, cost, weight = 1e-2, np.inf, data.weight
+  for index in range(schedule.num_steps):
+    if index in schedule.visibility:
+      seen = fit_data.visibility(state, bases, outward)
+      data, cost = data._replace(weight=weight * seen), np.inf
+    if index in schedule.offset:
+      state = gauss_newton.update_offset(state, data, bases, priors)
+      cost = np.inf
+    if index in schedule.depth:
+      state, cost = _move_to_depth(state, data), np.inf
+    state_cost, trial, trial_cost = gauss_newton.step(
+      state, data, bases, priors, jnp.float32(damping)
+    )
+    cost, trial_cost = float(state_cost), float(trial_cost)
+    if trial_cost < cost:
+      done = cost - trial_cost < tolerance * cost and index >= schedule.least
+      state, damping = trial, max(damping / 4, 1e-6)
+      if done:
+        break
+    elif damping > _STUCK and index >= schedule.least:
+      break
+    else:
+      damping = min(8 * damping, 8 * _STUCK)
+  return state
+
+
+def _move_to_depth(
+  state: gauss_newton.State, data: gauss_newton.Data
+) -> gauss_newton.State:
+  """Scales focal length and depths together, so that the median is `DEPTH`."""
+  seen = np.asarray(data.weight.sum(1) > 0)
+  ratio = DEPTH / float(np.median(np.asarray(state.translation)[seen, 2]))
+  translation = state.translation.at[:, 2].multiply(ratio)
+  return state._replace(focal=state.focal * ratio, translation=translation)

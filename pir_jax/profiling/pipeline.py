@@ -1,0 +1,240 @@
+"""A reenacted frame's time stage by stage, from the source's file to the new.
+
+Drawn faces and a buzz stand for a video and speech, and networks have random
+weights: the time hardly depends on any of them. Tracker and head model are the
+true ones.
+
+t frames, l landmarks, i identity coefficients, s side of the window, which is
+the whole frame here.
+"""
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pir_jax.data import speech_augmentation, synthetic
+from pir_jax.data.track import Track
+from pir_jax.face import detector, fitting, masks, morphable
+from pir_jax.media import blending, crops, video_reader, video_writer
+from pir_jax.models import triplane_generator
+from pir_jax.profiling import abstract_stage, parts, stopwatch
+from pir_jax.runs.experiment import Experiment
+from pir_jax.runtime import sharding
+from pir_jax.stages import base, expression
+from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
+
+NUM_FRAMES = 24  # Pictures in memory at once.
+NUM_FITTED = 64  # The fit goes over a clip at once: as many as it pads to.
+SECONDS = 10  # Of speech.
+_SLOW = 2  # Repeats at the most of what takes seconds at once.
+_NAMES = 33  # Width of the first column.
+_GRAIN = 3.0  # Of the pictures, in bytes: a smooth one would be coded too fast.
+
+
+class Stage(NamedTuple):
+  """A row.
+
+  Attributes:
+    name: as printed.
+    seconds: a frame; None where it could not be measured.
+    note: what was measured, or why not.
+  """
+
+  name: str
+  seconds: float | None
+  note: str
+
+
+class _Scene(NamedTuple):
+  """What is filmed: a track, its drawn pictures, and true faces' masks."""
+
+  track: Track
+  images: UInt8[np.ndarray, "t s s 3"]
+  masks: np.ndarray
+
+
+def measure(
+  listener: Experiment,
+  side: int,
+  networks: dict[str, float],
+  repeats: int,
+) -> Iterator[Stage]:
+  """Times the stages in the order in which a frame goes through them.
+
+  Args:
+    listener: of the expression stage: the speech encoder and decoder meant.
+    side: of the frames and of the window in pixels.
+    networks: stages already measured: seconds a frame by name.
+    repeats: whose median is taken.
+  """
+  scene = _film(side)
+
+  def clock(
+    work: Callable[[], object], num_frames: int = NUM_FRAMES, most: int = 99
+  ) -> float:
+    timing, _ = stopwatch.clock(lambda _: work(), None, min(repeats, most))
+    return timing.median / num_frames
+
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "film.mp4"
+    _encode(path, scene.images)
+    size = f"{side}x{side}"
+    seconds = clock(lambda: sum(1 for _ in video_reader.read_frames(path)))
+    yield Stage("decode", seconds, f"H.264, {size}")
+    yield from _tracking(scene, clock)
+    yield from _fitting(scene, side, clock)
+    yield _listening(listener, clock)
+    for name, seconds in networks.items():
+      yield Stage(name, seconds, "from the table above")
+    yield _compositing(scene, side, clock)
+    seconds = clock(lambda: _encode(path, scene.images))
+    yield Stage("encode", seconds, f"H.264, {size}, crf {video_writer.QUALITY}")
+
+
+def as_lines(stages: Iterable[Stage]) -> Iterator[str]:
+  """Headings, each row as soon as it is known, and their sum."""
+  yield f"{'reenactment, a frame':{_NAMES}}{'ms':>12}"
+  known, missing = [], False
+  for stage in stages:
+    yield _line(stage)
+    missing |= stage.seconds is None
+    known.append(stage.seconds or 0.0)
+  whole = "all that could be measured" if missing else "all of these"
+  rate = f"{1 / sum(known):.3g} frames a second"
+  yield _line(Stage(whole, sum(known), rate))
+
+
+def _line(stage: Stage) -> str:
+  cell = "-" if stage.seconds is None else f"{1e3 * stage.seconds:.2f}"
+  return f"{stage.name:{_NAMES}}{cell:>12}  {stage.note}"
+
+
+def _film(side: int) -> _Scene:
+  track = synthetic.synthetic_track(NUM_FITTED, size=side)
+  drawn = [synthetic.draw_face(track, i, side) for i in range(NUM_FRAMES)]
+  images = np.stack([frame.image for frame in drawn])
+  grain = np.random.default_rng(0).normal(0, _GRAIN, images.shape)
+  images = np.clip(images + grain, 0, 255).astype(np.uint8)
+  return _Scene(track, images, np.stack([frame.mask for frame in drawn]))
+
+
+def _encode(path: pathlib.Path, images: UInt8[np.ndarray, "t s s 3"]) -> None:
+  size = images.shape[2], images.shape[1]
+  with video_writer.VideoWriter(path, size, Fraction(FRAME_RATE)) as sink:
+    for image in images:
+      sink.write(image)
+
+
+def _tracking(scene: _Scene, clock: Callable) -> Iterator[Stage]:
+  name = "track"
+  try:
+    # Nothing is ever absent: a drawn face costs as much as a true one.
+    tracker = detector.Tracker(min_presence=0.0)
+  except InputError as error:
+    yield Stage(name, None, str(error))
+    return
+  side = float(scene.images.shape[1])
+  region = detector.Region(side / 2, side / 2, 0.7 * side, 0.0)
+
+  def work():
+    for image in scene.images:
+      tracker.detect(image)
+      tracker.refine(image, region)
+
+  yield Stage(name, clock(work), "detector once, mesh twice")
+
+
+def _fitting(scene: _Scene, side: int, clock: Callable) -> Iterator[Stage]:
+  names = "fit the head", "window, mask and crop"
+  try:
+    model = morphable.load()
+  except InputError as error:
+    yield from (Stage(name, None, str(error)) for name in names)
+    return
+  identity = np.zeros(len(model.identity_basis), np.float32)
+  points = _landmarks(scene.track, model, identity, side)
+  present, fits = np.ones(NUM_FITTED, bool), []
+
+  def fit_clip():
+    # Of a person known from training, as in reenactment.
+    size = side, side
+    fits.append(fitting.fit(points, present, size, model, identity=identity))
+
+  seconds = clock(fit_clip, NUM_FITTED, _SLOW)
+  yield Stage(names[0], seconds, f"a clip of {NUM_FITTED} frames at once")
+  images, fit = scene.images, fits[-1]
+  seconds_near = masks.Config().spread_seconds
+
+  def work():
+    chosen = masks.window(model, fit)[: len(images)]
+    near = masks.neighbours(
+      scene.track.times, present, np.arange(len(images)), seconds_near
+    )
+    masks.face_mask(model, fit, chosen, side, near=near)
+    for image, window in zip(images, chosen, strict=True):
+      crops.crop_window(image, window, side).astype(np.float32) / 127.5 - 1
+
+  yield Stage(names[1], clock(work), f"at {side} px")
+
+
+def _landmarks(
+  track: Track,
+  model: morphable.FaceModel,
+  identity: Float[np.ndarray, "i"],
+  side: int,
+) -> Float[np.ndarray, "t l 3"]:
+  """As a tracker would see a speaking head: pixels, and z in the same unit."""
+  random = np.random.default_rng(0)
+  spoken = track.expression[:, :1] * morphable.jaw_open(model)
+  person = np.repeat(identity[None], len(spoken), 0)
+  points = np.asarray(morphable.landmarks(model, person, spoken))
+  pose, k = track.pose, track.intrinsics
+  local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
+  scale = side * k[:, :1, :1] / local[..., 2:]
+  centre = side * k[:, None, :2, 2]
+  far = local[..., 2:] - local[..., 2:].mean(1, keepdims=True)
+  found = np.concatenate([local[..., :2] * scale + centre, far * scale], -1)
+  return (found + random.normal(0, 0.3, found.shape)).astype(np.float32)
+
+
+def _listening(listener: Experiment, clock: Callable) -> Stage:
+  mesh = sharding.make_mesh(1, jax.devices()[:1])
+  stage = abstract_stage.make_stage(listener, triplane_generator.Config(), mesh)
+  # Not `init`: the optimiser's memory of a large encoder is not needed.
+  shapes = stage.abstract_state()
+  nets = {
+    name: base.NetState(*parts.draw((net.params, net.buffers)), None)
+    for name, net in shapes.nets.items()
+  }
+  ema = {name: nets[name].params for name in shapes.ema}
+  state = base.TrainState(jnp.int32(0), nets, ema)
+  stage.frozen = parts.draw(stage.frozen)
+  sound = speech_augmentation.level(
+    synthetic.speech_like(float(SECONDS), SAMPLE_RATE)
+  )
+  identity = np.zeros(stage.space.identity_size, np.float32)
+  seconds = clock(
+    lambda: stage.predict(state, sound, identity), SECONDS * FRAME_RATE, _SLOW
+  )
+  config: expression.Config = listener.stage
+  note = f"{config.encoder}, {SECONDS} s of speech, windows of {config.window}"
+  return Stage("speech to expression", seconds, note)
+
+
+def _compositing(scene: _Scene, side: int, clock: Callable) -> Stage:
+  window = np.float32([side / 2, side / 2, side])
+  painted = np.float32(scene.images[::-1]) / 127.5 - 1
+
+  def work():
+    for given in zip(scene.images, painted, scene.masks, strict=True):
+      frame, patch, mask = given
+      blending.paste(frame, window, patch, mask)
+
+  return Stage("composite", clock(work), f"into {side}x{side}")

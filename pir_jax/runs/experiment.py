@@ -1,0 +1,136 @@
+"""What a training run is made from: the configs of stage, data and loop."""
+
+import dataclasses
+import math
+import pathlib
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from pir_jax.data import speech_augmentation
+from pir_jax.runtime import config_io, loop, sharding
+from pir_jax.stages import expression, inpainting, triplane
+from pir_jax.types import InputError
+
+# Inside Experiment the module's own name is a field.
+_Sharding = sharding.Config
+
+STAGES = {
+  "expression": expression.Config,
+  "triplane": triplane.Config,
+  "inpainting": inpainting.Config,
+}
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Data:
+  """What a run reads.
+
+  Attributes:
+    path: a prepared clip (`python -m pir_jax.prepare`), or several with commas
+      between them.
+    batch_size: over all devices.
+    resolution: of the network's frame (picture stages).
+    num_frames: of a speech window (the expression stage).
+    pauses: put into speech windows in training.
+    speeds: at which speech is learnt; 1.0 is as it was spoken.
+  """
+
+  path: str = ""
+  batch_size: int = 1
+  resolution: int = 512
+  num_frames: int = 100
+  pauses: speech_augmentation.Config = dataclasses.field(
+    default_factory=speech_augmentation.Config
+  )
+  speeds: tuple[float, ...] = (1.0,)
+
+  @property
+  def paths(self) -> list[str]:
+    """The prepared clips, one by one."""
+    if not self.path:
+      raise InputError("no data: say --config.data.path=FOLDER.")
+    if pathlib.Path(self.path).exists():  # A comma may be part of a name.
+      return [self.path]
+    return [path.strip() for path in self.path.split(",")]
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Experiment:
+  """All that a training run is made from.
+
+  Attributes:
+    stage: the Config of one stage; its type says which.
+    data: what is read.
+    loop: how long.
+    seed: of everything random.
+    sharding: over how many devices the state is split, and how.
+  """
+
+  stage: expression.Config | triplane.Config | inpainting.Config
+  loop: loop.Config
+  data: Data = dataclasses.field(default_factory=Data)
+  seed: int = 0
+  sharding: _Sharding = dataclasses.field(default_factory=_Sharding)
+
+
+def mesh_for(experiment: Experiment, devices: list | None = None) -> Mesh:
+  """As many devices as the batch can be shared out to evenly.
+
+  Args:
+    experiment: whose batch is meant.
+    devices: of the machine; all that jax sees where none are given.
+
+  Raises:
+    InputError: the devices are of several processes, each of which must have
+      its part of the batch; or `fsdp` does not divide them.
+  """
+  devices = jax.devices() if devices is None else devices
+  batch_size = experiment.data.batch_size
+  num = math.gcd(len(devices), batch_size)
+  if num < len(devices):
+    processes = len({device.process_index for device in devices})
+    if processes > 1:
+      raise InputError(
+        f"data.batch_size={batch_size} must be a multiple of the "
+        f"{len(devices)} devices of the {processes} processes: say "
+        f"--config.data.batch_size="
+        f"{math.ceil(batch_size / len(devices)) * len(devices)}, or start "
+        "fewer processes."
+      )
+    print(
+      f"{num} of {len(devices)} devices are used: a batch of "
+      f"{batch_size} is not shared out to more."
+    )
+  try:
+    return sharding.make_mesh(experiment.sharding, devices[:num])
+  except ValueError as error:
+    raise InputError(f"--config.sharding: {error}") from error
+
+
+def experiment_of(record: dict[str, Any]) -> Experiment:
+  """The experiment that a run.json tells of.
+
+  Raises:
+    InputError: another version of pir_jax wrote it.
+  """
+  values = dict(record["config"])
+  stage_config = config_io.from_dict(
+    STAGES[record["stage"]], values.pop("stage"), "stage"
+  )
+  split = values.pop("sharding", {"fsdp": values.pop("fsdp", 1)})
+  return Experiment(
+    stage=stage_config,
+    loop=config_io.from_dict(loop.Config, values.pop("loop"), "loop"),
+    data=config_io.from_dict(Data, values.pop("data"), "data"),
+    sharding=config_io.from_dict(sharding.Config, split, "sharding"),
+    **values,
+  )
+
+
+def name_of(experiment: Experiment) -> str:
+  """Of its stage, as in run directories."""
+  return next(
+    name for name, kind in STAGES.items() if isinstance(experiment.stage, kind)
+  )

@@ -1,0 +1,79 @@
+"""What stages take from others' networks and files, ready for use.
+
+e expression coefficients, p coordinates of lip points.
+"""
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from pir_jax import assets
+from pir_jax.face import morphable
+from pir_jax.models import vgg
+from pir_jax.pretrained import lpips as lpips_weights
+from pir_jax.pretrained import vgg19 as vgg19_weights
+from pir_jax.pretrained import wav2vec2 as wav2vec2_weights
+from pir_jax.pretrained import whisper as whisper_weights
+from pir_jax.stages import expression, inpainting, triplane
+from pir_jax.types import FaceSpace, InputError
+
+# log10 power; what Whisper cuts off 8 below a loudest bin of 1, at our level.
+WHISPER_FLOOR = -7.0
+
+
+def speech_encoder(config: expression.Config) -> nnx.Module:
+  """What stage 1 hears with, as its config says.
+
+  Raises:
+    InputError: its file is missing or is another network's.
+  """
+  if config.encoder == "whisper":
+    return whisper_weights.load(
+      config.encoder_path or assets.fetch("whisper"),
+      tap=config.tap or None,
+      floor=WHISPER_FLOOR,
+    )
+  encoder = wav2vec2_weights.load(config.encoder_path)
+  # The speech is levelled as a whole before it is cut into windows, and a
+  # padded window is to give what the same words give alone.
+  encoder.config.normalize = False
+  encoder.config.padding = "excluded"
+  return encoder
+
+
+def lip_basis(space: FaceSpace) -> Float[np.ndarray, "e p"]:
+  """What each coefficient moves the lip points by, head units.
+
+  Raises:
+    InputError: the coefficients are of no face model on this machine.
+  """
+  model = morphable.recorded(space.face_model)
+  if space.expression_names != model.expression_names:
+    raise InputError(
+      f"weights.lips needs a face model and the data's coefficients are none "
+      f"of the {model.name}'s: set --config.stage.weights.lips=0."
+    )
+  basis = np.asarray(model.landmark_expression)[:, morphable.LIPS]
+  return basis.reshape(len(basis), -1)
+
+
+def perceptual(config: triplane.Config | inpainting.Config) -> vgg.Features:
+  """VGG of the perceptual losses: the user's VGG19, or the pinned VGG16.
+
+  Raises:
+    InputError: its file is missing or is another network's.
+  """
+  taps = config.perceptual_taps
+  if isinstance(config, inpainting.Config) and config.vgg19:
+    try:
+      return vgg19_weights.load(config.vgg19, taps=taps, quick=True)
+    except InputError:  # It names the file itself.
+      raise
+    except ValueError as error:
+      raise InputError(f"{config.vgg19}: {error}") from error
+  return lpips_weights.load(assets.fetch("lpips"), "vgg", taps=taps, quick=True)
+
+
+def lpips_network(kind: str) -> vgg.Features:
+  """Loads the pinned network of the LPIPS metric, "alex" or "vgg"."""
+  return lpips_weights.load(assets.fetch("lpips"), kind)

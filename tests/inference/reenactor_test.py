@@ -1,0 +1,134 @@
+"""Frames come out in order, painted where a face is and untouched elsewhere."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pir_jax.data import synthetic
+from pir_jax.face import masks
+from pir_jax.inference import reenactor
+from pir_jax.media import pingpong, video_reader
+from pir_jax.preparation import tracking
+from pir_jax.runtime import checkpoint, section_timer
+from pir_jax.types import InputError
+
+NUM_FRAMES, WANTED = 20, 45
+
+
+class Footage(tracking.Footage):
+  """A clip whose face mask is the middle of its window."""
+
+  def face_masks(self, frames, side):
+    mask = np.zeros((len(frames), side, side), bool)
+    mask[:, side // 4 : -side // 4, side // 4 : -side // 4] = True
+    return mask
+
+
+class Painter(reenactor.Reenactor):
+  """Paints the first expression coefficient as a grey where it may."""
+
+  def __init__(self):
+    self.resolution = 64
+    self.seen = []
+
+  def paint(self, image, mask, cameras, expression):
+    self.seen.append(expression)
+    return np.where(mask > 0, expression[:, :1, None, None], image)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+  path = tmp_path_factory.mktemp("clip") / "disc.mp4"
+  synthetic.write_video(path, num_frames=NUM_FRAMES)
+  info = video_reader.probe(path)
+  track = synthetic.synthetic_track(NUM_FRAMES, size=info.height)
+  times = np.array([float(time) for time, _ in video_reader.read_frames(path)])
+  present = np.ones(NUM_FRAMES, bool)
+  present[5:9] = False
+  window = np.tile(
+    np.float32([info.width / 2, info.height / 2, info.height * 0.8]),
+    (NUM_FRAMES, 1),
+  )
+  track = track._replace(times=times, present=present, window=window)
+  return Footage(path, info, None, None, track, 1, masks.Config())
+
+
+def run(clip, kept=False):
+  painter = Painter()
+  size = clip.track.expression.shape[1]
+  wanted = np.zeros((WANTED, size), np.float32)
+  wanted[:, 0] = np.linspace(-1, 1, WANTED)
+  mask = np.zeros(size, bool)
+  mask[1:] = kept
+  timed = section_timer.Phases()
+  pairs = list(reenactor.repaint(painter, clip, wanted, mask, timed))
+  counts = {n: sum(s.frames for s in v) for n, v in timed.spans.items()}
+  present = clip.track.present[pingpong.frame_indices(NUM_FRAMES, WANTED)]
+  assert counts == {
+    "decode": WANTED,
+    "masks and crops": present.sum(),
+    "composite": present.sum(),
+  }
+  return pairs, painter, wanted
+
+
+def test_frames_without_a_face_are_the_very_same(clip):
+  pairs, _, _ = run(clip)
+  indices = pingpong.frame_indices(NUM_FRAMES, WANTED)
+  for index, (before, after) in zip(indices, pairs, strict=True):
+    assert (after is before) == (not clip.track.present[index])
+
+
+def test_each_frame_shows_its_own_expression_and_only_inside_the_mask(clip):
+  pairs, _, wanted = run(clip)
+  height, width, _ = pairs[0][0].shape
+  for (before, after), expression in zip(pairs, wanted, strict=True):
+    if after is before:
+      continue
+    grey = (expression[0] + 1) * 127.5
+    # The colour match follows a ring of few pixels, across which a disc moves;
+    # the expression of the next frame would be 5.8 levels away.
+    assert np.abs(after[height // 2, width // 2] - grey).max() < 4
+    changed = (before != after).any(-1)
+    # The mask is the middle half of a window of 0.8 of the height.
+    assert not changed[: round(0.29 * height)].any()
+    assert not changed[:, : width // 2 - round(0.21 * height)].any()
+
+
+def test_kept_coefficients_are_the_source_frames_own(clip):
+  _, painter, wanted = run(clip, kept=True)
+  shown = np.concatenate(painter.seen)
+  indices = pingpong.frame_indices(NUM_FRAMES, WANTED)
+  with_face = clip.track.present[indices]
+  expected = clip.track.expression[indices[with_face]]
+  np.testing.assert_array_equal(shown[:, 1:], expected[:, 1:])
+  np.testing.assert_array_equal(shown[:, 0], wanted[with_face, 0])
+
+
+def _person(tmp_path, *people):
+  checkpoint.write_record(tmp_path / "inpainting", {"people": list(people)})
+  return reenactor.person(tmp_path, "a")
+
+
+def test_masks_are_those_the_person_was_trained_with(tmp_path):
+  config = masks.Config(region="lower", face_margin=0.1)
+  known = {
+    "sha256": "a",
+    "source": "a.mp4",
+    "identity": [1.0, 2.0],
+    "masks": dataclasses.asdict(config),
+  }
+  other = known | {"sha256": "b", "identity": [3.0, 4.0], "masks": {}}
+  identity, found, _ = _person(tmp_path, other, known)
+  np.testing.assert_array_equal(identity, [1, 2])
+  assert found == config
+  bfm = known | {"face_model": {"name": "bfm", "sha256": "f"}}
+  with pytest.raises(InputError, match="face model bfm .*is not on this"):
+    _person(tmp_path, bfm).analysis()
+  assert _person(tmp_path, other).masks == masks.Config()
+  with pytest.raises(InputError, match="none of these videos"):
+    _person(tmp_path, other, other | {"sha256": "c"})
+  known.pop("masks")
+  with pytest.raises(InputError, match="older release"):
+    _person(tmp_path, known)

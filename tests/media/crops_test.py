@@ -1,0 +1,65 @@
+"""Windows: cutting and placing agree with where things are."""
+
+import numpy as np
+import pytest
+
+from pir_jax.media import crops
+
+
+def _ramp(rows, cols):
+  """An image whose value is a linear function of position."""
+  y, x = np.mgrid[:rows, :cols] + 0.5
+  return np.stack([2 * x, 3 * y, x + y], -1).round().astype(np.uint8)
+
+
+def test_a_window_on_whole_pixels_is_a_slice():
+  image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+  window = np.array([30.0, 20.0, 16.0])
+  got = crops.crop_window(image, window, 16)
+  np.testing.assert_array_equal(got, image[12:28, 22:38])
+
+
+def test_a_window_at_fractions_keeps_positions():
+  image = _ramp(60, 80)
+  window = np.array([40.3, 25.8, 20.5])
+  got = crops.crop_window(image, window, 41)
+  centres = (np.arange(41) + 0.5) / 41 * 20.5
+  want = 2 * (centres + 40.3 - 10.25)
+  # One grey level: the ramp itself is rounded, and so is the result.
+  assert np.abs(got[20, :, 0] - want).max() <= 1.0
+
+
+def test_a_window_over_the_edge_repeats_the_edge():
+  image = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+  got = crops.crop_window(image, np.array([0.0, 0.0, 20.0]), 20)
+  np.testing.assert_array_equal(got[:10, :10], image[0, 0])
+  np.testing.assert_array_equal(got[10:, 10:], image[:10, :10])
+
+
+@pytest.mark.parametrize(
+  "window", [(30.0, 20.0, 16.0), (31.4, 19.7, 21.3), (3.0, 5.0, 24.0)]
+)
+@pytest.mark.parametrize("side", [24, 64])
+def test_placing_undoes_cutting(window, side):
+  image = _ramp(40, 60)
+  window = np.array(window)
+  patch = crops.crop_window(image, window, side)
+  pixels, rows, cols = crops.place_window(patch, window, (60, 40))
+  inner = (slice(3, -3),) * 2  # Bicubic taps at the patch's border are cut.
+  error = pixels[inner].astype(int) - image[rows, cols][inner]
+  assert np.abs(error).max() <= 2  # Two roundings of a ramp.
+
+
+def test_the_identity_is_exact():
+  image = np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
+  window = np.array([21.0, 19.0, 30.0])
+  patch = crops.crop_window(image, window, 30)
+  pixels, rows, cols = crops.place_window(patch, window, (60, 40))
+  np.testing.assert_array_equal(pixels, image[rows, cols])
+  assert pixels.shape == (30, 30, 3)
+
+
+def test_a_window_beside_the_frame_is_refused():
+  patch = np.zeros((8, 8, 3), np.uint8)
+  with pytest.raises(ValueError, match="holds no pixel"):
+    crops.place_window(patch, np.array([-50.0, 0.0, 10.0]), (60, 40))

@@ -1,0 +1,91 @@
+"""What is heard goes to the frames it belongs to."""
+
+import numpy as np
+import pytest
+
+from pir_jax.data import manifest, sources, synthetic
+from pir_jax.data.track import load_track
+from pir_jax.runs import audio_expressions
+from pir_jax.runs import run as run_lib
+from pir_jax.runtime import loop
+from pir_jax.stages import augmentation, inpainting, triplane
+from pir_jax.types import SAMPLE_RATE, InputError
+
+NUM = len(synthetic.NAMES)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("hearing") / "clip"
+  synthetic.write_synthetic(folder, num_frames=40)
+  return folder
+
+
+def speak(waveform):
+  """Counts the ticks: coefficient e of tick k is k + e."""
+  num = len(waveform) * 25 // SAMPLE_RATE
+  return np.float32(np.arange(num)[:, None] + np.arange(NUM))
+
+
+def test_frames_get_the_tick_of_their_time(clip):
+  heard, known = audio_expressions.expressions(clip, speak)
+  track, _ = load_track(clip)
+  assert known.all()
+  # The clip runs at the rate of the ticks.
+  np.testing.assert_allclose(
+    heard[:, 0], np.arange(len(track.times)), atol=1e-3
+  )
+  np.testing.assert_allclose(heard[:, 1] - heard[:, 0], 1, atol=1e-4)
+
+
+def test_a_silent_clip_has_nothing_to_hear(tmp_path):
+  synthetic.write_synthetic(tmp_path / "mute", num_frames=30, sound=False)
+  heard, known = audio_expressions.expressions(tmp_path / "mute", speak)
+  assert not known.any() and heard.shape == (30, NUM)
+
+
+def _experiment(folder, stage):
+  return run_lib.Experiment(
+    stage=stage,
+    data=run_lib.Data(path=str(folder)),
+    loop=loop.Config(num_steps=1),
+  )
+
+
+def test_the_table_has_a_row_for_every_training_frame(
+  clip, tmp_path, monkeypatch
+):
+  class Stage:
+    def predict(self, state, waveform, identity):
+      assert state == "state" and len(identity) == 3
+      return speak(waveform)
+
+  space = manifest.load_space(clip)
+  run = run_lib.Run(None, Stage(), "state", space, 1, [])
+  asked = []
+  monkeypatch.setattr(run_lib, "open_run", lambda p: asked.append(p) or run)
+  config = inpainting.Config(augmentation=augmentation.Config(heard=0.5))
+  table = audio_expressions.training_table(
+    _experiment(clip, config), space, tmp_path / "inpainting"
+  )
+  frames = sources.stored_frames(clip, "train")
+  source = sources.FrameSource(clip, resolution=16)
+  assert len(table) == len(source) == len(frames)
+  assert [source[i]["index"] for i in range(3)] == list(frames[:3])
+  np.testing.assert_allclose(table[:, 0], frames, atol=1e-3)
+  assert asked == [tmp_path.resolve() / "expression"]
+
+
+def test_stage_1_is_asked_only_where_it_is_wanted(clip, tmp_path):
+  space = manifest.load_space(clip)
+  for stage in (inpainting.Config(), triplane.Config()):
+    experiment = _experiment(clip, stage)
+    assert (
+      audio_expressions.training_table(experiment, space, tmp_path / "x")
+      is None
+    )
+  config = inpainting.Config(augmentation=augmentation.Config(heard=0.5))
+  with pytest.raises(InputError, match="augmentation.heard=0"):
+    audio_expressions.training_table(
+      _experiment(clip, config), space, tmp_path / "x"
+    )
