@@ -1,5 +1,5 @@
 # make demo [VIDEO=me.mp4 AUDIO=speech.wav RUN=runs/me]   the whole way
-# make test | lint | test-slow | bench
+# make test | lint | test-slow | test-optimized | bench
 # make compile-tpu   the paper's sizes on four TPU slices; no TPU needed
 # make test-torch   beside PyTorch's networks; installs torch in the venv
 VENV ?= .venv
@@ -8,7 +8,7 @@ export VIDEO AUDIO RUN
 BIN := $(VENV)/bin
 
 SLICES ?= v5e:4x4,v5e:16x16,v6e:16x16,v5p:8x8x8
-.PHONY: demo test test-slow test-torch bench compile-tpu lint format setup
+.PHONY: demo test test-slow test-optimized test-torch bench compile-tpu lint format setup
 
 demo: $(VENV)/ready
 	@# The shell, not make, expands the names: spaces and quotes are safe.
@@ -16,6 +16,11 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -m "not slow and not torch" -n 2 --dist loadfile -q
+
+# `test` compiles without most of XLA's optimisations, which is quicker.
+test-optimized: $(VENV)/ready
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest tests/ops \
+	  tests/geometry -m "not slow and not torch" -n 2 --dist loadfile -q
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --editable '.[dev,ray]'

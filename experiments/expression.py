@@ -39,8 +39,8 @@ def demo() -> Experiment:
       encoder="whisper",
       encoder_path="",
       # Whisper's middle layers say more of sounds, its last ones of words.
-      tap=2,
-      reach=4,
+      layer_index=2,
+      context_frames=4,
       weights=expression.Weights(expression=0.3, lips=4.0),
       optim=optim.Config(
         learning_rate=1e-3, warmup_steps=20, decay_start=0.5, final_scale=0.05

@@ -1,4 +1,4 @@
-"""How much context speech needs: the paper's Table 1 as one sweep.
+"""Repeats the paper's Table 1: how much context speech needs.
 
 Command: python -m experiments.expression_context
   --config=experiments/expression.py --config.data.path=data/a,data/b
@@ -6,8 +6,8 @@ Command: python -m experiments.expression_context
 Trains the expression stage once for each k, with windows, decoder memory and
 encoder windows of k frames, and measures each on the held-out tails. A run that
 is there already goes on or is only measured. The paper reports LMD 2.556,
-2.273, 1.626, 1.477, 1.650 on a test set it does not name, on painted frames;
-ours is of the posed head: compare the shape, not the numbers.
+2.273, 1.626, 1.477, 1.650 on a test set it does not name, on generated
+frames; ours is of the posed head: compare the shape, not the values.
 The paper does not say what else changed with k: here a step always sees as many
 frames (batch times k), and windows of the encoder overlap by up to 30 frames.
 Short clips hold few windows of a large k, and a pause put into a window of one
@@ -65,16 +65,16 @@ def as_text(rows: dict[int, dict[str, expression_lib.Measured]]) -> str:
 
 
 def main() -> None:
-  """The command."""
+  """Trains, measures and prints the table."""
   base = flags.FLAGS["config"].value
   if not isinstance(base, Experiment) or not isinstance(
     base.stage, expression.Config
   ):
     raise InputError("say --config=experiments/expression.py.")
   if not flags.FLAGS["workdir"].value:
-    raise InputError("nowhere to keep the runs: say --workdir=DIRECTORY.")
+    raise InputError("Missing required flags: --workdir.")
   if not all(text.isdigit() and int(text) > 0 for text in _FRAMES.value):
-    raise InputError("--frames are whole numbers from 1: say --frames=1,10.")
+    raise InputError("--frames must be integers from 1: say --frames=1,10.")
   workdir = pathlib.Path(flags.FLAGS["workdir"].value)
   rows = {}
   for k in map(int, _FRAMES.value):

@@ -41,8 +41,8 @@ def demo() -> Experiment:
       discriminator=patch_discriminator.Config(channels=16, max_channels=64),
       optim=optim.Config(learning_rate=1e-3, **adam),
       discriminator_optim=optim.Config(learning_rate=5e-4, **adam),
-      # Minutes are too few for a judge to teach detail; at full weight it
-      # paints coloured specks on the eyes.
+      # Minutes are too few for the discriminator to teach detail; at full
+      # weight it adds coloured specks on the eyes.
       weights=inpainting.Weights(
         adversarial=0.1, feature_matching=1.0, pixel=20.0
       ),
@@ -52,7 +52,7 @@ def demo() -> Experiment:
         shift=0.0, angle=0.0, scale=0.0, turn=0.0, move=0.0
       ),
       perceptual_size=64,
-      perceptual_taps=3,
+      perceptual_layers=3,
       ema_decay=0.99,
     ),
     data=Data(batch_size=2, resolution=128),

@@ -73,11 +73,11 @@ def published(family: str, waveform: np.ndarray) -> Callable[[], None]:
     conv_bias=layer,
   )
   model = transformers.Wav2Vec2Model(config).eval()
-  given = torch.from_numpy(waveform)
+  inputs = torch.from_numpy(waveform)
 
   def run():
     with torch.inference_mode():
-      model(given)
+      model(inputs)
 
   return run
 

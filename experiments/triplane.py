@@ -63,8 +63,8 @@ def demo() -> Experiment:
       ),
       # The raw image follows the face image here; its own LPIPS takes time.
       weights=triplane.Weights(raw_perceptual=0.0),
-      # Only played with --config.stage.weights.adversarial=0.1 or so.
-      game=gan.Config(
+      # Only used with --config.stage.weights.adversarial=0.1 or so.
+      gan=gan.Config(
         model=dual_discriminator.Config(
           channel_base=2048, channel_max=32, map_depth=2
         ),
@@ -72,7 +72,7 @@ def demo() -> Experiment:
         blur_steps=500,
       ),
       perceptual_size=48,
-      perceptual_taps=3,
+      perceptual_layers=3,
       expression_noise=0.05,
       ema_decay=0.995,
     ),

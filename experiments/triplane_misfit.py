@@ -1,10 +1,10 @@
-"""How much of stage 2's error on held-out frames is the fit's.
+"""Measures how much of the tri-plane's held-out error is the head fit's.
 
 Command: python -m experiments.triplane_misfit --model=runs/me/triplane
   --data=data/me
 Every frame's camera, then its expression too, is moved by gradient steps until
-the trained face looks most like the frame, within the deviations that
-`stages/refinement.py` expects. What is gained is an upper bound: the frame
+the trained face looks most like the frame, within the standard deviations
+of `stages/frame_corrections.py`. What is gained is an upper bound: the frame
 itself was used. It is printed beside the same for training frames.
 Hardware: two CPU cores. Time: about three minutes at the demo's size.
 """
@@ -27,55 +27,57 @@ _MODEL = flags.DEFINE_string("model", None, "Run directory of stage 2.")
 _DATA = flags.DEFINE_string("data", None, "Prepared clip.")
 _FRAMES = 12  # Of each part: the first held out, and some of training.
 _STEPS = 40
-_RATE = 0.1  # In the deviations expected.
+_LEARNING_RATE = 0.1  # In expected standard deviations.
 _WEIGHT = 0.02  # Of the corrections' squares, as in training.
 
 
 def refit(
   run: Run, batch: FaceBatch, names: tuple[str, ...]
 ) -> tuple[float, float]:
-  """PSNR of the head before and after the corrections in `names`."""
+  """Returns the head's PSNR before and after the corrections in `names`."""
   config = dataclasses.replace(
     run.stage.config.refinement, num_frames=len(batch.image)
   )
   generator = generator_of(run)
   batch = jax.tree.map(jnp.asarray, batch)
-  found = frame_corrections.tables(config, run.space.expression_size)
+  corrections = frame_corrections.zeros(config, run.space.expression_size)
 
-  def show(found):
-    given = frame_corrections.corrected(config, found, run.space, batch)
-    return generator(*given).image
+  def render(corrections):
+    inputs = frame_corrections.apply(config, corrections, run.space, batch)
+    return generator(*inputs).image
 
-  def loss(found):
-    error = pixel.weighted_l1(show(found), batch.image, batch.head)
-    square = jnp.mean(jnp.square(jnp.concatenate([*found.values()], -1)), -1)
+  def loss(corrections):
+    error = pixel.weighted_l1(render(corrections), batch.image, batch.head)
+    square = jnp.mean(
+      jnp.square(jnp.concatenate([*corrections.values()], -1)), -1
+    )
     return jnp.sum(error + _WEIGHT * square)
 
-  optimizer = optax.adam(_RATE)
+  optimizer = optax.adam(_LEARNING_RATE)
 
   @jax.jit
-  def step(found, state):
+  def step(corrections, state):
     gradients = {
       name: gradient if name in names else jnp.zeros_like(gradient)
-      for name, gradient in jax.grad(loss)(found).items()
+      for name, gradient in jax.grad(loss)(corrections).items()
     }
     updates, state = optimizer.update(gradients, state)
-    return optax.apply_updates(found, updates), state
+    return optax.apply_updates(corrections, updates), state
 
   @jax.jit
-  def psnr(found):
-    return jnp.mean(conditioning.psnr(show(found), batch))
+  def psnr(corrections):
+    return jnp.mean(conditioning.psnr(render(corrections), batch))
 
-  before, state = psnr(found), optimizer.init(found)
+  before, state = psnr(corrections), optimizer.init(corrections)
   for _ in range(_STEPS):
-    found, state = step(found, state)
-  return float(before), float(psnr(found))
+    corrections, state = step(corrections, state)
+  return float(before), float(psnr(corrections))
 
 
 def main() -> None:
-  """The command."""
+  """Prints the table."""
   if not (_MODEL.value and _DATA.value):
-    raise InputError("say --model and --data.")
+    raise InputError("Missing required flags: --model, --data.")
   run = open_run(_MODEL.value)
   cameras = ("rotation", "translation")
   print("PSNR of the head, dB        as fitted   camera   and expression")

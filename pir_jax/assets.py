@@ -100,8 +100,8 @@ def read_lock() -> tuple[Package, ...]:
 
 def cache_directory() -> pathlib.Path:
   """$PIR_JAX_CACHE, else pir_jax in the user's cache folder."""
-  if given := os.environ.get("PIR_JAX_CACHE"):
-    return pathlib.Path(given).expanduser()
+  if directory := os.environ.get("PIR_JAX_CACHE"):
+    return pathlib.Path(directory).expanduser()
   base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   return pathlib.Path(base).expanduser() / "pir_jax"
 
@@ -221,8 +221,8 @@ def _extract(archive: pathlib.Path, asset: Asset, folder: pathlib.Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as sink:
       shutil.copyfileobj(source, sink)
-  found = folder if asset.folder else next(folder.iterdir(), folder)
-  if digest(found) != asset.sha256:
+  content = folder if asset.folder else next(folder.iterdir(), folder)
+  if digest(content) != asset.sha256:
     raise types.InputError(
       f"{asset.name} in {archive} is not what the lock names: the lock"
       f" ({LOCK.name}) and the package do not belong together."

@@ -1,8 +1,8 @@
-"""How long a network takes here: `python -m pir_jax.benchmark inpainting`.
+"""Times a network on this machine: `python -m pir_jax.benchmark inpainting`.
 
-Each part of the way apart, then the whole; with random weights, on which the
-time does not depend. Needs neither data nor published weights. `inpainting`
-adds a whole reenactment, from the source's file to the new one, per frame.
+Each part of a frame, then the whole, with random weights, on which the time
+does not depend. Needs neither data nor published weights. `inpainting` adds a
+whole reenactment, from the source file to the new one, per frame.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from pir_jax.profiling import inpainting as inpainting_lib
-from pir_jax.profiling import parts, parts_table, pipeline
+from pir_jax.profiling import parts, pipeline
 from pir_jax.profiling import triplane as triplane_lib
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import app, loop
@@ -34,12 +34,12 @@ _PAPER = functools.partial(Experiment, loop=loop.Config(num_steps=1000))
 # Seconds a frame that the pipeline takes from the table.
 _NETWORKS = {
   "feature image": inpainting_lib.FEATURES,
-  "painting": inpainting_lib.PAINTING,
+  "inpainting": inpainting_lib.GENERATOR,
 }
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
-  help_string="Experiment file whose sizes are meant, such as "
-  "experiments/triplane.py:demo; the paper's where none is given. Of the other "
+  help_string="Experiment file with the sizes, such as "
+  "experiments/triplane.py:demo; without one, the paper's. For the other "
   "stages, inpainting takes the files beside it, of the same variant.",
 )
 _BATCH = flags.DEFINE_integer("batch", 1, "Frames at once.", 1)
@@ -51,14 +51,14 @@ _TRAINING = flags.DEFINE_boolean(
   "training", False, "Times gradients and a whole training step as well."
 )
 _PEAK = flags.DEFINE_float(
-  "peak_tflops", None, "Of the device at this dtype: adds the share reached.", 0
+  "peak_tflops", None, "Of the device at this dtype: adds the share of it.", 0
 )
 _PIPELINE = flags.DEFINE_boolean(
   "pipeline", True, "Inpainting: times a whole reenactment as well."
 )
 
 
-def _given(topic: str) -> Experiment:
+def _experiment(topic: str) -> Experiment:
   holder = flags.FLAGS["config"]
   if not holder.present:
     return _PAPER(stage=_STAGES[topic]())
@@ -73,10 +73,10 @@ def _given(topic: str) -> Experiment:
 
 
 def _beside(topic: str) -> Experiment:
-  """Another stage's: of the file beside --config, if there is one."""
+  """Returns another stage's, of the file beside --config if there is one."""
   holder = flags.FLAGS["config"]
-  given = holder.config_filename if holder.present else topic
-  name, _, variant = given.partition(":")
+  source = holder.config_filename if holder.present else topic
+  name, _, variant = source.partition(":")
   path = pathlib.Path(name).with_name(f"{topic}.py")
   if not holder.present or not path.is_file():
     return _PAPER(stage=_STAGES[topic]())
@@ -87,7 +87,7 @@ def _beside(topic: str) -> Experiment:
 
 
 def _sized(experiment: Experiment, renderer: triplane.Config) -> Experiment:
-  """A picture stage at the tri-plane's resolution, with the flags' sizes."""
+  """Returns an image stage at the tri-plane's and the flags' sizes."""
   stage = experiment.stage
   return dataclasses.replace(
     experiment,
@@ -114,26 +114,32 @@ def _rows(
 
 
 def main(topic: str) -> None:
-  """The command."""
-  given = _given(topic)
-  renderer = given if topic == "triplane" else _beside("triplane")
-  experiment = _sized(given, renderer.stage)
+  """Times one network."""
+  experiment = _experiment(topic)
+  renderer = experiment if topic == "triplane" else _beside("triplane")
+  experiment = _sized(experiment, renderer.stage)
   # Seconds of a compilation, not of reading the last one.
   jax.config.update("jax_enable_compilation_cache", False)
   dtype, peak = experiment.stage.model.dtype, _PEAK.value
-  print(parts_table.title(topic, dtype, _BATCH.value, _REPEATS.value))
-  print(parts_table.head(peak), flush=True)
-  rated = {*triplane_lib.RATED, *inpainting_lib.RATED}
+  print(parts.title(topic, dtype, _BATCH.value, _REPEATS.value))
+  print(parts.header(peak), flush=True)
+  wholes = {*triplane_lib.WHOLES, *inpainting_lib.WHOLES}
   seconds = {}
   for row in _rows(topic, experiment, renderer.stage):
-    print(parts_table.line(row, peak), flush=True)
+    print(parts.line(row, peak), flush=True)
     seconds[row.name] = row.timing.median / _BATCH.value
-  rates = {name: taken for name, taken in seconds.items() if name in rated}
-  print(parts_table.ending(rates), flush=True)
+  print(
+    parts.notes({name: seconds[name] for name in seconds if name in wholes}),
+    flush=True,
+  )
   if topic == "inpainting" and _PIPELINE.value:
     networks = {name: seconds[part] for name, part in _NETWORKS.items()}
-    given = _beside("expression"), experiment.data.resolution, networks
-    stages = pipeline.measure(*given, _REPEATS.value)
+    stages = pipeline.measure(
+      _beside("expression"),
+      experiment.data.resolution,
+      networks,
+      _REPEATS.value,
+    )
     for line in pipeline.as_lines(stages):
       print(line, flush=True)
 

@@ -1,4 +1,4 @@
-"""What a training step takes: `python -m pir_jax.compile --config=...`.
+"""Compiles a training step: `python -m pir_jax.compile --config=...`.
 
 Compiles it for the devices at hand and prints memory, operations and seconds;
 needs neither data nor published weights, and allocates next to nothing. With
@@ -28,7 +28,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _TRIPLANE = config_flags.DEFINE_config_file(
   "triplane",
   help_string="For the inpainting stage: the tri-plane's experiment file; the "
-  "paper's sizes where none is given.",
+  "paper's sizes without it.",
 )
 _TOPOLOGY = flags.DEFINE_list(
   "topology",
@@ -56,10 +56,12 @@ def _experiment(flag: flags.FlagHolder, name: str) -> Experiment:
   experiment = flag.value
   if not isinstance(experiment, Experiment):
     holder = flags.FLAGS[name]
-    given = holder.config_filename if holder.present else "nothing"
+    if not holder.present:
+      raise InputError(f"Missing required flags: --{name}.")
     raise InputError(
-      f"{given} is no experiment: say --{name}=experiments/triplane.py, or "
-      "another file whose get_config returns a runs.Experiment."
+      f"{holder.config_filename} is no experiment: say "
+      f"--{name}=experiments/triplane.py, or another file whose get_config "
+      "returns an Experiment."
     )
   return experiment
 
@@ -69,11 +71,11 @@ def _forecast(
   renderer: triplane_generator.Config,
   topologies: list[str],
 ) -> None:
-  """A line for each slice, as soon as it is known."""
+  """Prints a line for each slice, as soon as it is known."""
   failed = []
   for i, topology in enumerate(topologies):
     if len(topologies) > 1:
-      # A process each: a compiler that crashes takes only itself along.
+      # A process each: a compiler that crashes ends only itself.
       line = _alone(topology) or f"{topology}: the compiler crashed"
     else:
       line = tpu.row(
@@ -97,7 +99,7 @@ def _forecast(
 
 
 def _alone(topology: str) -> str:
-  """The line that another process gives of one slice; "" if it crashes."""
+  """Compiles for one slice in another process; "" if that crashes."""
   command = [sys.executable, "-m", "pir_jax.compile", *sys.argv[1:]]
   done = subprocess.run(
     [*command, f"--topology={topology}"],
@@ -106,14 +108,14 @@ def _alone(topology: str) -> str:
     check=False,
   )
   lines = done.stdout.splitlines()
-  if done.returncode == 1 and not lines[2:]:  # It says why in a sentence.
-    said = done.stderr.strip().splitlines()[-1]
-    raise InputError(said.removeprefix("compile: ").rstrip("."))
+  if done.returncode == 1 and not lines[2:]:  # With a sentence of why.
+    reason = done.stderr.strip().splitlines()[-1]
+    raise InputError(reason.removeprefix("compile: ").rstrip("."))
   return lines[2] if lines[2:] else ""
 
 
 def main() -> None:
-  """The command."""
+  """Compiles the step and prints what it takes."""
   experiment = _experiment(_CONFIG, "config")
   renderer = triplane_generator.Config()
   if flags.FLAGS["triplane"].present:

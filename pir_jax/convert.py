@@ -1,4 +1,4 @@
-"""Other people's files made ours: `python -m pir_jax.convert face_model ...`.
+"""Converts files of other projects: `python -m pir_jax.convert face_model ...`.
 
 A face model that the user holds becomes one .npz, which `python -m
 pir_jax.prepare --face_model=FILE` fits instead of the open head.
@@ -26,13 +26,11 @@ _LANDMARKS = flags.DEFINE_string(
 
 
 def main(unused_topic: str) -> None:
-  """The command."""
-  given = (_KIND.value, _INPUT.value, _OUTPUT.value)
-  if not all(given):
-    raise InputError("say --kind, --input and --output.")
+  """Runs the command."""
+  args = app.required(_KIND, _INPUT, _OUTPUT)
   if _LANDMARKS.value and _KIND.value != "flame":
     raise InputError("--landmarks is for --kind=flame.")
-  print(importer.report(importer.convert(*given, _LANDMARKS.value)))
+  print(importer.report(importer.convert(*args, _LANDMARKS.value)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The whole way in one command: `make demo`, or `python -m pir_jax.demo`.
+"""Runs the whole way in one command: `make demo`, or `python -m pir_jax.demo`.
 
 Prepares a clip, trains the three stages small, reenacts it with another voice
 and measures the result. Each step is printed as the command it is; what was
@@ -15,8 +15,8 @@ import soundfile
 from absl import flags
 
 from pir_jax import assets
-from pir_jax.data import manifest, speech_augmentation
-from pir_jax.media import video_reader
+from pir_jax.data import manifest
+from pir_jax.media import speech_waveform, video_reader
 from pir_jax.runtime import app
 from pir_jax.types import InputError
 
@@ -39,7 +39,7 @@ def demo(video: str, audio: str, folder: pathlib.Path) -> None:
   Raises:
     InputError: a file cannot be used, or the folder holds another video's run.
   """
-  # Wrong files are told at once, not after minutes of training.
+  # Wrong files fail at once, not after minutes of training.
   video = video or str(assets.fetch("demo_video"))
   if not video_reader.probe(video).has_audio:
     raise InputError(
@@ -47,7 +47,7 @@ def demo(video: str, audio: str, folder: pathlib.Path) -> None:
       "learn from."
     )
   if audio:
-    speech_augmentation.check(video_reader.read_audio(audio))
+    speech_waveform.check(video_reader.read_audio(audio))
   folder.mkdir(parents=True, exist_ok=True)
   audio = audio or str(_packaged_voice(folder))
   data = folder / "data"
@@ -87,7 +87,7 @@ def demo(video: str, audio: str, folder: pathlib.Path) -> None:
 
 
 def _packaged_voice(folder: pathlib.Path) -> pathlib.Path:
-  """The first seconds of the packaged voice, as a file of the run."""
+  """Writes the first seconds of the packaged voice to the run's folder."""
   path = folder / "voice.wav"
   if not path.exists():
     source = assets.fetch("demo_audio")
@@ -104,7 +104,7 @@ def _experiments() -> pathlib.Path:
 
 
 def _step(name: str, *arguments: str) -> None:
-  """Runs one of the commands; its failure is ours."""
+  """Runs one of the commands; exits if it fails."""
   line = [sys.executable, "-m", f"pir_jax.{name}", *arguments]
   print("\n$ " + shlex.join(["python", *line[1:]]), flush=True)
   start = time.monotonic()
@@ -115,7 +115,7 @@ def _step(name: str, *arguments: str) -> None:
 
 
 def main() -> None:
-  """The command."""
+  """Runs the command."""
   folder = pathlib.Path(_RUN.value or "runs/demo")
   demo(_VIDEO.value, _AUDIO.value, folder)
 

@@ -1,6 +1,6 @@
-"""Shows the geometry a person was learnt with: `python -m pir_jax.inspect`.
+"""Shows the geometry of a trained person: `python -m pir_jax.inspect`.
 
-The implicit face of stage 2, alone, without the frame it is painted into:
+The implicit face of stage 2, alone, without the frame it is inpainted into:
 
   --what=face       the face with an expression, beside the mean expression
   --what=depth      image, depth and normals from one side
@@ -124,17 +124,16 @@ _SHOWS = {
 
 
 def main() -> None:
-  """The command."""
-  if not (_MODEL.value and _OUTPUT.value):
-    raise InputError("say --model and --output.")
-  output = pathlib.Path(_OUTPUT.value)
+  """Runs the command."""
+  model, output = app.required(_MODEL, _OUTPUT)
+  output = pathlib.Path(output)
   show, suffixes = _SHOWS[_WHAT.value]
   if output.suffix.lower() not in suffixes:
     raise InputError(
       f"{output} must end in {' or '.join(suffixes)} for --what={_WHAT.value}."
     )
   started = time.monotonic()
-  viewer = viewer_lib.Viewer.open(_MODEL.value, _PERSON.value)
+  viewer = viewer_lib.Viewer.open(model, _PERSON.value)
   expression, notes = viewer_lib.parse_expression(
     _EXPRESSION.value, viewer.space
   )
@@ -143,8 +142,8 @@ def main() -> None:
   box = viewer.generator.config.renderer.box_warp
   view = _viewpoint(box)
   output.parent.mkdir(parents=True, exist_ok=True)
-  told = show(viewer, view, expression, output)
-  print(f"{output}: {told}, {time.monotonic() - started:.1f} s")
+  summary = show(viewer, view, expression, output)
+  print(f"{output}: {summary}, {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ One clip:   python -m pir_jax.prepare --video=me.mp4 --output=data/me
 Many clips: python -m pir_jax.prepare --input=videos --output=data/all
 HDTF:       python -m pir_jax.prepare --hdtf=HDTF_dataset --input=videos \\
               --output=data/hdtf
-Only look:  add --check
+Only check: add --check
 
-Finds and follows the face, fits the parametric head to every frame, and writes
-windows, masks, coefficients, sound and report.html to a folder. A run over many
-that was stopped is gone on with by the same command. The exit code is 1 where a
-clip failed, or with --check where one is rejected or cannot be used.
+Detects and tracks the face, fits the parametric head to every frame, and writes
+windows, masks, coefficients, sound and report.html to a folder. The same
+command resumes a run over many clips that was stopped. The exit code is 1 where
+a clip failed, or with --check where one is rejected or cannot be used.
 """
 
 import os
@@ -18,7 +18,7 @@ from absl import flags
 
 from pir_jax.data import manifest
 from pir_jax.face import masks
-from pir_jax.preparation import batch, batch_tasks, pipeline, ray
+from pir_jax.preparation import batch, pipeline, ray
 from pir_jax.runtime import app
 from pir_jax.types import InputError
 
@@ -39,7 +39,7 @@ _OUTPUT = flags.DEFINE_string(
   "Folder to make, e.g. data/me; for many also gs://, s3:// and the like.",
 )
 _CHECK = flags.DEFINE_boolean(
-  "check", False, "Say what a preparation would find, and write nothing."
+  "check", False, "Print the quality of each clip, and write nothing."
 )
 _WORKERS = flags.DEFINE_integer(
   "workers",
@@ -72,7 +72,7 @@ _REGION = flags.DEFINE_enum(
   "mask_region",
   masks.Config().region,
   masks.REGIONS,
-  "What the network shall paint: the face, or only what lies below the eyes.",
+  "What the network inpaints: the face, or only what lies below the eyes.",
 )
 _MARGIN = flags.DEFINE_float(
   "mask_margin",
@@ -105,11 +105,12 @@ def _settings() -> pipeline.Settings:
 
 
 def main() -> None:
-  """The command."""
-  if bool(_VIDEO.value) == bool(_INPUT.value) or not (
-    _OUTPUT.value or _CHECK.value
-  ):
-    raise InputError("say either --video or --input, and --output=FOLDER.")
+  """Runs the command."""
+  if _VIDEO.value and _INPUT.value:
+    raise InputError("--video and --input exclude each other: set one of them.")
+  app.required(
+    *([] if _INPUT.value else [_VIDEO]), *([] if _CHECK.value else [_OUTPUT])
+  )
   if _VIDEO.value and not _CHECK.value:
     made = prepare(
       _VIDEO.value,
@@ -121,9 +122,9 @@ def main() -> None:
     return
   places = _INPUT.value or [_VIDEO.value]
   if _HDTF.value:
-    inputs = batch_tasks.find_pieces(_HDTF.value, places)
+    inputs = batch.list_pieces(_HDTF.value, places)
   else:
-    inputs = batch_tasks.find_videos(places)
+    inputs = batch.list_videos(places)
   workers = _WORKERS.value or batch.default_workers(len(inputs))
   runner = ray.run(_RAY.value) if _RAY.value else batch.run_locally(workers)
   if _CHECK.value:

@@ -1,6 +1,6 @@
 """Trains one stage: `python -m pir_jax.train --config=... --workdir=...`.
 
-Run it again with the same --workdir and it goes on where it was. On several
+Run it again with the same --workdir and it resumes where it was. On several
 hosts, start it once on each: see experiments/launch.
 """
 
@@ -11,17 +11,16 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from pir_jax.data import manifest, pipelines, sources
+from pir_jax.data import pipelines
+from pir_jax.data.dataset import Dataset
 from pir_jax.runs import audio_expressions, run_record
 from pir_jax.runs.experiment import Experiment, mesh_for
-from pir_jax.runs.run import make_stage, settle
+from pir_jax.runs.run import make_stage, resolve
 from pir_jax.runtime import (
   app,
   distributed,
-  finish,
   loop,
   memory,
-  preemption,
   profiler,
   sharding,
 )
@@ -34,7 +33,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   "are set by --config.field=value.",
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Directory of the run: made, or gone on with."
+  "workdir", None, "Directory of the run: made, or resumed."
 )
 _RESUME_FROM = flags.DEFINE_string(
   "resume_from",
@@ -52,27 +51,32 @@ def train(
   source: pathlib.Path | None = None,
   profile: tuple[int, int] | None = None,
 ) -> None:
-  """Trains to the end from where the run is, or a new one from another's."""
-  paths = experiment.data.paths
-  space = manifest.load_space(paths)
-  people = run_record.people(paths)
-  # Both are made before anything is trained or written: they may refuse.
+  """Trains a stage to its last step, resuming the run where there is one.
+
+  Args:
+    experiment: what to train, on what, for how long.
+    workdir: of the run.
+    source: another run, whose state a new one starts from.
+    profile: first step and number of steps to trace.
+
+  Raises:
+    InputError: the experiment, its data or the run cannot be used.
+  """
+  data = Dataset.open(experiment.data.paths)
+  # All that may refuse comes before anything is trained or written.
   mesh = mesh_for(experiment)
-  batches = _batches(experiment, mesh)
-  held_out = _batches(experiment)
-  experiment = settle(experiment, _num_frames(experiment))
-  run_record.check(workdir, experiment, space, people)
-  try:
-    heard = audio_expressions.training_table(experiment, space, workdir)
-    stage = make_stage(experiment, space, workdir, mesh, heard)
-    state = stage.abstract_state()
-  except ValueError as error:  # Sizes that no network can have, by name.
-    raise InputError(f"{error}") from error
+  batches = _batches(experiment, data, mesh)
+  held_out = _batches(experiment, data)
+  num_frames = sum(len(clip.rows("train")) for clip in data)
+  experiment = resolve(experiment, num_frames)
+  run_record.check(workdir, experiment, data)
+  predicted = audio_expressions.training_table(experiment, data, workdir)
+  stage = make_stage(experiment, data.space, workdir, mesh, predicted)
+  state = stage.abstract_state()
   if source is not None:
-    run_record.adopt(workdir, source, space, stage)
-  run_record.write(workdir, experiment, space, people, stage)
+    run_record.adopt(workdir, source, data.space, stage)
+  run_record.write(workdir, experiment, data, stage)
   distributed.check_shared(workdir / "run.json")
-  finish.clear(workdir)
   if jax.process_index() == 0:
     held, whole = map(memory.readable, sharding.device_bytes(state))
     print(f"state {whole}, {held} on each of {mesh.size} devices")
@@ -85,63 +89,49 @@ def train(
     seed=experiment.seed,
     profile=profile,
   )
-  finish.mark(workdir, experiment.loop.num_steps)
 
 
-def _num_frames(experiment: Experiment) -> int:
-  """Of the training data; 0 for speech."""
-  data = experiment.data
-  if isinstance(experiment.stage, expression.Config):
-    return 0
-  return len(sources.FrameSource(data.paths, resolution=data.resolution))
-
-
-def _batches(experiment: Experiment, mesh: Mesh | None = None):
-  """What this process reads to train, or (without a mesh) held-out batches."""
-  data, train = experiment.data, mesh is not None
+def _batches(experiment: Experiment, data: Dataset, mesh: Mesh | None = None):
+  """Makes this process's training batches or, without a mesh, held-out ones."""
+  config, train = experiment.data, mesh is not None
   options = dict(
     split="train" if train else "held_out",
-    batch_size=data.batch_size,
+    batch_size=config.batch_size,
     seed=experiment.seed,
     shuffle=train,
     repeat=train,
     # Of held-out examples every process has all: they may not divide.
-    rows=sharding.local_rows(mesh, data.batch_size) if train else None,
+    rows=sharding.local_rows(mesh, config.batch_size) if train else None,
   )
   if isinstance(experiment.stage, expression.Config):
     return pipelines.speech_dataset(
-      data.paths,
-      num_frames=data.num_frames,
-      pauses=data.pauses if train else None,
-      speeds=data.speeds,
+      data,
+      num_frames=config.num_frames,
+      pauses=config.pauses if train else None,
+      speeds=config.speeds,
       **options,
     )
-  return pipelines.face_dataset(
-    data.paths, resolution=data.resolution, **options
-  )
+  return pipelines.face_dataset(data, resolution=config.resolution, **options)
 
 
 def main() -> None:
-  """The command."""
-  experiment = _CONFIG.value
+  """Runs the command."""
+  experiment, workdir = app.required(_CONFIG, _WORKDIR)
   if not isinstance(experiment, Experiment):
-    flag = flags.FLAGS["config"]
-    given = flag.config_filename if flag.present else "nothing"
     raise InputError(
-      f"{given} is no experiment: say --config=experiments/triplane.py:demo "
-      "or another file whose get_config returns a runs.Experiment."
+      f"{flags.FLAGS['config'].config_filename} is not an experiment: set "
+      "--config=experiments/triplane.py:demo or another file whose get_config "
+      "returns an Experiment."
     )
-  if not _WORKDIR.value:
-    raise InputError("nowhere to keep the run: say --workdir=DIRECTORY.")
-  if "://" in _WORKDIR.value:
+  if "://" in workdir:
     raise InputError(
-      f"--workdir={_WORKDIR.value} is no folder: mount the bucket (gcsfuse, "
-      "s3fs) and name the place where it is mounted."
+      f"--workdir={workdir} is not a folder: mount the bucket (gcsfuse, s3fs) "
+      "and name the folder where it is mounted."
     )
   profile = profiler.parse(_PROFILE.value)
   source = _RESUME_FROM.value and pathlib.Path(_RESUME_FROM.value)
-  with distributed.joined(), preemption.watch():
-    train(experiment, pathlib.Path(_WORKDIR.value), source, profile)
+  with distributed.joined():
+    train(experiment, pathlib.Path(workdir), source, profile)
 
 
 if __name__ == "__main__":

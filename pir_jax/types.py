@@ -23,6 +23,10 @@ class InputError(ValueError):
   """
 
 
+class ConfigError(InputError):
+  """A size or an option in a config is wrong."""
+
+
 class Cameras(NamedTuple):
   """Pinhole cameras on the head, OpenCV axes (x right, y down, z ahead).
 
@@ -42,7 +46,7 @@ class FaceBatch(NamedTuple):
 
   Attributes:
     image: RGB in [-1, 1].
-    mask: 1 where the inpainting network must paint (the face), else 0.
+    mask: 1 where the inpainting network must inpaint (the face), else 0.
     head: 1 on the head, where the tri-plane is asked to explain the image.
     mouth: 1 on the lips at their widest opening; losses may weigh it.
     cameras: of the window.

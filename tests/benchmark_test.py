@@ -9,14 +9,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXPERIMENT = """
-from pir_jax import runs
-from pir_jax.models import generator, renderer
+from pir_jax.runs.experiment import Data, Experiment
+from pir_jax.models import renderer, triplane_generator
 from pir_jax.runtime import loop
 from pir_jax.stages import triplane
 
 
 def get_config(variant=""):
-  model = generator.Config(
+  model = triplane_generator.Config(
     w_size=8,
     map_depth=1,
     channel_base=64,
@@ -29,13 +29,13 @@ def get_config(variant=""):
     sr_channels=(4, 4),
     renderer=renderer.Config(num_coarse=4, num_fine=4, hidden_size=8),
   )
-  return runs.Experiment(
-    stage=triplane.Config(model=model, perceptual_taps=1),
+  return Experiment(
+    stage=triplane.Config(model=model, perceptual_layers=1),
     loop=loop.Config(num_steps=1),
   )
 """
 INPAINTING = """
-from pir_jax import runs
+from pir_jax.runs.experiment import Data, Experiment
 from pir_jax.models import inpainting as network
 from pir_jax.models import patch_discriminator
 from pir_jax.runtime import loop
@@ -43,16 +43,16 @@ from pir_jax.stages import inpainting
 
 
 def get_config(variant=""):
-  return runs.Experiment(
+  return Experiment(
     stage=inpainting.Config(
       model=network.Config(channels=4, num_downsamples=NUM),
       discriminator=patch_discriminator.Config(channels=4, max_channels=8),
-      perceptual_taps=1,
+      perceptual_layers=1,
     ),
     loop=loop.Config(num_steps=1),
   )
 """
-PAINTING_ROWS = [
+INPAINTING_ROWS = [
   "coarse: half size, 7x7",
   "coarse: downsampling",
   "coarse: blocks",
@@ -80,7 +80,8 @@ ROWS = [
   "whole without super-resolution",
   "whole frame",
 ]
-NOT_COUNTED = {"rays and coarse points", "importance sampling"}
+# A gather: neither matrix product nor convolution.
+NOT_COUNTED = {"plane lookup, coarse"}
 WIDTH = 33
 
 
@@ -114,29 +115,29 @@ def test_the_table_has_every_row_in_the_order_of_the_way(tmp_path):
   )
   assert code == 0, errors
   assert lines[0].startswith("triplane on cpu")
-  for said in ("CPU cores", "jax ", "bfloat16", "batch of 2", "2 repeats"):
-    assert said in lines[0]
+  for word in ("CPU cores", "jax ", "bfloat16", "batch of 2", "2 repeats"):
+    assert word in lines[0]
   table = {}
   for line in lines[2 : 2 + len(ROWS)]:
     table[line[:WIDTH].strip()] = line[WIDTH:].split()
   assert list(table) == ROWS
   for name, cells in table.items():
-    median, least, gflop, written, rate, size, unit, seconds, share = cells
+    median, least, gflop, speed, size, unit, seconds, share = cells
     assert 0 < float(least) <= float(median), name
     assert float(size) > 0 and unit.endswith("B"), name
-    assert float(seconds) >= 0 and float(written) > 0, name
+    assert float(seconds) >= 0, name
     if name in NOT_COUNTED:
-      assert gflop == rate == share == "-", name
+      assert gflop == speed == share == "-", name
     else:
       # GFLOP over seconds; three digits of each are printed.
-      assert float(rate) > 0, name
+      assert float(speed) > 0, name
       expected = float(gflop) / float(median) * 1e3
-      assert abs(float(rate) / expected - 1) < 0.1, name
+      assert abs(float(speed) / expected - 1) < 0.1, name
   assert any("GFLOP: " in line for line in lines)
   assert lines[-1].startswith("whole frame: ")
 
 
-def _painting_experiment(folder, num_downsamples):
+def _inpainting_experiment(folder, num_downsamples):
   """Files of both picture stages, beside each other; the one to be named."""
   triplane = EXPERIMENT.replace(
     "resolution=16,\n    sr", "resolution=32,\n    sr"
@@ -147,21 +148,22 @@ def _painting_experiment(folder, num_downsamples):
   return path
 
 
+@pytest.mark.slow
 def test_inpainting_takes_the_triplane_beside_it(tmp_path):
-  path = _painting_experiment(tmp_path, num_downsamples=1)
+  path = _inpainting_experiment(tmp_path, num_downsamples=1)
   code, lines, errors = run(
     "inpainting", f"--config={path}", "--repeats=1", "--nopipeline"
   )
   assert code == 0, errors
   assert lines[0].startswith("inpainting on cpu")
   table = {}
-  for line in lines[2 : 2 + len(PAINTING_ROWS)]:
+  for line in lines[2 : 2 + len(INPAINTING_ROWS)]:
     table[line[:WIDTH].strip()] = line[WIDTH:].split()
-  assert list(table) == PAINTING_ROWS
+  assert list(table) == INPAINTING_ROWS
   for name, (median, _, gflop, *_) in table.items():
     assert float(median) > 0 and float(gflop) > 0, name
-  said = [line.split(":")[0] for line in lines if "images a second" in line]
-  assert said == PAINTING_ROWS[-3:]
+  named = [line.split(":")[0] for line in lines if "images a second" in line]
+  assert named == INPAINTING_ROWS[-3:]
 
 
 @pytest.mark.slow
@@ -175,14 +177,16 @@ def test_training_adds_a_gradient_and_a_step(tmp_path):
   frame, gradient, step = (
     line[WIDTH:].split() for line in lines[1 + len(ROWS) : 4 + len(ROWS)]
   )
-  assert float(gradient[2]) == pytest.approx(3 * float(frame[2]), rel=1e-3)
-  assert float(step[0]) > 0 and step[2] == "-" and float(step[3]) > 0
+  # A gradient by all parameters: the products of the frame and about twice as
+  # many, but for the conditions' own.
+  assert 2 * float(frame[2]) < float(gradient[2]) < 4 * float(frame[2])
+  assert float(step[0]) > 0 and float(step[2]) > float(gradient[2]) / 2
   assert lines[-1].startswith("training step: ")
 
 
 @pytest.mark.slow
 def test_training_of_inpainting_and_the_whole_way(tmp_path):
-  path = _painting_experiment(tmp_path, num_downsamples=1)
+  path = _inpainting_experiment(tmp_path, num_downsamples=1)
   (tmp_path / "expression.py").write_text(
     (ROOT / "experiments" / "expression.py")
     .read_text()
@@ -204,35 +208,35 @@ def test_training_of_inpainting_and_the_whole_way(tmp_path):
   assert sum(known[:-1]) == pytest.approx(known[-1], abs=0.1)
 
 
-def test_without_a_config_every_stage_is_of_the_papers_size():
+def test_sizes_are_the_papers_or_the_config_s_and_must_fit(tmp_path):
+  # The features are met at an eighth of the frame, and are a quarter of it.
+  unfit = _inpainting_experiment(tmp_path, num_downsamples=2)
   # Another process: the flags' names are those of other commands.
-  script = """
+  script = f"""
 from absl import flags
 from pir_jax import benchmark
+from pir_jax.types import InputError
+
 flags.FLAGS(["benchmark"])
-drawn = benchmark._beside("triplane").stage.model
-print(drawn.resolution, drawn.feature_resolution, drawn.plane_channels)
-print(benchmark._given("inpainting").stage.model.num_global_blocks)
+renderer = benchmark._beside("triplane").stage.model
+print(renderer.resolution, renderer.feature_resolution, renderer.plane_channels)
+print(benchmark._experiment("inpainting").stage.model.num_global_blocks)
 print(benchmark._beside("expression").stage.encoder)
+for topic, config in [
+  ("triplane", "experiments/expression.py:demo"),
+  ("inpainting", {str(unfit)!r}),
+]:
+  flags.FLAGS(["benchmark", "--config=" + config])
+  try:
+    benchmark.main(topic)
+  except InputError as error:
+    print(error)
 """
   command = [sys.executable, "-c", script]
   result = subprocess.run(
     command, cwd=ROOT, capture_output=True, text=True, check=True
   )
-  assert result.stdout.splitlines() == ["512 64 32", "4", "wav2vec2"]
-
-
-def test_what_is_not_a_topic_is_told_in_one_sentence(tmp_path):
-  # The features are met at an eighth of the frame, and are a quarter of it.
-  unfit = _painting_experiment(tmp_path, num_downsamples=2)
-  for arguments, says in [
-    (["speech"], "'speech' is no topic: say triplane or inpainting."),
-    (
-      ["triplane", "--config=experiments/expression.py:demo"],
-      "is no experiment of triplane",
-    ),
-    (["inpainting", f"--config={unfit}"], "meets a feature image of"),
-  ]:
-    code, lines, errors = run(*arguments)
-    assert (code, len(errors)) == (1, 1), errors
-    assert says in errors[0]
+  lines = result.stdout.splitlines()
+  assert lines[:3] == ["512 64 32", "4", "wav2vec2"]
+  assert "is no experiment of triplane" in lines[3]
+  assert "meets a feature image of" in lines[-1]

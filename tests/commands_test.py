@@ -1,5 +1,9 @@
-"""What a user does wrong is told in one sentence, and leaves nothing behind."""
+"""What a user does wrong is one sentence, and leaves nothing behind.
 
+One process runs all commands of a test: loading JAX takes most of the time.
+"""
+
+import importlib
 import os
 import pathlib
 import subprocess
@@ -8,14 +12,27 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from absl import flags
 
 from pir_jax.data import synthetic
+from pir_jax.runtime import app
 
 ROOT = pathlib.Path(__file__).parents[1]
+COMMANDS = [
+  "prepare",
+  "train",
+  "reenact",
+  "evaluate",
+  "demo",
+  "compile",
+  "inspect",
+  "benchmark",
+  "convert",
+]
 
 
-def run(module, *arguments):
-  """Runs a command as a user does; returns its exit code and error lines."""
+def run_process(module, *arguments):
+  """Runs a command as a user does; returns its exit code, output and errors."""
   result = subprocess.run(
     [sys.executable, "-m", f"pir_jax.{module}", *map(str, arguments)],
     cwd=ROOT,
@@ -24,19 +41,28 @@ def run(module, *arguments):
     text=True,
     check=False,
   )
-  lines = [
-    line
-    for line in result.stderr.splitlines()
-    if line and not line.startswith(("INFO", "WARNING"))
-  ]
-  return result.returncode, lines
+  return result.returncode, result.stdout, result.stderr.splitlines()
 
 
-def expect_sentence(module, *arguments, says):
-  code, lines = run(module, *arguments)
-  assert code == 1, lines
-  assert len(lines) == 1, lines
-  assert says in lines[0], lines
+@pytest.fixture
+def expect_sentence(monkeypatch, capsys):
+  """Runs a command in this process; it must end with a sentence and 1."""
+  monkeypatch.chdir(ROOT)
+
+  def expect(module, *arguments, says):
+    # Only its own flags are set, whatever other tests have set before.
+    command = importlib.import_module(f"pir_jax.{module}")
+    saved = flags.FLAGS
+    argv = [f"pir_jax/{module}.py", *map(str, arguments)]
+    monkeypatch.setattr(sys, "argv", argv)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+      app.run(command.main)
+    error = capsys.readouterr().err
+    assert end.value.code == 1, error
+    assert error.count("\n") == 1 and says in error, error
+
+  return expect
 
 
 @pytest.fixture

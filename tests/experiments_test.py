@@ -11,7 +11,7 @@ from flax import nnx
 
 from pir_jax import train
 from pir_jax.data import synthetic
-from pir_jax.inference import reenactor
+from pir_jax.inference import person as person_lib
 from pir_jax.models import vgg, whisper
 from pir_jax.runs import frozen_networks
 from pir_jax.runs import run as run_lib
@@ -46,7 +46,7 @@ def trained(tmp_path_factory):
     frozen_networks,
     "perceptual",
     lambda config: vgg.Lpips(
-      "vgg", taps=config.perceptual_taps, rngs=nnx.Rngs(0)
+      "vgg", num_layers=config.perceptual_layers, rngs=nnx.Rngs(0)
     ),
   )
   patch.setattr(
@@ -84,9 +84,9 @@ def test_one_step_is_finite_and_moves_every_network(trained, name):
     assert max(jax.tree.leaves(moved)) > 0, network
 
 
-def test_reenactor_cannot_see_under_the_mask(trained):
-  actor = reenactor.Reenactor(trained, np.zeros(3, np.float32), batch_size=2)
-  side = actor.resolution
+def test_a_person_cannot_see_under_the_mask(trained):
+  person = person_lib.load(trained, batch_size=2)
+  side = person.resolution
   random = np.random.default_rng(0)
   image = random.uniform(-1, 1, (3, side, side, 3)).astype(np.float32)
   mask = np.zeros((3, side, side, 1), np.float32)
@@ -96,17 +96,17 @@ def test_reenactor_cannot_see_under_the_mask(trained):
   pose[2, 3] = 2.7
   intrinsics = np.float32([[4.2, 0, 0.5], [0, 4.2, 0.5], [0, 0, 1]])
   cameras = Cameras(np.stack([pose] * 3), np.stack([intrinsics] * 3))
-  expression = np.zeros((3, actor.space.expression_size), np.float32)
-  first = actor.paint(image, mask, cameras, expression)
-  second = actor.paint(np.float32(other), mask, cameras, expression)
+  expression = np.zeros((3, person.space.expression_size), np.float32)
+  first = person.inpaint(image, mask, cameras, expression)
+  second = person.inpaint(np.float32(other), mask, cameras, expression)
   np.testing.assert_array_equal(first, second)
   assert first.shape == image.shape
 
 
 def test_speech_of_any_length_gives_a_frame_each_40_ms(trained):
-  actor = reenactor.Reenactor(trained, np.zeros(3, np.float32))
-  spoken = actor.speak(np.zeros(16000 * 3 + 5, np.float32))
-  assert spoken.shape == (76, actor.space.expression_size)
+  person = person_lib.load(trained)
+  predicted = person.predict_expression(np.zeros(16000 * 3 + 5, np.float32))
+  assert predicted.shape == (76, len(person.expression_names))
 
 
 def test_a_run_of_another_config_is_refused(trained):

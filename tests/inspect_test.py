@@ -17,13 +17,14 @@ import contextlib, io, sys
 import numpy as np
 from absl import flags
 from flax import nnx
-from pir_jax import inspect, runs, views
-from pir_jax.models import generator, renderer
+from pir_jax import inspect
+from pir_jax.inference import viewer as viewer_lib
+from pir_jax.models import renderer, triplane_generator
 from pir_jax.runtime import checkpoint
 from pir_jax.types import FaceSpace, InputError
 
-network = generator.TriPlaneGenerator(
-  generator.Config(
+network = triplane_generator.TriPlaneGenerator(
+  triplane_generator.Config(
     identity_size=3, expression_size=2, map_depth=1, w_size=8, channel_base=32,
     channel_max=4, plane_resolution=8, plane_channels=4, feature_resolution=8,
     resolution=32, sr_channels=(4, 4), noise=False,
@@ -34,8 +35,8 @@ network = generator.TriPlaneGenerator(
 space = FaceSpace(
   3, ("jawOpen", "mouthPucker"), np.zeros(2, "f4"), np.ones(2, "f4")
 )
-viewer = views.Viewer(network, space, np.zeros(3, "f4"), batch_size=7)
-views.Viewer.open = lambda model, person: viewer
+viewer = viewer_lib.Viewer(network, space, np.zeros(3, "f4"), batch_size=7)
+viewer_lib.Viewer.open = lambda model, person: viewer
 for line in sys.stdin:
   flags.FLAGS.unparse_flags()
   for flag in flags.FLAGS.flags_by_module_dict()["pir_jax.inspect"]:

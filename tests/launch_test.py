@@ -111,7 +111,7 @@ def test_every_flag_is_one_of_train():
     text[text.index("pir_jax.train") :]
     for text in ((LAUNCH / name).read_text() for name in SCRIPTS)
   )
-  known = {"coordinator", "num_processes", "process_id", "config", "workdir"}
+  known = {"coordinator", "num_processes", "process_id", "distributed"}
   assert known <= set(flags.FLAGS)
   calls = re.sub("^#SBATCH.*", "", calls, flags=re.MULTILINE)
   for name in re.findall(r"--(\w+)=", calls):
@@ -129,7 +129,9 @@ def test_slurm_queues_again_what_is_not_finished(
   assert run.wait(20) == code
   assert pathlib.Path(machine["LOG"] + ".scontrol").exists() == requeued
   (given,) = starts(machine)
-  assert given.endswith(f"pir_jax.train --workdir={machine['WORKDIR']} --x=a b")
+  assert given.endswith(
+    f"pir_jax.train --distributed --workdir={machine['WORKDIR']} --x=a b"
+  )
 
 
 @pytest.mark.parametrize(

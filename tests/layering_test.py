@@ -26,7 +26,7 @@ ROOMS = {
   "runtime": "assets",
   "pretrained": "models face",
   "stages": "models losses geometry ops runtime metrics",
-  "runs": "stages pretrained models data face runtime assets",
+  "runs": "stages pretrained models data face media runtime assets",
   "preparation": "face media data metrics runtime assets",
   "inference": "runs stages preparation face media data geometry runtime",
   "evaluation": "inference runs stages preparation face media data geometry "

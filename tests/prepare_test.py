@@ -1,22 +1,27 @@
 """The packaged clip, all the way through preparation."""
 
 import dataclasses
+import importlib
 
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from pir_jax import assets, prepare
+from pir_jax import assets
 from pir_jax.data import manifest, sources, track
 from pir_jax.face import masks
+from pir_jax.preparation import pipeline
 from pir_jax.types import InputError
+
+# `pir_jax.prepare` is the function of that name.
+command = importlib.import_module("pir_jax.prepare")
 
 
 @pytest.mark.slow
 def test_packaged_clip_is_fitted_in_every_frame(tmp_path):
   """Two faces, 12 frames a second, and a picture that zooms."""
-  made = prepare.prepare(assets.fetch("demo_video"), tmp_path / "data")
+  made = pipeline.prepare(assets.fetch("demo_video"), tmp_path / "data")
   assert made.num_with_face + made.num_interpolated == made.num_frames == 105
   # The speaker's face is 54 px high: 2.5 % of it is 1.35 px.
   assert made.fit_error_relative < 0.025
@@ -73,9 +78,9 @@ def test_report_is_readable():
 @pytest.mark.parametrize(
   "given, says",
   [
-    ({}, "say either --video"),
+    ({}, "Missing required flags: --video, --output"),
     ({"video": "v.mp4"}, "--output"),
-    ({"video": "v.mp4", "input": ["w"], "output": "o"}, "say either --video"),
+    ({"video": "v.mp4", "input": ["w"], "output": "o"}, "exclude each other"),
     ({"input": ["nowhere"], "output": "o"}, "nowhere does not exist"),
     ({"hdtf": ".", "input": ["a", "b"], "output": "o"}, "--input=FOLDER once"),
   ],
@@ -84,7 +89,7 @@ def test_flags_that_do_not_go_together(given, says):
   flags.FLAGS(["prepare"])
   with flagsaver.flagsaver(**given):
     with pytest.raises(InputError, match=says):
-      prepare.main()
+      command.main()
 
 
 def test_missing_videos_of_hdtf_are_listed(tmp_path, capsys):
@@ -94,5 +99,5 @@ def test_missing_videos_of_hdtf_are_listed(tmp_path, capsys):
     hdtf=str(tmp_path), input=[str(tmp_path)], output=str(tmp_path / "o")
   ):
     with pytest.raises(InputError, match="RD_Radio1.mp4"):
-      prepare.main()
+      command.main()
   assert "1 videos are missing: RD_Radio1" in capsys.readouterr().out

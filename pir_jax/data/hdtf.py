@@ -8,8 +8,8 @@ are separated by spaces; video names end in .mp4 except in the first):
   XX_crop_wh.txt        video_piece, left, width, top, height: in pixels
   XX_resolution.txt     video, height of the video that those pixels are of
 
-Every piece is cropped and scaled to 512x512. The videos are the user's to find;
-a piece is called XX_video_000, as in the data set's own script.
+Every piece is cropped and scaled to 512x512. The user downloads the videos; a
+piece is called XX_video_000, as in the data set's own script.
 
 h height, w width.
 """
@@ -32,7 +32,7 @@ from pir_jax.types import InputError
 
 SIDE = 512
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts")
-_GRACE = 1e-3  # seconds: as exact as some containers keep times
+_GRACE = 1e-3  # seconds: the precision of some containers' times
 _TIMES = re.compile(r"((?:\d+:)*\d+(?:\.\d+)?)-((?:\d+:)*\d+(?:\.\d+)?)")
 
 
@@ -43,8 +43,8 @@ class Cut:
   Attributes:
     name: of the piece.
     start, end: seconds of the video, the end not included.
-    crop: left, width, top, height in pixels; None keeps the whole picture.
-    height: of the video whose pixels those are; 0 is the one at hand.
+    crop: left, width, top, height in pixels; None keeps the whole frame.
+    height: of the video that the crop was made for; 0 is this one.
   """
 
   name: str
@@ -59,21 +59,21 @@ class Cut:
     return self.name + ".mp4"
 
   def to_json(self) -> dict:
-    """As plain values, for another process."""
+    """Returns plain values, for another process."""
     return dataclasses.asdict(self)
 
   @classmethod
   def from_json(cls, values: dict) -> "Cut":
-    """The inverse of to_json."""
+    """Inverts to_json."""
     crop = values["crop"]
     return cls(**values | {"crop": crop and tuple(crop)})
 
   def write(self, video: video_reader.Path, output: video_reader.Path) -> None:
     """Cuts the piece out of its video.
 
-    Frames are those that are shown from `start` on and before `end`, at the
-    video's mean rate: each one of a steady video, and of a variable one what a
-    player would show. The same bytes on any number of cores.
+    Resamples the frames from `start` to before `end` at the video's mean rate,
+    as a player would; a video of constant rate keeps each frame. The bytes do
+    not depend on the number of cores.
 
     Raises:
       InputError: the video cannot be read, is too short or too small.
@@ -100,12 +100,12 @@ class Cut:
         wave.unlink(missing_ok=True)
 
   def _box(self, info: video_reader.VideoInfo) -> tuple[float, ...] | None:
-    """Left, upper, right and lower edge of the crop in this video's pixels."""
+    """Returns the crop's left, upper, right and lower edge in pixels."""
     if self.crop is None:
       return None
     scale = info.height / self.height if self.height else 1.0
     left, width, top, height = (scale * edge for edge in self.crop)
-    # Scaled edges may miss the picture's own by a rounding.
+    # Scaled edges may exceed the frame by a rounding.
     if left + width > info.width + 1 or top + height > info.height + 1:
       raise InputError(
         f"{info.name} is {info.width}x{info.height}, too small for the crop of"
@@ -116,7 +116,7 @@ class Cut:
     return left, top, right, lower
 
   def _first_time(self, video: video_reader.Path) -> Fraction:
-    """Time of the piece's first frame, which is the piece's time 0."""
+    """Returns the time of the piece's first frame, which is its time 0."""
     first = next(video_reader.read_frames(video, start=self.start), None)
     if first is None or first[0] >= self.end - _GRACE:
       raise InputError(
@@ -126,21 +126,21 @@ class Cut:
     return first[0]
 
   def _images(
-    self, video: video_reader.Path, rate: Fraction, zero: Fraction
+    self, video: video_reader.Path, frame_rate: Fraction, zero: Fraction
   ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """What is shown at each tick of the piece."""
+    """Yields the frame at each tick of the piece."""
     # Containers round the times of frames: half a frame of grace.
-    tick, grace, shown = zero, 1 / rate / 2, None
+    tick, grace, shown = zero, 1 / frame_rate / 2, None
     for time, image in video_reader.read_frames(video, start=self.start):
       while shown is not None and tick < min(time - grace, self.end - _GRACE):
         yield shown
-        tick += 1 / rate
+        tick += 1 / frame_rate
       if time >= self.end - _GRACE:
         return
       shown, last = image, time
     while tick < min(last + grace, self.end - _GRACE):
       yield shown
-      tick += 1 / rate
+      tick += 1 / frame_rate
 
   def _write_sound(
     self, video: video_reader.Path, path: pathlib.Path, zero: Fraction
@@ -163,7 +163,7 @@ class Cut:
 
 
 class _OneThread(video_writer.VideoWriter):
-  """x264 writes other bytes with another number of threads."""
+  """A writer with one thread: x264's bytes depend on their number."""
 
   def _open(self) -> None:
     super()._open()
@@ -180,11 +180,11 @@ def _crop(
 
 
 class Annotated(NamedTuple):
-  """What the annotations ask for.
+  """The pieces of all annotation files.
 
   Attributes:
-    cuts: (video, piece) for every piece whose video is there.
-    missing: names of videos that are annotated and not there.
+    cuts: (video, piece) for every piece with a video.
+    missing: names of annotated videos that are missing.
     skipped: a sentence for each line that cannot be used.
   """
 
@@ -196,10 +196,10 @@ class Annotated(NamedTuple):
 def read_annotations(
   folder: video_reader.Path, videos: video_reader.Path
 ) -> Annotated:
-  """Reads all annotation files of a folder and looks for the videos.
+  """Reads all annotation files of a folder and locates the videos.
 
   Args:
-    folder: that holds XX_annotion_time.txt and the files that go with it.
+    folder: with XX_annotion_time.txt and its companion files.
     videos: folder with the videos, called Radio11.mp4 or RD_Radio11.mp4; any
       kind of video.
 
@@ -209,27 +209,27 @@ def read_annotations(
   folder, videos = pathlib.Path(folder), pathlib.Path(videos)
   for place in (folder, videos):
     if not place.is_dir():
-      raise InputError(f"{place} is not a folder: name the one that is meant.")
-  found = sorted(folder.glob("*_annotion_time.txt"))
-  if not found:
+      raise InputError(f"{place} is not a folder: check the name.")
+  subsets = sorted(folder.glob("*_annotion_time.txt"))
+  if not subsets:
     raise InputError(
       f"{folder} holds no *_annotion_time.txt: give HDTF's folder HDTF_dataset."
     )
   have = _videos(videos)
   annotated = Annotated([], [], [])
-  for path in found:
+  for path in subsets:
     _read_subset(path, have, annotated)
   return annotated
 
 
 def _videos(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  found = {}
+  videos = {}
   for root, _, names in os.walk(folder):
     for name in sorted(names):
       path = pathlib.Path(root, name)
       if path.suffix.lower() in VIDEO_SUFFIXES:
-        found.setdefault(path.stem, path)
-  return found
+        videos.setdefault(path.stem, path)
+  return videos
 
 
 def _read_subset(path, have, annotated: Annotated) -> None:
@@ -248,12 +248,12 @@ def _read_subset(path, have, annotated: Annotated) -> None:
       match = _TIMES.fullmatch(words)
       crop = crops.get(f"{video}_{index}")
       if match is None:
-        annotated.skipped.append(f"{name}: {words!r} is no time mm:ss-mm:ss")
+        annotated.skipped.append(f"{name}: {words!r} is not mm:ss-mm:ss")
         continue
       start, end = map(_seconds, match.groups())
       if crop is None:
         annotated.skipped.append(f"{name}: {subset}_crop_wh.txt lacks it")
-      elif not _numbers(crop, 4) or not _numbers(height, 1):
+      elif not _are_integers(crop, 4) or not _are_integers(height, 1):
         annotated.skipped.append(f"{name}: its crop or height is no number")
       elif start >= end:
         annotated.skipped.append(f"{name}: {words} ends before it begins")
@@ -268,12 +268,12 @@ def _read_subset(path, have, annotated: Annotated) -> None:
         annotated.cuts.append((source, cut))
 
 
-def _numbers(words: list[str], count: int) -> bool:
+def _are_integers(words: list[str], count: int) -> bool:
   return len(words) == count and all(word.isdigit() for word in words)
 
 
 def _seconds(words: str) -> float:
-  """Of "mm:ss" or "h:mm:ss"."""
+  """Parses "mm:ss" or "h:mm:ss"."""
   total = 0.0
   for part in words.split(":"):
     total = 60 * total + float(part)
@@ -281,7 +281,7 @@ def _seconds(words: str) -> float:
 
 
 def _table(path: pathlib.Path) -> dict[str, list[str]]:
-  """Lines of words, by the first one without its .mp4; {} for no file."""
+  """Reads lines of words, keyed by the first without .mp4; {} for no file."""
   if not path.is_file():
     return {}
   lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -3,14 +3,14 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pir_jax.types import FaceSpace, InputError
 
-VERSION = 4
+VERSION = 5
 FILE_NAME = "manifest.json"
 DATA_SET = "data set"  # The kind that the manifest of many clips says it is.
 # A coefficient that hardly moves in the data must not be blown up to unit size.
@@ -38,12 +38,13 @@ class Manifest:
     expression_mean, expression_std: over the measured training frames.
     expression_closed: mean over those of them with the most closed lips.
     identity: coefficients of the person.
-    masks: how the masks were drawn, see `face.masks.Config`; empty where they
-      were not drawn after a fit.
+    masks: settings of the masks, see `face.masks.Config`; empty where they
+      were not made after a fit.
     audio_seconds: sound that goes with the frames; 0 for a silent video.
     preparation: names the video's bytes and the settings that made this, see
-      `preparation.key`; empty where the clip was made otherwise.
-    appraisal: what `appraisal.appraise` found; empty where it was not asked.
+      `pipeline.key`; empty where the clip was made otherwise.
+    quality: of the clip, see `preparation.quality`; empty where it was not
+      measured.
     face_model: name and sha256 of the model whose coefficients these are;
       empty where they are of none.
   """
@@ -75,7 +76,7 @@ class Manifest:
   audio_seconds: float
   face_model: dict[str, str] = dataclasses.field(default_factory=dict)
   preparation: str = ""
-  appraisal: dict[str, Any] = dataclasses.field(default_factory=dict)
+  quality: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def save(self, folder: pathlib.Path) -> None:
     """Writes manifest.json into a folder."""
@@ -121,7 +122,7 @@ def load_manifest(folder: str | pathlib.Path) -> Manifest:
 
 
 def report(made: Manifest) -> str:
-  """What a person wants to know of a prepared clip, in a few lines."""
+  """Summarises a prepared clip in a few lines."""
   low, high = made.window_side
   lines = [
     f"{made.source}: {made.width}x{made.height}, {made.rate} frames a second, "
@@ -134,56 +135,53 @@ def report(made: Manifest) -> str:
     f"{made.num_records} frames; the last "
     f"{made.held_out[1] - made.held_out[0]} of the source are held out",
   ]
-  found = made.appraisal
-  if found:
-    lines.append(f"verdict: {found['verdict']}")
-    lines += [f"  {r['what']} {r['remedy']}" for r in found["reasons"]]
+  if made.quality:
+    lines.append(f"quality: {made.quality['level']}")
+    lines += [f"  {r['what']} {r['remedy']}" for r in made.quality["reasons"]]
   return "\n".join(lines)
 
 
 def as_paths(paths: Paths) -> list[pathlib.Path]:
-  """Folders of clips, from one folder or many; a data set stands for its clips.
+  """Lists folders of clips; a folder of many clips stands for its clips.
 
   Raises:
     InputError: there is no clip.
   """
   if isinstance(paths, str | pathlib.Path):
     paths = [paths]
-  found = [clip for path in paths for clip in _clips(pathlib.Path(path))]
-  if not found:
-    raise InputError("no data was given: name at least one prepared clip.")
-  return found
+  folders = [clip for path in paths for clip in _clips(pathlib.Path(path))]
+  if not folders:
+    raise InputError("no data: name at least one prepared clip.")
+  return folders
 
 
 def _clips(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The folder itself, or the clips of the data set in it."""
+  """Lists the folder itself, or the clips of the data set in it."""
   try:
     values = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
   except (OSError, ValueError):
-    return [folder]  # What is wrong is told where it is read.
+    return [folder]  # What is wrong is said where it is read.
   if not isinstance(values, dict) or values.get("kind") != DATA_SET:
     return [folder]
   return sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}"))
 
 
-def load_space(paths: Paths) -> FaceSpace:
-  """The coefficients of one clip or of several, pooled over their frames.
+def pool_space(manifests: Mapping[str, Manifest]) -> FaceSpace:
+  """Pools the coefficients of some clips, by name, over their training frames.
 
   Raises:
-    InputError: a clip cannot be read, or clips were prepared with different
-      face models.
+    InputError: clips were prepared with different face models.
   """
-  folders = as_paths(paths)
-  manifests = [load_manifest(folder) for folder in folders]
+  names, manifests = list(manifests), list(manifests.values())
   first = manifests[0]
-  for folder, other in zip(folders, manifests, strict=True):
+  for name, other in zip(names, manifests, strict=True):
     if (
       other.expression_names != first.expression_names
       or len(other.identity) != len(first.identity)
       or other.face_model != first.face_model
     ):
       raise InputError(
-        f"{folder} and {folders[0]} were prepared with different face models:"
+        f"{name} and {names[0]} were prepared with different face models:"
         " prepare them again with the same one."
       )
   weight = np.array([float(m.train[1] - m.train[0]) for m in manifests])

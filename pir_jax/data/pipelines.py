@@ -1,6 +1,6 @@
 """Batches for the stages: Grain pipelines over prepared clips.
 
-The iterator's state is the number of batches it has given, the same on every
+The iterator's state is the number of batches it has made, the same on every
 process, so a resumed run sees exactly the batches it would have seen: save its
 `get_state()` beside the training state.
 """
@@ -12,11 +12,12 @@ import grain
 import numpy as np
 
 from pir_jax.data import speech_augmentation
+from pir_jax.data.dataset import Dataset, Split
 from pir_jax.data.manifest import Paths
-from pir_jax.data.sources import FrameSource, SpeechSource, Split
+from pir_jax.data.sources import FrameSource, SpeechSource
 from pir_jax.types import Cameras, FaceBatch, SpeechBatch
 
-# Far from the largest length that Python can tell: Grain adds to it.
+# Far from the largest length that Python knows: Grain adds to it.
 _ENDLESS = sys.maxsize // 4
 
 
@@ -54,8 +55,8 @@ def _batches(
   if repeat:
     dataset = dataset.repeat()
   if change is not None:
-    # Its draws belong to the example's place in the order, so a resumed run and
-    # any number of processes see the same ones.
+    # Its choices belong to the example's place in the order, so a resumed run
+    # and any number of processes see the same ones.
     dataset = dataset.random_map(change)
   # Last, so that the contents of each global batch are the same whatever the
   # number of processes.
@@ -96,7 +97,7 @@ def _only(
 
 
 def face_dataset(
-  paths: Paths,
+  data: Dataset | Paths,
   *,
   resolution: int,
   batch_size: int,
@@ -110,14 +111,14 @@ def face_dataset(
   """Batches of frames with faces (types.FaceBatch), float32.
 
   Args:
-    paths: prepared clips, one folder or many.
+    data: prepared clips, opened or as one folder or many.
     resolution: side of the frames, resized with antialiasing.
     batch_size: of the whole batch, over all processes.
     seed: of the order; every epoch has its own.
     split: "train", or "held_out" for the tail of each clip.
     shuffle: off for a fixed order.
     repeat: endless; off ends after one pass, with a short last batch (which is
-      left out where `rows` are given).
+      left out where `rows` are named).
     rows: of every batch that are made, ascending; the others are another
       process's. None: all.
     cache_bytes: memory for decoded frames.
@@ -126,7 +127,7 @@ def face_dataset(
     InputError: a path is not a prepared clip, or the split has no frame.
   """
   source = FrameSource(
-    paths, resolution=resolution, split=split, cache_bytes=cache_bytes
+    data, resolution=resolution, split=split, cache_bytes=cache_bytes
   )
   return _batches(
     source,
@@ -140,7 +141,7 @@ def face_dataset(
 
 
 def speech_dataset(
-  paths: Paths,
+  data: Dataset | Paths,
   *,
   num_frames: int,
   batch_size: int,
@@ -155,7 +156,7 @@ def speech_dataset(
   """Batches of windows of speech (types.SpeechBatch), float32.
 
   Args:
-    paths: prepared clips with sound.
+    data: prepared clips with sound, likewise.
     num_frames: ticks of FRAME_RATE in a window; training windows start
       anywhere, held-out ones tile each clip's tail.
     batch_size: of the whole batch, over all processes.
@@ -163,18 +164,16 @@ def speech_dataset(
     split: "train" or "held_out".
     shuffle: off for a fixed order.
     repeat: endless; off ends after one pass, with a short last batch (which is
-      left out where `rows` are given).
+      left out where `rows` are named).
     pauses: put into some windows; None: into none.
-    speeds: at which the training part is spoken, see speech.at_speed.
+    speeds: of the training part, see speech_augmentation.at_speed.
     rows: of every batch that are made, ascending; the others are another
       process's. None: all.
 
   Raises:
     InputError: a path is not a prepared clip, or the split has no speech.
   """
-  source = SpeechSource(
-    paths, num_frames=num_frames, split=split, speeds=speeds
-  )
+  source = SpeechSource(data, num_frames=num_frames, split=split, speeds=speeds)
   change = None
   if pauses is not None and pauses.share:
 

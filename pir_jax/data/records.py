@@ -43,7 +43,7 @@ class Frame(NamedTuple):
   Attributes:
     index: of the source frame.
     image: RGB.
-    mask: the face, which the inpainting network must paint.
+    mask: the face, which the network must inpaint.
     head: the head.
     mouth: the lips at their widest opening.
   """
@@ -89,7 +89,7 @@ def _png(mask: Bool[np.ndarray, "h h"]) -> np.ndarray:
 
 
 def encode_frame(frame: Frame, track: Track) -> bytes:
-  """A frame record: pictures without loss, numbers as they are."""
+  """Encodes a frame record: pictures without loss, arrays as they are."""
   t = frame.index
   return safetensors.numpy.save(
     {
@@ -108,12 +108,12 @@ def encode_frame(frame: Frame, track: Track) -> bytes:
 
 
 def decode_picture(encoded: UInt8[np.ndarray, "n"]) -> Image.Image:
-  """A picture of a frame record."""
+  """Decodes a picture of a frame record."""
   return Image.open(io.BytesIO(encoded.tobytes()))
 
 
 def encode_clip(clip: Clip) -> bytes:
-  """A clip record."""
+  """Encodes a clip record."""
   arrays = {k: np.ascontiguousarray(v) for k, v in clip._asdict().items()}
   return safetensors.numpy.save(arrays | {"start": np.array([clip.start])})
 
@@ -315,7 +315,7 @@ def write_dataset(
       they are closed.
     video: from media.probe.
     expression_names: one per coefficient.
-    masks: how those of the frames were drawn, to be drawn alike later.
+    masks: settings of those in the frames, to make others alike.
     face_model: name and sha256 of the one that was fitted.
     overwrite: replace a data set that is there.
 

@@ -4,43 +4,21 @@ h side of a frame, k ticks of FRAME_RATE in a window, n audio samples, i
 identity and e expression coefficients.
 """
 
-import pathlib
 import threading
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Int
 from PIL import Image
 
-from pir_jax.data import records, speech_augmentation, timing
-from pir_jax.data.manifest import Manifest, Paths, as_paths, load_manifest
-from pir_jax.data.track import load_track
+from pir_jax.data import records, speech_augmentation
+from pir_jax.data.dataset import Clip, Dataset, Split
+from pir_jax.data.manifest import Paths
+from pir_jax.media import speech_waveform
 from pir_jax.types import FRAME_RATE, InputError
-
-Split = Literal["train", "held_out"]
 
 MASKS = ("mask", "head", "mouth")
 PICTURES = ("image", *MASKS)
-
-
-def frame_range(manifest: Manifest, split: str) -> tuple[int, int]:
-  """[start, stop) of the source frames of a split."""
-  chosen = {"train": manifest.train, "held_out": manifest.held_out}
-  if split not in chosen:
-    raise ValueError(f"split={split!r} must be 'train' or 'held_out'")
-  start, stop = chosen[split]
-  return start, stop
-
-
-def stored_frames(
-  folder: str | pathlib.Path, split: Split
-) -> Int[np.ndarray, "n"]:
-  """Numbers of the source frames that a split of a prepared clip holds."""
-  start, stop = frame_range(load_manifest(folder), split)
-  _, stored = load_track(folder)
-  return stored[(stored >= start) & (stored < stop)]
 
 
 def resize_picture(
@@ -68,7 +46,7 @@ class FrameSource:
 
   An item has image (h h 3, [-1, 1]), mask, head and mouth (h h 1, [0, 1]),
   pose, intrinsics, identity, expression, all float32, and index and clip
-  (int64: which source frame of which of the paths) and row (int32: the item).
+  (int64: which source frame of which of the clips) and row (int32: the item).
 
   Pictures stay in memory as uint8 until `cache_bytes` are used; once full,
   nothing is thrown out, since under shuffling no frame is likelier than
@@ -77,7 +55,7 @@ class FrameSource:
 
   def __init__(
     self,
-    paths: Paths,
+    data: Dataset | Clip | Paths,
     *,
     resolution: int,
     split: Split = "train",
@@ -86,19 +64,14 @@ class FrameSource:
     self.resolution = resolution
     self._readers, self._identities = [], []
     self._rows: list[tuple[int, int]] = []
-    folders = as_paths(paths)
-    for number, folder in enumerate(folders):
-      manifest = load_manifest(folder)
-      start, stop = frame_range(manifest, split)
-      _, stored = load_track(folder)
-      inside = np.flatnonzero((stored >= start) & (stored < stop))
-      self._rows += [(number, int(row)) for row in inside]
-      self._readers.append(records.open_records(folder / records.FRAMES))
-      self._identities.append(np.array(manifest.identity, np.float32))
+    data = Dataset.open(data)
+    for number, clip in enumerate(data):
+      self._rows += [(number, int(row)) for row in clip.rows(split)]
+      self._readers.append(clip.frame_records)
+      self._identities.append(np.array(clip.manifest.identity, np.float32))
     if not self._rows:
-      names = ", ".join(str(folder) for folder in folders)
       raise InputError(
-        f"{names} has no frame with a face in its {split} part: prepare a"
+        f"{data} has no frame with a face in its {split} part: prepare a"
         " longer clip."
       )
     self._cache: dict[int, tuple] = {}
@@ -125,15 +98,15 @@ class FrameSource:
     return pictures, arrays | {"clip": np.array([clip], np.int64)}
 
   def __getitem__(self, item: int) -> dict[str, np.ndarray]:
-    found = self._cache.get(item)
-    if found is None:
-      found = self._load(item)
-      size = sum(picture.nbytes for picture in found[0])
+    loaded = self._cache.get(item)
+    if loaded is None:
+      loaded = self._load(item)
+      size = sum(picture.nbytes for picture in loaded[0])
       with self._lock:
         if item not in self._cache and size <= self._free:
-          self._cache[item] = found
+          self._cache[item] = loaded
           self._free -= size
-    pictures, arrays = found
+    pictures, arrays = loaded
     clip = int(arrays["clip"][0])
     image, *masks = (picture.astype(np.float32) for picture in pictures)
     return {
@@ -207,16 +180,6 @@ def _held_out_starts(run: records.Clip, num_frames: int) -> list[int]:
   return starts[::-1]
 
 
-def held_out_tick(folder: pathlib.Path) -> int:
-  """First tick of the held-out tail of a prepared clip."""
-  times = load_track(folder)[0].times
-  edge = load_manifest(folder).held_out[0]
-  ticks = timing.tick_times(times)
-  if edge >= len(times):
-    return len(ticks)
-  return int(np.searchsorted(ticks, times[edge] - 1e-6))
-
-
 class SpeechSource:
   """Windows of `num_frames` ticks of speech; one dict an item.
 
@@ -230,7 +193,7 @@ class SpeechSource:
 
   def __init__(
     self,
-    paths: Paths,
+    data: Dataset | Clip | Paths,
     *,
     num_frames: int,
     split: Split = "train",
@@ -239,7 +202,7 @@ class SpeechSource:
     """Reads the runs.
 
     Args:
-      paths: prepared clips.
+      data: prepared clips.
       num_frames: k.
       split: which part.
       speeds: training runs are there once at each of these, see
@@ -249,14 +212,12 @@ class SpeechSource:
     self._runs: list[records.Clip] = []
     self._closed: list[np.ndarray] = []
     self._rows: list[tuple[int, int]] = []
-    folders = as_paths(paths)
-    for folder in folders:
-      closed = np.float32(load_manifest(folder).expression_closed)
-      edge = held_out_tick(folder)
-      reader = records.open_records(folder / records.CLIPS)
-      for row in range(len(reader)):
-        run = records.decode_clip(reader[row])
-        run = run._replace(waveform=speech_augmentation.level(run.waveform))
+    data = Dataset.open(data)
+    for clip in data:
+      closed = np.float32(clip.manifest.expression_closed)
+      edge = clip.held_out_tick
+      for run in clip.speech():
+        run = run._replace(waveform=speech_waveform.normalize(run.waveform))
         if split == "train":
           run = _training_part(run, edge)
           for speed in speeds if len(run.valid) else ():
@@ -266,9 +227,8 @@ class SpeechSource:
           run = _held_out_part(run, edge)
           self._add(run, closed, _held_out_starts(run, num_frames))
     if not self._rows:
-      names = ", ".join(str(folder) for folder in folders)
       raise InputError(
-        f"{names} has no speech with a face in its {split} part: prepare a"
+        f"{data} has no speech with a face in its {split} part: prepare a"
         " clip with sound, or a longer one."
       )
 

@@ -1,35 +1,31 @@
-"""Speech at one level, and with pauses in which the lips are closed.
+"""Augments speech with changes of speed, and with pauses of closed lips.
 
-Eight seconds of a talking person hold hardly a pause, and a network that never
-heard one opens the mouth in silence.
+Eight seconds of a talking person hold hardly a pause, and a network trained
+without pauses opens the mouth in silence.
 k ticks of FRAME_RATE in a window, n audio samples, e expression coefficients.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 import soxr
 from jaxtyping import Float
 
 from pir_jax.data import records, timing
-from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
+from pir_jax.types import SAMPLE_RATE
 
 HOP = records.SAMPLES_PER_TICK
 RAMP = 3  # Ticks in which the lips close, and open again: 0.12 s.
-QUIETEST = 1e-5  # Less than the last bit of 16: not worth raising.
 FADE = SAMPLE_RATE // 200  # Samples over which speech fades at a cut: 5 ms.
-QUIETEST_SPEECH = 1e-3  # Peak; -60 dB of full scale.
-SHORTEST_SPEECH = SAMPLE_RATE // FRAME_RATE  # Samples of one video frame.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-  """Pauses in training; ours, the paper names no augmentation of speech.
+  """Pauses in training; ours, the paper has no augmentation of speech.
 
   Attributes:
     share: of the windows that get a pause.
-    silent: share of the windows that are nothing else, lips closed throughout.
+    silent: share of the windows that are silent, lips closed throughout.
     shortest, longest: of a pause, in ticks.
     hiss: loudest noise in a pause, in decibels of the level of the speech; each
       pause gets its own, from there down by another 50.
@@ -42,57 +38,10 @@ class Config:
   hiss: float = -30.0
 
 
-def check(waveform: Float[np.ndarray, "n"], *, silence: bool = False) -> bool:
-  """Refuses what cannot drive a face: nothing, or not numbers.
-
-  Args:
-    waveform: as `media.read_audio` gives it.
-    silence: whether it may be silent throughout.
-
-  Returns:
-    Whether anything is to be heard.
-
-  Raises:
-    InputError: it cannot be used.
-  """
-  if not len(waveform):
-    raise InputError("the sound is empty: give a file with speech.")
-  # Not of the absolute values: hours of speech are not copied.
-  low, high = float(waveform.min()), float(waveform.max())
-  if not np.isfinite(low) or not np.isfinite(high):
-    raise InputError(
-      "the sound has samples that are not numbers: export it again."
-    )
-  if len(waveform) < SHORTEST_SPEECH:
-    raise InputError(
-      f"the sound lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than"
-      " one video frame: give a file with speech."
-    )
-  heard = max(-low, high) >= QUIETEST_SPEECH
-  if not (heard or silence):
-    raise InputError(
-      "the sound is silent: give a file with speech louder than -60 dB."
-    )
-  return heard
-
-
-def level(waveform: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-  """Zero mean and unit variance over the whole of it, as wav2vec 2.0 wants it.
-
-  Over a whole utterance and not over each window: a window that holds a pause
-  alone would otherwise become loud.
-  """
-  # Python numbers, or hours of speech would turn into float64.
-  levelled = waveform - float(np.mean(waveform, dtype=np.float64))
-  variance = float(np.mean(np.square(levelled), dtype=np.float64))
-  levelled /= max(math.sqrt(variance), QUIETEST)
-  return levelled
-
-
 def at_speed(run: records.Clip, speed: float) -> records.Clip:
-  """The run as if spoken faster (above 1) or slower; pitch goes along.
+  """Resamples sound and lips to faster (above 1) or slower speech.
 
-  Sound and lips are resampled alike. `start` still counts the run's own ticks.
+  The pitch changes too. `start` still counts the run's own ticks.
   """
   if speed == 1.0:
     return run
@@ -111,7 +60,7 @@ def at_speed(run: records.Clip, speed: float) -> records.Clip:
 
 
 def closing(length: int) -> Float[np.ndarray, "k"]:
-  """How far the lips have closed in each tick of a pause, 0 to 1."""
+  """Returns how far the lips are closed in each tick of a pause, 0 to 1."""
   tick = np.arange(length)
   edge = np.minimum(tick + 1, length - tick)
   return np.minimum(edge / (RAMP + 1), 1.0).astype(np.float32)
@@ -123,13 +72,13 @@ def insert(
   hiss: Float[np.ndarray, "m"],
   closed: Float[np.ndarray, "e"],
 ) -> dict[str, np.ndarray]:
-  """The window with a pause before tick `start`; its end falls off.
+  """Inserts a pause before tick `start`; the window's end is cut off.
 
-  Lips and speech stay in step: both are moved. In the pause the expression
+  Lips and speech stay synchronised: both are moved. In the pause the expression
   goes from the one before it to the closed lips and on to the one after it.
 
   Args:
-    window: waveform (n), expression (k e), valid (k), and more that is kept.
+    window: waveform (n), expression (k e), valid (k); the rest is kept.
     start: first tick of the pause, 0 to k - 1.
     hiss: the sound of the pause, a whole number of ticks.
     closed: expression with the lips closed.
@@ -155,7 +104,7 @@ def insert(
   share = closing(length)[:, None]
   pause = open_lips * (1 - share) + closed * share
   expression[start:stop] = pause[: stop - start]
-  # Of the ramps nothing is known where the frames beside them hold no face.
+  # The ramps are unknown where the frames beside them hold no face.
   sure = valid[start:stop] > 0
   valid[start:stop] = sure | (share[: stop - start, 0] == 1)
   return {
@@ -169,16 +118,16 @@ def insert(
 def at_random(
   window: dict[str, np.ndarray], rng: np.random.Generator, config: Config
 ) -> dict[str, np.ndarray]:
-  """A share of windows with a pause somewhere, as the Config says.
+  """Inserts a pause at random in a share of windows.
 
   Args:
-    window: see `insert`; its `closed` (e) is taken out.
-    rng: of where, how long and how loud.
+    window: see `insert`; its `closed` (e) is removed.
+    rng: of position, length and loudness.
     config: of the pauses.
   """
   window = dict(window)
   closed = window.pop("closed")
-  # Drawn in any case, so that a share of 0.5 keeps the other half's draws.
+  # Sampled in any case, so that the share does not change the other samples.
   lucky = rng.random()
   length = int(rng.integers(config.shortest, config.longest + 1))
   start = int(rng.integers(len(window["valid"])))
@@ -197,7 +146,7 @@ def silenced(
   hiss: Float[np.ndarray, "n"],
   closed: Float[np.ndarray, "e"],
 ) -> dict[str, np.ndarray]:
-  """A window of the same size in which nothing is said."""
+  """Returns a silent window of the same size with closed lips."""
   return {
     **window,
     "waveform": hiss,

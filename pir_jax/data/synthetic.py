@@ -1,4 +1,4 @@
-"""Media and prepared clips made from nothing, for tests and for trying out.
+"""Synthetic media and prepared clips, for tests and examples.
 
 t frames, h side of the window, e expression and i identity coefficients.
 """
@@ -23,7 +23,7 @@ CODECS = {
   ".ts": ("libx264", "aac"),
   ".webm": ("libvpx-vp9", "libopus"),
 }
-# The quickest of each encoder, at a quality that keeps numbers readable.
+# The quickest of each encoder, at a quality that keeps frame codes readable.
 OPTIONS = {
   "libx264": {"crf": "18", "preset": "ultrafast"},
   "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
@@ -33,9 +33,9 @@ OPTIONS = {
 NAMES = ("jawOpen", "mouthSmileLeft", "mouthSmileRight", "eyeBlinkLeft")
 
 
-def speech_like(seconds: float, rate: int, seed: int = 0) -> np.ndarray:
-  """A buzz of 120 Hz that swells and fades like syllables; mono float32."""
-  time = np.arange(round(seconds * rate)) / rate
+def speech_like(seconds: float, sample_rate: int, seed: int = 0) -> np.ndarray:
+  """Synthesises a 120 Hz buzz, modulated like syllables; mono float32."""
+  time = np.arange(round(seconds * sample_rate)) / sample_rate
   phase = np.random.default_rng(seed).uniform(0, 2 * np.pi)
   loudness = 0.5 - 0.5 * np.cos(2 * np.pi * 3 * time + phase)
   buzz = sum(np.sin(2 * np.pi * 120 * k * time) / k for k in range(1, 9))
@@ -43,10 +43,10 @@ def speech_like(seconds: float, rate: int, seed: int = 0) -> np.ndarray:
 
 
 def moving_disc(index: int, width: int, height: int) -> np.ndarray:
-  """A frame with a disc that has moved `index` steps; uint8 RGB.
+  """Renders a frame with a disc moved by `index` steps; uint8 RGB.
 
-  Its red corner block holds the index modulo 8 as brightness, so that a frame
-  can be told after lossy coding.
+  Its red corner block holds the index modulo 8 as brightness, which survives
+  lossy coding.
   """
   rows, cols = np.mgrid[:height, :width]
   centre = width * (0.5 + 0.3 * np.sin(index / 5))
@@ -58,7 +58,7 @@ def moving_disc(index: int, width: int, height: int) -> np.ndarray:
 
 
 def frame_code(image: UInt8[np.ndarray, "h w 3"]) -> int:
-  """The index modulo 8 that moving_disc wrote into a frame."""
+  """Reads the index modulo 8 that moving_disc wrote into a frame."""
   height, width = image.shape[:2]
   block = image[: max(1, height // 4 - 2), : max(1, width // 4 - 2), 0]
   return round((float(np.median(block)) - 16) / 32) % 8
@@ -68,7 +68,7 @@ def write_video(
   path: str | pathlib.Path,
   *,
   num_frames: int,
-  rate: Fraction = Fraction(25),
+  frame_rate: Fraction = Fraction(25),
   size: tuple[int, int] = (64, 48),
   sound: Float[np.ndarray, "n"] | None = None,
   sound_rate: int = SAMPLE_RATE,
@@ -85,15 +85,15 @@ def write_video(
   """Writes a test video, with PCM-exact sound where the container has it.
 
   Args:
-    path: its ending chooses the container, and the codecs unless given.
+    path: its ending selects the container, and the default codecs.
     num_frames: of the video.
-    rate: frames a second.
+    frame_rate: frames a second.
     size: width and height; 4:2:0 in mp4 wants them even.
     sound: mono samples, or None; every channel of the layout gets them.
     sound_rate: of the samples.
     sound_start: seconds after time 0 at which the sound starts.
     image: makes a frame from its index, width and height.
-    times: of the frames, where they are not index / rate.
+    times: of the frames; None takes index / frame_rate.
     codecs: names of FFmpeg's encoders of picture and sound.
     pixels: FFmpeg's pixel format.
     layout: FFmpeg's channel layout.
@@ -103,12 +103,12 @@ def write_video(
   """
   path = pathlib.Path(path)
   codecs = codecs or CODECS.get(path.suffix, ("libx264", "pcm_s16le"))
-  clock = Fraction(1, 90000) if times else 1 / Fraction(rate)
+  clock = Fraction(1, 90000) if times else 1 / Fraction(frame_rate)
   with av.open(
     "file:" + str(path.absolute()), "w", options=container_options or {}
   ) as container:
     stream = container.add_stream(
-      codecs[0], rate=rate, options=options or OPTIONS.get(codecs[0], {})
+      codecs[0], rate=frame_rate, options=options or OPTIONS.get(codecs[0], {})
     )
     stream.width, stream.height = size
     stream.pix_fmt = pixels
@@ -131,16 +131,16 @@ def write_video(
       container.mux(packet)
 
 
-def _encoded_sound(stream, sound, rate, start) -> list:
+def _encoded_sound(stream, sound, sample_rate, start) -> list:
   context = stream.codec_context
   kind, layout = context.format.name, context.layout.name
   resampler = av.AudioResampler(
-    kind, layout, rate, frame_size=context.frame_size or 1024
+    kind, layout, sample_rate, frame_size=context.frame_size or 1024
   )
   channels = np.repeat(sound, context.channels)[None]
   frame = av.AudioFrame.from_ndarray(channels, "flt", layout)
-  frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
-  frame.pts = round(start * rate)
+  frame.sample_rate, frame.time_base = sample_rate, Fraction(1, sample_rate)
+  frame.pts = round(start * sample_rate)
   packets = []
   for part in [*resampler.resample(frame), *resampler.resample(None), None]:
     packets += stream.encode(part)
@@ -148,7 +148,7 @@ def _encoded_sound(stream, sound, rate, start) -> list:
 
 
 def _look_at(turn: float, nod: float, distance: float) -> np.ndarray:
-  """Camera-to-world of a camera that looks at the origin, OpenCV axes."""
+  """Returns camera-to-world of a camera towards the origin, OpenCV axes."""
   cy, sy, cx, sx = np.cos(turn), np.sin(turn), np.cos(nod), np.sin(nod)
   around = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
   up = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
@@ -162,14 +162,14 @@ def _look_at(turn: float, nod: float, distance: float) -> np.ndarray:
 def synthetic_track(
   num_frames: int,
   *,
-  rate: float = 25.0,
+  frame_rate: float = 25.0,
   size: int = 64,
   identity_size: int = 3,
   seed: int = 0,
 ) -> Track:
-  """A swaying, speaking head in a fixed window; coefficients are NAMES."""
+  """Makes the track of a swaying, speaking head; coefficients are NAMES."""
   rng = np.random.default_rng(seed)
-  times = np.arange(num_frames) / rate
+  times = np.arange(num_frames) / frame_rate
   phase = rng.uniform(0, 2 * np.pi, 6)
   pose = np.array(
     [
@@ -205,8 +205,8 @@ def synthetic_track(
   )
 
 
-def draw_face(track: Track, index: int, side: int) -> Frame:
-  """An oval face where the camera sees the head, its mouth open by jawOpen."""
+def render_face(track: Track, index: int, side: int) -> Frame:
+  """Renders an oval face at the head's position, its mouth open by jawOpen."""
   u, v = (np.mgrid[:side, :side][::-1] + 0.5) / side
   world_to_camera = np.linalg.inv(track.pose[index])
   k = track.intrinsics[index]
@@ -235,7 +235,7 @@ def draw_face(track: Track, index: int, side: int) -> Frame:
 
 
 def video_info(track: Track, side: int) -> VideoInfo:
-  """What probe would say of a video with such a track."""
+  """Returns the metadata of a video with such a track."""
   return VideoInfo(
     name="synthetic",
     sha256="0" * 64,
@@ -257,7 +257,7 @@ def write_synthetic(
   sound: bool = True,
   overwrite: bool = False,
 ) -> Manifest:
-  """Writes a prepared clip of a drawn face whose jaw follows its sound."""
+  """Writes a prepared clip of a synthetic face whose jaw follows its sound."""
   track = synthetic_track(num_frames, size=side, seed=seed)
   seconds = timing.duration(track.times)
   time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
@@ -266,7 +266,7 @@ def write_synthetic(
 
   def frames() -> Iterator[Frame]:
     for index in timing.select_frames(track.times):
-      yield draw_face(track, int(index), side)
+      yield render_face(track, int(index), side)
 
   return write_dataset(
     path,

@@ -15,10 +15,10 @@ HELD_OUT_SHARE = 1 / 11  # Of a clip's time, at its end; our choice.
 
 
 def duration(times: Float[np.ndarray, "t"]) -> float:
-  """Seconds from the first frame to the end of the last one.
+  """Computes seconds from the first frame to the end of the last one.
 
-  A frame lasts until the next one; the last is taken to last as long as the
-  median frame (a clip of one frame: one tick).
+  A frame lasts until the next one; the last lasts as long as the median frame
+  (a clip of one frame: one tick).
   """
   if len(times) < 2:
     return 1.0 / FRAME_RATE
@@ -26,7 +26,7 @@ def duration(times: Float[np.ndarray, "t"]) -> float:
 
 
 def tick_times(times: Float[np.ndarray, "t"]) -> Float[np.ndarray, "k"]:
-  """Ticks of FRAME_RATE that a clip with these frame times covers."""
+  """Returns the ticks of FRAME_RATE that a clip covers."""
   num_ticks = max(1, round(duration(times) * FRAME_RATE))
   return times[0] + np.arange(num_ticks) / FRAME_RATE
 
@@ -34,7 +34,7 @@ def tick_times(times: Float[np.ndarray, "t"]) -> Float[np.ndarray, "k"]:
 def nearest_frames(
   times: Float[np.ndarray, "t"], ticks: Float[np.ndarray, "k"]
 ) -> Int[np.ndarray, "k"]:
-  """Index of the source frame nearest to each tick; ties go to the earlier."""
+  """Returns the source frame nearest to each tick; ties go to the earlier."""
   after = np.clip(np.searchsorted(times, ticks), 1, max(1, len(times) - 1))
   if len(times) == 1:
     return np.zeros(len(ticks), np.int64)
@@ -46,7 +46,7 @@ def nearest_frames(
 
 
 def select_frames(times: Float[np.ndarray, "t"]) -> Int[np.ndarray, "k"]:
-  """Source frames to learn from: nearest to the ticks, each at most once."""
+  """Selects training frames: nearest to the ticks, each at most once."""
   return np.unique(nearest_frames(times, tick_times(times)))
 
 
@@ -58,15 +58,15 @@ def interpolate(
   *,
   longest: float = math.inf,
 ) -> tuple[Float[np.ndarray, "k e"], Bool[np.ndarray, "k"]]:
-  """Values at the ticks, linear in time between source frames.
+  """Interpolates values at the ticks, linearly between source frames.
 
   Args:
-    times: of the source frames, rising.
+    times: of the source frames, increasing.
     values: at them.
-    known: whether they are worth anything.
-    ticks: where values are wanted.
-    longest: time between two frames over which a line says anything: a video
-      of no steady rate may hold one picture for seconds.
+    known: whether they are valid.
+    ticks: times of the result.
+    longest: time between two frames that is interpolated: a video of variable
+      rate may hold one frame for seconds.
 
   Returns:
     The values, and whether every frame that went into each one was known.
@@ -91,6 +91,6 @@ def interpolate(
 
 
 def held_out_start(times: Float[np.ndarray, "t"]) -> int:
-  """First frame of the held-out tail; every earlier one is for training."""
+  """Returns the held-out tail's first frame; earlier ones are for training."""
   edge = times[0] + duration(times) * (1 - HELD_OUT_SHARE)
   return int(np.searchsorted(times, edge))

@@ -1,4 +1,4 @@
-"""What is known of the face in every source frame of a clip, and its file.
+"""The tracked face in every source frame of a clip, and its file.
 
 t source frames, i identity and e expression coefficients, l landmarks.
 """
@@ -14,17 +14,17 @@ from jaxtyping import Bool, Float, Int
 from pir_jax.types import InputError
 
 FILE_NAME = "track.safetensors"
-# By far the largest of the arrays: a file of its own can be read in part.
+# By far the largest array: a separate file can be read in part.
 LANDMARKS = "landmarks.npy"
 _CHUNK = 2048  # Frames in memory at once.
 
 
 class Track(NamedTuple):
-  """A clip as the face fit leaves it, one row per source frame.
+  """The face fit of a clip, one row per source frame.
 
   Attributes:
     times: seconds from the first frame, increasing.
-    present: the face is known, measured or interpolated.
+    present: the face is known, detected or interpolated.
     interpolated: known only from its neighbours in time (a short gap).
     pose: camera-to-world of the window's camera (see types.Cameras).
     intrinsics: K in units of the window.
@@ -34,9 +34,9 @@ class Track(NamedTuple):
       [0, 1] x [0, 1].
     landmarks: in units of the window; a memory map where they are many.
     error: RMS distance of the fit to the landmarks, source pixels; NaN where
-      the face was not measured.
-    face_height: source pixels; NaN where the face was not measured.
-    shot: number of each frame's shot, from 0; it changes at cuts.
+      the face was not detected.
+    face_height: source pixels; NaN where the face was not detected.
+    shot: index of each frame's shot, from 0; it changes at cuts.
   """
 
   times: Float[np.ndarray, "t"]
@@ -54,7 +54,7 @@ class Track(NamedTuple):
 
 
 def check_track(track: Track) -> None:
-  """Refuses a track with uneven rows or known values that are not finite."""
+  """Raises ValueError for uneven rows or known values that are not finite."""
   num_frames = len(track.times)
   for name, value in track._asdict().items():
     if name != "identity" and len(value) != num_frames:
@@ -73,7 +73,7 @@ def check_track(track: Track) -> None:
 
 
 def _finite(values: np.ndarray, present: Bool[np.ndarray, "t"]) -> bool:
-  """Whether all values of the present frames are numbers."""
+  """Returns whether all values of the present frames are finite."""
   for start in range(0, len(values), _CHUNK):
     part = slice(start, start + _CHUNK)
     if not np.isfinite(values[part][present[part]]).all():
@@ -90,7 +90,7 @@ def save_track(
   arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
   # Not save_file, which hides the file from all but its owner.
   (folder / FILE_NAME).write_bytes(safetensors.numpy.save(arrays))
-  # The array may be this very file, opened as a map: it is not written over.
+  # The array may be a map of this very file: it must not be overwritten.
   part = folder / f"{LANDMARKS}.part"
   written = np.lib.format.open_memmap(
     part, mode="w+", dtype=np.float32, shape=landmarks.shape

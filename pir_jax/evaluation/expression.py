@@ -1,7 +1,7 @@
-"""How well lips follow speech: the expression stage measured alone.
+"""The expression stage measured alone: how well lips follow speech.
 
 The parametric head is posed with what the stage predicts for a clip's held-out
-tail and compared with the head posed as fitted. No picture is painted.
+tail and compared with the head posed as fitted. No picture is generated.
 k ticks of FRAME_RATE of a passage, n audio samples, i identity and e expression
 coefficients, v lip vertices, l landmarks.
 """
@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pir_jax.data import manifest, records, sources, speech_augmentation, timing
-from pir_jax.data.track import load_track
+from pir_jax.data import speech_augmentation, timing
+from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.face import morphable
 from pir_jax.geometry import cameras as cameras_lib
-from pir_jax.media import plots, video_reader
+from pir_jax.media import plots, speech_waveform, video_reader
 from pir_jax.metrics import landmarks, lips
 from pir_jax.runs.run import Run, open_run
 from pir_jax.stages import expression
@@ -29,7 +29,7 @@ NUM_SHUFFLES = 20
 PAUSE = FRAME_RATE  # Ticks of the pauses that are put in: 1 s.
 SETTLING = 5  # Ticks at each end of one in which lips may still move: 0.2 s.
 MM = 100 / morphable.HEAD_UNITS_PER_DECIMETRE  # millimetres a head unit.
-TRUTH = "fitted to the frames"
+TARGET = "fitted to the frames"
 MEAN = "the person's mean"
 SHUFFLED = "ours, shuffled audio"
 LUCKIEST = "the luckiest of these"
@@ -59,14 +59,14 @@ class Passage(NamedTuple):
 
 
 class Measured(NamedTuple):
-  """One row for one passage; a number that has no meaning there is NaN.
+  """One row for one passage; NaN where a figure has no meaning.
 
   Attributes:
     vertex: lip vertex error, millimetres.
     mouth: distance of the posed head's lip landmarks, pixels of a window of
       SIZE, each frame's set centred.
-    correlation: of the lips' opening with the true one.
-    spread: deviation of the opening, as a share of the true one's.
+    correlation: of the lips' opening with the fitted one.
+    spread: std of the opening, as a share of the fitted one's.
     rest: share of the passage's own openings in speech that lie below the
       opening in a pause put into it; 0 is closed.
     below: share of shuffled audio whose correlation is below this one's.
@@ -80,42 +80,38 @@ class Measured(NamedTuple):
   below: float = np.nan
 
 
-def passages(data: str | pathlib.Path) -> list[Passage]:
-  """The runs of a prepared clip that reach into its held-out tail.
+def passages(clip: Clip) -> list[Passage]:
+  """Reads the runs of speech that extend into a clip's held-out tail.
 
   Raises:
     InputError: there is none.
   """
-  data = pathlib.Path(data)
-  made = manifest.load_manifest(data)
-  track, _ = load_track(data)
-  edge = sources.held_out_tick(data)
+  track, manifest = clip.track, clip.manifest
   ticks = timing.tick_times(track.times)
   nearest = np.abs(track.times[None] - ticks[:, None]).argmin(1)
-  found = []
-  for record in records.open_records(data / records.CLIPS):
-    clip = records.decode_clip(record)
-    place = clip.start + np.arange(len(clip.valid))
-    held_out = clip.valid & (place >= edge)
+  result = []
+  for run in clip.speech():
+    place = run.start + np.arange(len(run.valid))
+    held_out = run.valid & (place >= clip.held_out_tick)
     frames = nearest[place]
     if np.count_nonzero(held_out) > 1:
-      found.append(
+      result.append(
         Passage(
-          made.source,
-          speech_augmentation.level(clip.waveform),
-          clip.expression,
+          manifest.source,
+          speech_waveform.normalize(run.waveform),
+          run.expression,
           held_out,
-          clip.identity,
-          np.float32(made.expression_mean),
+          run.identity,
+          np.float32(manifest.expression_mean),
           Cameras(track.pose[frames], track.intrinsics[frames]),
         )
       )
-  if not found:
+  if not result:
     raise InputError(
-      f"{data} has no speech with a face in its held-out part: prepare a clip "
-      "with sound, or a longer one."
+      f"{clip.path} has no speech with a face in its held-out part: prepare a "
+      "clip with sound, or a longer one."
     )
-  return found
+  return result
 
 
 class Head:
@@ -133,13 +129,13 @@ class Head:
   def lip_vertices(
     self, expression: Float[np.ndarray, "k e"]
   ) -> Float[np.ndarray, "k v 3"]:
-    """In millimetres: vertices of the triangles that lip landmarks lie in."""
+    """Returns the vertices of the lip landmarks' triangles, millimetres."""
     return MM * (self._neutral + np.tensordot(expression, self._basis, axes=1))
 
   def points(
     self, expression: Float[np.ndarray, "k e"]
   ) -> Float[np.ndarray, "k l 3"]:
-    """All landmarks, head units."""
+    """Returns all landmarks, head units."""
     identity = np.broadcast_to(
       self._identity, (len(expression), len(self._identity))
     )
@@ -150,13 +146,13 @@ class Head:
   def opening(
     self, expression: Float[np.ndarray, "k e"]
   ) -> Float[np.ndarray, "k"]:
-    """Gap between the inner lips, millimetres."""
+    """Returns the gap between the inner lips, millimetres."""
     return MM * lips.opening(self.points(expression))
 
   def mouth(
     self, expression: Float[np.ndarray, "k e"], cameras: Cameras
   ) -> Float[np.ndarray, "k p 2"]:
-    """Lip landmarks in pixels of a window of SIZE."""
+    """Returns lip landmarks in pixels of a window of SIZE."""
     points = self.points(expression)[:, morphable.LIPS]
     return SIZE * np.asarray(cameras_lib.project(points, cameras)[0])
 
@@ -164,7 +160,7 @@ class Head:
 def measure(
   passage: Passage, run: Run, model: morphable.FaceModel
 ) -> tuple[dict[str, Measured], dict[str, Float[np.ndarray, "k"]]]:
-  """Every row of one passage, and the lips' opening in each of its ticks (mm).
+  """Measures every row of a passage, and the lips' opening at each tick (mm).
 
   Shuffled audio is the passage's own speech begun elsewhere: NUM_SHUFFLES even
   shifts, at least a second each where that can be.
@@ -205,16 +201,16 @@ def measure(
     for s in shifts
   ]
   shuffled = Measured(*np.mean([r for r, _ in others], axis=0))
-  found, opening = row(ours)
-  below = np.mean([r.correlation < found.correlation for r, _ in others])
+  measured, opening = row(ours)
+  below = np.mean([r.correlation < measured.correlation for r, _ in others])
   rest = _rest(passage.waveform, opening, np.flatnonzero(kept), predict, head)
   rows = {
     MEAN: row(mean)[0],
     SHUFFLED: shuffled,
     LUCKIEST: Measured(correlation=max(r.correlation for r, _ in others)),
-    OURS: found._replace(rest=rest, below=float(below)),
+    OURS: measured._replace(rest=rest, below=float(below)),
   }
-  return rows, {TRUTH: true, SHUFFLED: others[0][1], OURS: opening}
+  return rows, {TARGET: true, SHUFFLED: others[0][1], OURS: opening}
 
 
 def measure_voice(
@@ -223,11 +219,11 @@ def measure_voice(
   run: Run,
   model: morphable.FaceModel,
 ) -> tuple[Measured, Float[np.ndarray, "k"]]:
-  """A voice whose lips are not known, driving a passage's person (opening mm).
+  """Measures another voice driving a passage's person (opening in mm).
 
   Args:
     waveform: levelled.
-    passage: whose person and whose true spread are taken.
+    passage: whose person and whose fitted spread are taken.
     run: of the expression stage.
     model: the head.
   """
@@ -246,31 +242,31 @@ def measure_voice(
 
 
 def _shifts(num_ticks: int) -> np.ndarray:
-  """Ticks by which speech is moved for `shuffled audio`."""
+  """Returns the ticks by which speech is moved for `shuffled audio`."""
   first = max(1, min(FRAME_RATE, num_ticks // 3))
   places = np.linspace(first, num_ticks - first, NUM_SHUFFLES)
   return np.unique(places.round().astype(int))
 
 
-def _spread(opening, truth) -> float:
-  return float(np.std(opening) / max(np.std(truth), 1e-6))
+def _spread(opening, target) -> float:
+  return float(np.std(opening) / max(np.std(target), 1e-6))
 
 
 def _rest(waveform, opening, ticks, predict, head) -> float:
-  """Rank of the opening in pauses put in at three places among `ticks`."""
-  found = []
+  """Ranks the opening in pauses put in at three places among `ticks`."""
+  ranks = []
   for start in np.linspace(ticks[0], ticks[-1], 3).round().astype(int):
     cut = start * speech_augmentation.HOP
     pause = np.zeros(PAUSE * speech_augmentation.HOP, np.float32)
     paused = np.concatenate([waveform[:cut], pause, waveform[cut:]])
     expression = predict(paused)
     silent = expression[start + SETTLING : start + PAUSE - SETTLING]
-    found.append(lips.silence_rank(head.opening(silent), opening))
-  return float(np.mean(found))
+    ranks.append(lips.silence_rank(head.opening(silent), opening))
+  return float(np.mean(ranks))
 
 
 def pooled(rows: Iterable[dict[str, Measured]]) -> dict[str, Measured]:
-  """Means over passages, row by row."""
+  """Averages over passages, row by row."""
   rows = list(rows)
   return {
     name: Measured(*np.mean([r[name] for r in rows], axis=0))
@@ -279,7 +275,7 @@ def pooled(rows: Iterable[dict[str, Measured]]) -> dict[str, Measured]:
 
 
 def as_text(table: dict[str, Measured], title: str) -> str:
-  """The table for a person."""
+  """Formats the table for a person."""
   heads = ("LVE mm", "LMD px", "corr", "spread", "in pauses", "beats")
   lines = [title, f"{'':28}" + "".join(f"{name:>10}" for name in heads)]
   for name, values in table.items():
@@ -289,7 +285,7 @@ def as_text(table: dict[str, Measured], title: str) -> str:
 
 
 def to_plain(row: Measured) -> dict[str, float | None]:
-  """For JSON, which knows no NaN."""
+  """Returns plain values; None for NaN, which JSON does not know."""
   return {
     name: None if np.isnan(value) else float(value)
     for name, value in row._asdict().items()
@@ -297,7 +293,7 @@ def to_plain(row: Measured) -> dict[str, float | None]:
 
 
 def from_plain(values: dict[str, float | None]) -> Measured:
-  """The inverse of `to_plain`."""
+  """Returns the inverse of `to_plain`."""
   return Measured(
     **{name: np.nan if v is None else v for name, v in values.items()}
   )
@@ -306,8 +302,8 @@ def from_plain(values: dict[str, float | None]) -> Measured:
 LEGEND = (
   "LVE: worst lip vertex of a frame, averaged. LMD: 40 lip landmarks of the "
   f"posed head, centred, in a window of {SIZE} px. corr: lip opening against "
-  "the fitted one, held-out ticks. spread: its deviation, as a share of the "
-  "fitted one's there. in pauses: rank of the opening in inserted silence of "
+  "the fitted one, held-out ticks. spread: its std, as a share of the fitted "
+  "one's there. in pauses: rank of the opening in inserted silence of "
   f"{PAUSE / FRAME_RATE:g} s among all frames of the passage (0: more closed "
   "than any). beats: share of the shuffles whose corr is lower. Shuffled: the "
   f"mean of up to {NUM_SHUFFLES} shifts of the passage's own sound; the "
@@ -316,19 +312,19 @@ LEGEND = (
 
 
 def read_voice(path: str | pathlib.Path) -> Float[np.ndarray, "n"]:
-  """A sound file as the stage wants it.
+  """Reads a sound file as the stage wants it.
 
   Raises:
     InputError: it cannot be used as speech.
   """
   waveform = video_reader.read_audio(path)
-  speech_augmentation.check(waveform)
-  return speech_augmentation.level(waveform)
+  speech_waveform.check(waveform)
+  return speech_waveform.normalize(waveform)
 
 
 def report(
   model: str | pathlib.Path,
-  data: list[str],
+  data: Dataset,
   output: str | pathlib.Path,
   audio: str | pathlib.Path = "",
 ) -> str:
@@ -344,7 +340,7 @@ def report(
     InputError: the model, the data or the voice cannot be used.
   """
   model, output = pathlib.Path(model), pathlib.Path(output)
-  given = [found for path in data for found in passages(path)]
+  measured = [passage for clip in data for passage in passages(clip)]
   voice = read_voice(audio) if audio else None
   inside = model / "expression"
   run = open_run(inside if inside.exists() else model)
@@ -353,20 +349,20 @@ def report(
   head = morphable.recorded(run.space.face_model)
   known = {tuple(p["identity"]) for p in run.people}
   tables, panels = {}, {}
-  for number, passage in enumerate(given, 1):
+  for number, passage in enumerate(measured, 1):
     title = f"{number}. {passage.source}"
     if tuple(passage.identity.astype(float).tolist()) not in known:
       title += ", a clip not in the training data"
     rows, openings = measure(passage, run, head)
     if voice is not None:
       name = f"ours, {pathlib.Path(audio).name}"
-      rows[name], spoken = measure_voice(voice, passage, run, head)
-      openings[name] = spoken[: 2 * len(passage.held_out)]
+      rows[name], opening = measure_voice(voice, passage, run, head)
+      openings[name] = opening[: 2 * len(passage.held_out)]
     tables[title] = rows
     edge = passage.held_out.argmax() / FRAME_RATE
     panels[f"{title}: lip opening, held out from {edge:.2f} s on"] = openings
-  if len(given) > 1:
-    tables[f"all {len(given)} passages"] = pooled(tables.values())
+  if len(measured) > 1:
+    tables[f"all {len(measured)} passages"] = pooled(tables.values())
   text = "\n\n".join(as_text(rows, title) for title, rows in tables.items())
   text += "\n\n" + LEGEND
   output.mkdir(parents=True, exist_ok=True)
@@ -376,6 +372,6 @@ def report(
     for title, rows in tables.items()
   }
   (output / "speech.json").write_text(json.dumps(plain, indent=2) + "\n")
-  picture = plots.curves(panels, rate=float(FRAME_RATE), unit="mm")
+  picture = plots.curves(panels, frame_rate=float(FRAME_RATE), unit="mm")
   picture.save(output / "speech.png")
   return text

@@ -1,16 +1,15 @@
-"""Does a clip tell its lips past the mask? The probe of `metrics.leak` on it.
+"""Whether the lips can be read from masked frames: `metrics.leak` on a clip.
 
 t frames, r side of the network's windows, s side of what the probe sees.
 """
 
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from pir_jax.data import sources
-from pir_jax.data.track import load_track
+from pir_jax.data.dataset import Clip
 from pir_jax.metrics import leak, lips
 
 SIDE = 64  # Pixels of what the probe sees, at least, where there are as many.
@@ -35,21 +34,18 @@ class Readings(NamedTuple):
   folds: leak.Reading
 
 
-def read(data: str | pathlib.Path, resolution: int) -> dict[str, Readings]:
-  """What a probe reads off a prepared clip's frames.
+def read(clip: Clip, resolution: int) -> dict[str, Readings]:
+  """Measures what a probe reads off a prepared clip's frames.
 
   Args:
-    data: the clip.
-    resolution: of the windows that the inpainting network is given; the probe
+    clip: whose frames are read.
+    resolution: of the inpainting network's windows; the probe
       sees these, masked as they are for it, shrunk by a whole number.
 
   Returns:
     Nothing for a clip of less than about three seconds.
-
-  Raises:
-    InputError: there is no such clip.
   """
-  shown, opening, num_train = _shown(pathlib.Path(data), resolution)
+  shown, opening, num_train = _shown(clip, resolution)
   if num_train < _FEWEST or len(opening) - num_train < 2:
     return {}
   return {
@@ -59,7 +55,7 @@ def read(data: str | pathlib.Path, resolution: int) -> dict[str, Readings]:
 
 
 def as_text(readings: dict[str, Readings]) -> str:
-  """The readings for a person."""
+  """Formats the readings for a person."""
   if not readings:
     return "lips read off the frames: too few frames for a probe"
   heads = "".join(f"{x:>7}" for x in ("r", "R2", "chance", "95 %")) + " " * 8
@@ -82,14 +78,14 @@ def as_text(readings: dict[str, Readings]) -> str:
   return "\n".join([*lines, "", _LEGEND.format(few, note, leak.NUM_FOLDS)])
 
 
-def _shown(data: pathlib.Path, resolution: int):
-  """What the probe sees, openings, and how many frames are for training."""
-  track, _ = load_track(data)
+def _shown(clip: Clip, resolution: int):
+  """Returns the probe's inputs, openings and number of training frames."""
+  track = clip.track
   # In units of the window, in which a face keeps its size.
   opening = lips.opening(track.landmarks)
   measured = track.present & ~track.interpolated & np.isfinite(opening)
   known = [
-    sources.FrameSource(data, resolution=resolution, split=x, cache_bytes=0)
+    sources.FrameSource(clip, resolution=resolution, split=x, cache_bytes=0)
     for x in ("train", "held_out")
   ]
   rows = [(part, i) for part, x in enumerate(known) for i in range(len(x))]
@@ -115,7 +111,7 @@ def _shown(data: pathlib.Path, resolution: int):
 def _shrink(
   picture: Float[np.ndarray, "r r c"],
 ) -> Float[np.ndarray, "s s c"]:
-  """Means of whole blocks."""
+  """Averages whole blocks."""
   side, _, channels = picture.shape
   step = max(1, side // SIDE)
   while side % step:

@@ -1,4 +1,4 @@
-"""A reenacted video beside the video it was made of; no truth is needed.
+"""A reenacted video beside its source video; no ground truth is needed.
 
 t frames of the reenacted video, k landmarks, n audio samples, h side of the
 window compared.
@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from pir_jax.evaluation import reenactment
 from pir_jax.face import detector, morphable
-from pir_jax.inference.reenactor import person
+from pir_jax.inference.person import known_people, person_in
 from pir_jax.media import crops, pingpong, plots, video_reader
 from pir_jax.metrics import jitter, lips, seam
 from pir_jax.preparation import tracking
@@ -36,7 +36,7 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 
 
 class Screened(NamedTuple):
-  """What was measured; not-a-number where there was nothing to measure.
+  """The figures of a video; NaN where there was nothing to measure.
 
   Openings are in % of the height of the source's face.
 
@@ -46,9 +46,9 @@ class Screened(NamedTuple):
     outside_window: decibels between the two outside the window.
     outside_mask: the same inside the window, outside the mask.
     changed_outside: share of these pixels that differ by more than 8 of 255.
-    inside_mask: decibels inside the mask: what was painted differs.
+    inside_mask: decibels inside the mask: what was inpainted differs.
     seam_edge, seam_feather, seam_tone, jitter: ratios to the source's own, as
-      `measures.Measured` has them.
+      `reenactment.Measured` has them.
     source_opening, output_opening: 5th, 50th and 95th percentile.
     num_silent: frames in silence.
     silent_opening: median over these.
@@ -73,7 +73,7 @@ class Screened(NamedTuple):
 
   @property
   def closed(self) -> bool:
-    """In silence the mouth is as closed as in the source's most closed."""
+    """Whether the mouth is as closed in silence as the source's ever is."""
     return self.silent_opening <= self.source_opening[0] + _TOLERANCE
 
 
@@ -84,7 +84,7 @@ class Difference:
     self._total = self._count = self._far = 0
 
   def add(self, a: Picture, b: Picture, where: np.ndarray) -> None:
-    """Takes the pixels of one frame."""
+    """Adds the pixels of one frame."""
     gap = a[where].astype(np.int32) - b[where]
     self._total += int(np.square(gap).sum())
     self._count += len(gap)
@@ -92,7 +92,7 @@ class Difference:
 
   @property
   def decibels(self) -> float:
-    """PSNR over all of them; infinite where nothing differs."""
+    """Returns the PSNR over all of them; infinite where nothing differs."""
     if not self._count:
       return float("nan")
     error = self._total / (3 * self._count * 255**2)
@@ -100,24 +100,24 @@ class Difference:
 
   @property
   def changed(self) -> float:
-    """Share of the pixels that differ by more than 8 in a colour."""
+    """Returns the share of pixels that differ by more than 8 in a colour."""
     return self._far / self._count if self._count else float("nan")
 
 
 def silent(
-  waveform: Float[np.ndarray, "n"], rate: float, count: int
+  waveform: Float[np.ndarray, "n"], fps: float, count: int
 ) -> Bool[np.ndarray, "count"]:
-  """Which frames lie in silence.
+  """Finds the frames that lie in silence.
 
   Their own sound and all within 0.2 s of it is SILENCE under the loudest
   second, or is below -60 dB. Where the sound has ended there is silence.
 
   Args:
     waveform: at SAMPLE_RATE.
-    rate: frames a second.
+    fps: frames a second.
     count: of frames.
   """
-  edges = (np.arange(count + 1) / rate * SAMPLE_RATE).round().astype(int)
+  edges = (np.arange(count + 1) / fps * SAMPLE_RATE).round().astype(int)
   power = np.append(0, np.cumsum(np.square(waveform, dtype=np.float64)))
 
   def decibels(start, stop):
@@ -128,7 +128,7 @@ def silent(
   starts = np.arange(0, max(len(waveform) - SAMPLE_RATE, 0) + 1, 160)
   loudest = decibels(starts, starts + SAMPLE_RATE).max()
   level = decibels(edges[:-1], edges[1:])
-  near = 2 * round(_SETTLING * rate) + 1
+  near = 2 * round(_SETTLING * fps) + 1
   # Past its end the sound is as silent as at its last frame, not more.
   around = ndimage.maximum_filter1d(level, near, mode="nearest")
   return around < max(loudest - SILENCE, _QUIET)
@@ -162,37 +162,37 @@ def report(
       f"{video} shows {float(made.rate):.2f} frames a second and {source} "
       f"{float(before.rate):.2f}: it was not made of that."
     )
-  heard = None
+  waveform = None
   if audio or made.has_audio:
-    heard = video_reader.read_audio(audio or video)
-  who = person(pathlib.Path(model), before.sha256)
-  seen = tracking.analyse(source, **who.analysis())
-  found, shown = screen(seen, video, heard)
-  text = as_text(found, pathlib.Path(video).name, seen.video.name)
+    waveform = video_reader.read_audio(audio or video)
+  known = person_in(known_people(model), before.sha256)
+  tracked = tracking.track(source, video=before, **known.tracking_options())
+  screened, pictures = screen(tracked, video, waveform)
+  text = as_text(screened, pathlib.Path(video).name, tracked.video.name)
   output.mkdir(parents=True, exist_ok=True)
   (output / "video.txt").write_text(text + "\n")
   (output / "video.json").write_text(
-    json.dumps({k: _plain(v) for k, v in found._asdict().items()}, indent=2)
+    json.dumps({k: _plain(v) for k, v in screened._asdict().items()}, indent=2)
     + "\n"
   )
-  plots.contact_sheet(shown, num_columns=_COLUMNS).save(output / "video.png")
+  plots.contact_sheet(pictures, num_columns=_COLUMNS).save(output / "video.png")
   return text
 
 
 def screen(
-  seen: tracking.Footage,
+  tracked: tracking.TrackedVideo,
   video: Path,
-  heard: Float[np.ndarray, "n"] | None,
+  waveform: Float[np.ndarray, "n"] | None,
 ) -> tuple[Screened, dict[str, UInt8[np.ndarray, "_ h h 3"]]]:
   """Measures the video, and picks frames to look at.
 
   Args:
-    seen: the source.
-    video: made of it; the source plays there and back beneath.
-    heard: the driving speech; None where there is none.
+    tracked: the source.
+    video: made of it; the source plays forward and backward beneath.
+    waveform: the driving speech; None where there is none.
   """
   count = sum(1 for _ in video_reader.read_frames(video))
-  index = pingpong.frame_indices(len(seen.track.times), count)
+  index = pingpong.frame_indices(len(tracked.track.times), count)
   beyond, around, inside = Difference(), Difference(), Difference()
   num_faceless = 0
   edges, looked_at = [], []
@@ -200,19 +200,19 @@ def screen(
   tracker = detector.Tracker()
   with_seam = set(_evenly(count, _MAX_SEAMS).tolist())
   with_picture = set(_evenly(count, _COLUMNS).tolist())
-  for i, real, after in _pairs(seen, video, count):
+  for i, real, after in _pairs(tracked, video, count):
     number = int(index[i])
-    if not seen.track.present[number]:
+    if not tracked.track.present[number]:
       num_faceless += 1
       continue
-    square = seen.track.window[number]
-    box = detector.box_of(_points(seen, number))
+    square = tracked.track.window[number]
+    box = detector.box_of(_points(tracked, number))
     for side, frame in enumerate((real, after)):
       points[side, i] = tracker.landmarks(frame, box)[0][:, :2]
     if i in with_picture:
-      looked_at.append((real, after, square, _mouth(seen, number)))
+      looked_at.append((real, after, square, _mouth(tracked, number)))
     if i in with_seam:
-      mask = seen.face_masks(np.array([number]), SIZE)[0]
+      mask = tracked.face_masks(np.array([number]), SIZE)[0]
       pair = [crops.crop_window(x, square, SIZE) for x in (real, after)]
       around.add(*pair, ~mask)
       inside.add(*pair, mask)
@@ -220,7 +220,7 @@ def screen(
       at = reenactment.Edges(np.stack([mask, mask]))
       edges.append(at.gradients(np.stack(pair)))
   if not edges:
-    raise InputError(f"{video} shows nowhere the face of {seen.path}.")
+    raise InputError(f"{video} shows nowhere the face of {tracked.path}.")
   edges = np.array(edges)  # Frame, kind, source or video.
   seams = [seam.ratio(e[:, 1], e[:, 0]) for e in edges.swapaxes(0, 1)]
   moved = [jitter.acceleration(x[:, morphable.RIGID]) for x in points]
@@ -235,17 +235,17 @@ def screen(
     seam_feather=seams[1],
     seam_tone=seams[2],
     jitter=jitter.ratio(moved[1], moved[0]),
-    **_openings(points, heard, float(seen.video.rate)),
+    **_openings(points, waveform, float(tracked.video.rate)),
   ), _pictures(looked_at)
 
 
-def _openings(points, heard, rate: float) -> dict:
-  """Fields of Screened that tell how far the lips are open, and when."""
+def _openings(points, waveform, fps: float) -> dict:
+  """Measures how far the lips are open, and in silence: fields of Screened."""
   face = points[0, :, lips.FOREHEAD] - points[0, :, lips.CHIN]
   height = np.nanmedian(np.linalg.norm(face, axis=1))
   source, output = (100 * lips.opening(x) / height for x in points)
   quiet = np.isfinite(output)
-  quiet &= heard is not None and silent(heard, rate, len(output))
+  quiet &= waveform is not None and silent(waveform, fps, len(output))
   rest, some = output[quiet], quiet.any()
   return {
     "source_opening": _percentiles(source),
@@ -256,60 +256,64 @@ def _openings(points, heard, rate: float) -> dict:
   }
 
 
-def as_text(found: Screened, video: str, source: str) -> str:
-  """The numbers for a person."""
-  ours, theirs = found.output_opening, found.source_opening
+def as_text(screened: Screened, video: str, source: str) -> str:
+  """Formats the figures for a person."""
+  ours, theirs = screened.output_opening, screened.source_opening
   lines = [
-    f"{video} beside {source}: {found.num_frames} frames, "
-    f"{found.num_faceless} of them without a face",
-    "what was not painted (only the codec may change it):",
-    f"  outside the window        {found.outside_window:8.1f} dB",
-    f"  in it, outside the mask   {found.outside_mask:8.1f} dB, "
-    f"{100 * found.changed_outside:.2f} % of pixels differ by more than 8/255",
-    f"  inside the mask           {found.inside_mask:8.1f} dB",
+    f"{video} beside {source}: {screened.num_frames} frames, "
+    f"{screened.num_faceless} of them without a face",
+    "what was not inpainted (only the codec may change it):",
+    f"  outside the window        {screened.outside_window:8.1f} dB",
+    f"  in it, outside the mask   {screened.outside_mask:8.1f} dB, "
+    f"{100 * screened.changed_outside:.2f} % of pixels differ by more than "
+    "8/255",
+    f"  inside the mask           {screened.inside_mask:8.1f} dB",
     "ratios to the source's own:",
-    f"  seam at the mask's edge   {found.seam_edge:8.2f}, in the feather "
-    f"{found.seam_feather:.2f}, of its tone {found.seam_tone:.2f}",
-    f"  jitter of the head        {found.jitter:8.2f}",
+    f"  seam at the mask's edge   {screened.seam_edge:8.2f}, in the feather "
+    f"{screened.seam_feather:.2f}, of its tone {screened.seam_tone:.2f}",
+    f"  jitter of the head        {screened.jitter:8.2f}",
     "opening of the lips, % of face height (5, 50, 95 % of the frames):",
     "  source                    " + "".join(f"{v:8.2f}" for v in theirs),
     "  reenacted                 " + "".join(f"{v:8.2f}" for v in ours),
   ]
-  if found.num_silent:
-    verdict = "closed" if found.closed else "NOT closed"
+  if screened.num_silent:
+    verdict = "closed" if screened.closed else "NOT closed"
     lines.append(
-      f"  in silence ({found.num_silent} frames) {found.silent_opening:.2f}: "
-      f"{verdict}; {100 * found.silent_rank:.0f} % of the source's frames are "
-      f"more closed"
+      f"  in silence ({screened.num_silent} frames) "
+      f"{screened.silent_opening:.2f}: {verdict}; "
+      f"{100 * screened.silent_rank:.0f} % of the source's frames are more "
+      "closed"
     )
   else:
     lines.append("  no silence in the sound")
   return "\n".join(lines)
 
 
-def _pairs(seen, video, count: int) -> Iterator[tuple[int, Picture, Picture]]:
-  """(number, frame of the source, frame of the video)."""
-  source = pingpong.read(seen.path, seen.track.times, count)
+def _pairs(
+  tracked, video, count: int
+) -> Iterator[tuple[int, Picture, Picture]]:
+  """Yields (number, frame of the source, frame of the video)."""
+  source = pingpong.read(tracked.path, tracked.track.times, count)
   frames = zip(source, video_reader.read_frames(video), strict=True)
   for i, ((_, before), (_, after)) in enumerate(frames):
     yield i, before, after
 
 
-def _points(seen, number: int) -> Float[np.ndarray, "k 2"]:
-  """The source's landmarks in pixels of the frame."""
-  *centre, side = seen.track.window[number]
-  return seen.track.landmarks[number] * side + np.array(centre) - side / 2
+def _points(tracked, number: int) -> Float[np.ndarray, "k 2"]:
+  """Returns the source's landmarks in pixels of the frame."""
+  *centre, side = tracked.track.window[number]
+  return tracked.track.landmarks[number] * side + np.array(centre) - side / 2
 
 
-def _mouth(seen, number: int) -> Float[np.ndarray, "3"]:
-  """A square about the source's mouth and some of the face around it."""
-  points = _points(seen, number)
+def _mouth(tracked, number: int) -> Float[np.ndarray, "3"]:
+  """Returns a square about the source's mouth with some of the face."""
+  points = _points(tracked, number)
   centre = points[morphable.LIPS].mean(0)
   return np.append(centre, 0.5 * np.ptp(points[:, 1])).astype(np.float32)
 
 
 def _outside(size: tuple[int, int], square) -> Bool[np.ndarray, "r c"]:
-  """Pixels of a frame that the window does not touch."""
+  """Returns the pixels of a frame that the window does not touch."""
   x, y, side = square
   rows, columns = np.ogrid[: size[0], : size[1]]
   inside = (rows + 1 > y - side / 2) & (rows < y + side / 2)
@@ -317,7 +321,7 @@ def _outside(size: tuple[int, int], square) -> Bool[np.ndarray, "r c"]:
 
 
 def _pictures(looked_at) -> dict[str, np.ndarray]:
-  """Rows of the sheet: windows and mouths, of the source and the video."""
+  """Crops the sheet's rows: windows and mouths of source and video."""
   names = ("source", "reenacted", "mouth of the source", "reenacted mouth")
   rows = {name: [] for name in names}
   for real, after, *places in looked_at:
@@ -338,7 +342,7 @@ def _percentiles(values) -> tuple[float, float, float]:
 
 
 def _plain(value):
-  """For JSON, which knows neither NaN nor infinity."""
+  """Returns None for NaN and infinity, which JSON does not know."""
   if isinstance(value, tuple):
     return [_plain(v) for v in value]
   return value if np.isfinite(value) else None

@@ -1,9 +1,9 @@
-"""What a face looks like: colours at its landmarks, by which it is known again.
+"""The appearance of a face: colours at its landmarks, which re-identify it.
 
 A landmark lies on the same spot of a face in every pose and expression, so
 the colours there make a picture of the face that hardly depends on either.
-It is meant for telling the people of one video apart, as a stand-in for a face
-recognition network; the measure and its thresholds are ours.
+It separates the people of one video, in place of a face recognition network;
+the measure and its thresholds are ours.
 
 h height, w width, l landmarks, n examples.
 """
@@ -21,7 +21,7 @@ from pir_jax.face import detector
 SAME = 0.058
 _SIZE = 48  # Pixels across the square that is sampled, and their blur: details
 _BLUR = 1.5  # of the skin would tell a pose better than a person.
-_REACH = 2.6  # The square's side in distances between eyes, or eyes and mouth.
+_SIDE = 2.6  # The square's side in distances between eyes, or eyes and mouth.
 _BLACK = 10.0  # Grey levels added so that noise in the dark counts little.
 _LUMA = np.array([0.3, 0.59, 0.11])
 _CORNERS = (33, 263, 61, 291)  # Outer corners of the eyes, then of the mouth.
@@ -30,13 +30,13 @@ _CORNERS = (33, 263, 61, 291)  # Outer corners of the eyes, then of the mouth.
 def describe(
   image: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "l 3"]
 ) -> Float[np.ndarray, "l 3"]:
-  """Logarithms of the colours at the landmarks, less those of the light."""
+  """Returns log colours at the landmarks, normalised for the light."""
   right, left, *mouth = points[list(_CORNERS), :2]
   eyes, mouth = (right + left) / 2, (mouth[0] + mouth[1]) / 2
   size = max(np.hypot(*(left - right)), np.hypot(*(eyes - mouth)), 1.0)
   x, y = (eyes + mouth) / 2
   angle = float(np.arctan2(left[1] - right[1], left[0] - right[0]))
-  region = detector.Region(float(x), float(y), float(_REACH * size), angle)
+  region = detector.Region(float(x), float(y), float(_SIDE * size), angle)
   crop = Image.fromarray(detector.sample(image, region, _SIZE))
   crop = np.asarray(crop.filter(ImageFilter.GaussianBlur(_BLUR)))
   cos, sin = np.cos(angle), np.sin(angle)
@@ -48,12 +48,12 @@ def describe(
 
 
 def distance(a: Float[np.ndarray, "l 3"], b: Float[np.ndarray, "l 3"]) -> float:
-  """Median difference of two descriptions: a half-hidden face still fits."""
+  """Returns the median difference, which a half-hidden face hardly changes."""
   return float(_distances(a[None], b[None])[0, 0])
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Of every pair."""
+  """Returns the distance of every pair."""
   a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
   return np.stack([np.median(np.abs(row - b), axis=1) for row in a])
 
@@ -81,10 +81,10 @@ class Gallery:
     return not self.examples or self.distance_to(example) >= self._spread
 
   def distance_to(self, example: Float[np.ndarray, "l 3"]) -> float:
-    """From the nearest example."""
+    """Returns the distance to the nearest example."""
     return float(_distances(example[None], np.stack(self.examples)).min())
 
   def distance(self, other: "Gallery") -> float:
-    """Between the two examples that are most alike."""
+    """Returns the distance of the two most similar examples."""
     pair = np.stack(self.examples), np.stack(other.examples)
     return float(_distances(*pair).min())

@@ -51,7 +51,7 @@ class Tracker:
   def detect(
     self, image: UInt8[np.ndarray, "h w 3"]
   ) -> Float[np.ndarray, "n 9"]:
-    """Faces, best first: x0, y0, x1, y1, right eye, left eye, score.
+    """Detects faces, best first: x0, y0, x1, y1, right eye, left eye, score.
 
     The whole frame is searched; if that shows no face, the squares that tile a
     long frame are, where a small face is larger.
@@ -67,12 +67,12 @@ class Tracker:
       for c in np.linspace(short / 2, long - short / 2, num_tiles)
     ]
     for regions in (whole, tiles):
-      found = [self._detect_in(image, region) for region in regions]
-      found = np.concatenate(found) if found else np.zeros((0, 9))
-      found = found[np.argsort(-found[:, 8])]
-      if len(found):
+      faces = [self._detect_in(image, region) for region in regions]
+      faces = np.concatenate(faces) if faces else np.zeros((0, 9))
+      faces = faces[np.argsort(-faces[:, 8])]
+      if len(faces):
         break
-    return _suppress(found)[:_MAX_FACES].astype(np.float32)
+    return _suppress(faces)[:_MAX_FACES].astype(np.float32)
 
   def _detect_in(self, image: np.ndarray, region: Region) -> np.ndarray:
     crop = sample(image, region, _DETECTOR_SIZE) / np.float32(127.5) - 1
@@ -94,7 +94,7 @@ class Tracker:
     image: UInt8[np.ndarray, "h w 3"],
     box: Float[np.ndarray, "4"] | None = None,
   ) -> tuple[Float[np.ndarray, "l 3"], float]:
-    """Landmarks of one face of a single image, and its presence.
+    """Returns the landmarks of one face of an image, and its presence.
 
     Args:
       image: RGB.
@@ -108,19 +108,19 @@ class Tracker:
       regions = [_around(box, 0.0)]
     else:
       regions = [region_of_detection(face) for face in self.detect(image)]
-    found = [self.refine(image, region) for region in regions]
-    found = [pair for pair in found if pair[1] >= self.min_presence]
-    if not found:
+    faces = [self.refine(image, region) for region in regions]
+    faces = [face for face in faces if face[1] >= self.min_presence]
+    if not faces:
       return np.full((NUM_LANDMARKS, 3), np.nan, np.float32), 0.0
-    return max(found, key=lambda pair: np.ptp(pair[0][:, 1]))
+    return max(faces, key=lambda face: np.ptp(face[0][:, 1]))
 
   def refine(
     self, image: np.ndarray, region: Region
   ) -> tuple[np.ndarray, float]:
-    """Runs the mesh twice, the second time on the square its points ask for.
+    """Runs the mesh twice, the second time on the square around its points.
 
-    Then the result hardly depends on where the search began, so a point does
-    not jump when a face is found anew.
+    The result then hardly depends on the initial square, so that points do not
+    jump when a face is detected again.
     """
     points, presence = self._run_mesh(image, region)
     if presence < self.min_presence:
@@ -161,7 +161,7 @@ class Network:
 
 
 def _anchors() -> Float[np.ndarray, "a 2"]:
-  """Centres of the detector's anchors: 16x16 twice, then 8x8 six times."""
+  """Returns the anchors' centres: 16x16 twice, then 8x8 six times."""
   rows = []
   for size, repeats in ((16, 2), (8, 6)):
     y, x = np.mgrid[:size, :size]
@@ -171,7 +171,7 @@ def _anchors() -> Float[np.ndarray, "a 2"]:
 
 
 def _suppress(faces: np.ndarray) -> np.ndarray:
-  """Weighted non-maximum suppression: overlapping boxes become their mean."""
+  """Merges overlapping boxes by weighted non-maximum suppression."""
   kept = []
   while len(faces):
     near = np.array([overlap(faces[0, :4], f[:4]) > 0.3 for f in faces])
@@ -184,7 +184,7 @@ def _suppress(faces: np.ndarray) -> np.ndarray:
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
-  """Intersection over union of two boxes."""
+  """Computes the intersection over union of two boxes."""
   inner = np.minimum(a[2:4], b[2:4]) - np.maximum(a[:2], b[:2])
   inner = np.prod(np.maximum(inner, 0))
   union = np.prod(a[2:4] - a[:2]) + np.prod(b[2:4] - b[:2]) - inner
@@ -196,7 +196,7 @@ def box_of(points: np.ndarray) -> np.ndarray:
 
 
 def _around(box: np.ndarray, angle: float) -> Region:
-  """The square with 1.5 times the box's longer side, as MediaPipe takes it."""
+  """Returns MediaPipe's square: 1.5 times the box's longer side."""
   x, y = (box[:2] + box[2:4]) / 2
   side = 1.5 * float((box[2:4] - box[:2]).max())
   return Region(float(x), float(y), side, angle)
@@ -217,13 +217,13 @@ def region_of_points(points: np.ndarray) -> Region:
 def sample(
   image: UInt8[np.ndarray, "h w 3"], region: Region, size: int
 ) -> UInt8[np.ndarray, "r r 3"]:
-  """The region as size x size pixels, black off the frame."""
+  """Resamples a region to size x size pixels, black outside the frame."""
   height, width = image.shape[:2]
   shrink = max(int(region.side / size), 1)
   cos, sin = np.cos(region.angle), np.sin(region.angle)
-  reach = region.side / 2 * (abs(cos) + abs(sin)) + 2
-  low = [max(int(c - reach), 0) // shrink * shrink for c in region[:2]]
-  high = [max(int(c + reach) + shrink, 0) for c in region[:2]]
+  extent = region.side / 2 * (abs(cos) + abs(sin)) + 2
+  low = [max(int(c - extent), 0) // shrink * shrink for c in region[:2]]
+  high = [max(int(c + extent) + shrink, 0) for c in region[:2]]
   patch = image[low[1] : high[1], low[0] : high[0]]
   if not patch.size:
     return np.zeros((size, size, 3), np.uint8)
@@ -242,7 +242,7 @@ def sample(
   right, down = step * cos, step * sin
   matrix = (right, -down, x - (right - down) * half)
   matrix += (down, right, y - (down + right) * half)
-  drawn = framed.transform(
+  resampled = framed.transform(
     (size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
   )
-  return np.asarray(drawn)
+  return np.asarray(resampled)

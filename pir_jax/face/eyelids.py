@@ -1,7 +1,7 @@
-"""The eyelids' outline, more exactly than the face mesh sees it.
+"""The eyelids' outline, more exact than the face mesh's.
 
-The mesh hardly sees an eye close: its lids stay 60 % as far apart as they are
-when open. MediaPipe's iris network looks at each eye alone and leaves 25 %.
+The mesh hardly follows a closing eye: its lids stay 60 % as far apart as when
+open. MediaPipe's iris network takes a crop of each eye and leaves 25 %.
 
 h height, w width, l landmarks of the face mesh.
 """
@@ -21,8 +21,8 @@ LEFT += (466, 388, 387, 386, 385, 384, 398)
 _SIZE = 64
 _PADDING = 2.3  # Side of the crop over the eye's width, as MediaPipe cuts it.
 _NUM_OUTLINE = 71
-# Corners found further off than this share of the eye's width belong to
-# something else: an eye that hair, glasses or the head's turn hides.
+# Corners further off than this share of the eye's width are a failure: hair,
+# glasses or the head's turn hides the eye.
 _STRAY = 0.25
 
 
@@ -35,9 +35,9 @@ class Eyes:
   def refine(
     self, image: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "l 3"]
   ) -> Float[np.ndarray, "l 3"]:
-    """The face's landmarks with x and y of the eyelids found anew.
+    """Returns the landmarks with x and y of the eyelids refined.
 
-    An eye that the network does not find where the mesh has it stays as it is.
+    An eye whose outline is far from the mesh's stays as it is.
 
     Args:
       image: RGB.
@@ -45,13 +45,13 @@ class Eyes:
     """
     refined = points.copy()
     # The network knows right eyes; a left one is shown to it in a mirror.
-    for numbers, mirrored in ((RIGHT, False), (LEFT, True)):
-      outline = self._outline(image, points[list(numbers), :2], mirrored)
-      corners = points[[numbers[0], numbers[8]], :2]
+    for lids, mirrored in ((RIGHT, False), (LEFT, True)):
+      outline = self._outline(image, points[list(lids), :2], mirrored)
+      corners = points[[lids[0], lids[8]], :2]
       width = np.linalg.norm(corners[1] - corners[0])
       stray = np.linalg.norm(outline[[0, 8]] - corners, axis=-1).max()
       if stray < _STRAY * width:
-        refined[list(numbers), :2] = outline
+        refined[list(lids), :2] = outline
     return refined
 
   def _outline(self, image, lids, mirrored):
@@ -64,8 +64,8 @@ class Eyes:
     crop = detector.sample(image, detector.Region(x, y, side, angle), _SIZE)
     if mirrored:
       crop = crop[:, ::-1]
-    found = self._network(crop.astype(np.float32) / 255)[3 * _NUM_OUTLINE]
-    local = found.reshape(-1, 3)[: len(lids), :2] / _SIZE - 0.5
+    outline = self._network(crop.astype(np.float32) / 255)[3 * _NUM_OUTLINE]
+    local = outline.reshape(-1, 3)[: len(lids), :2] / _SIZE - 0.5
     if mirrored:
       local = local * [-1, 1]
     cos, sin = np.cos(angle), np.sin(angle)

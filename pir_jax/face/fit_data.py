@@ -1,4 +1,4 @@
-"""What a tracker saw of a clip, scaled and weighed for the fit.
+"""The tracked landmarks of a clip, scaled and weighted for the fit.
 
 t frames, l landmarks, p pairs of opposite landmarks, c 2 or 3 axes.
 """
@@ -11,21 +11,19 @@ from jaxtyping import Bool, Float, Int
 
 from pir_jax.face import gauss_newton, morphable
 
-CHUNK = 256  # Frames looked at together: bounds memory.
-# Closed eyes still have this share of the open eye's gap: where the network
-# sees lashes, there is no line between the lids. Measured on two people who
-# blink 14 times; ours.
+CHUNK = 256  # Frames processed together: bounds memory.
+# Closed eyes still have this share of the open eye's gap: lashes hide the line
+# between the lids. Measured on two people who blink 14 times; ours.
 LID_REST = 0.25
 _OPEN_PERCENTILE = 75  # Of the gaps of a clip: an eye that is open.
-# A point counts fully where the skin looks at the camera, and hardly at all
-# where it looks away: beyond the silhouette a tracker can only guess. The two
-# numbers are cosines.
-_HIDDEN, _SEEN = -0.15, 0.2
+# A point counts fully where the skin faces the camera, and hardly at all where
+# it faces away: beyond the silhouette a tracker can only guess. Cosines.
+_HIDDEN, _VISIBLE = -0.15, 0.2
 _LEAST_VISIBLE = 0.05
 
 
 def chunks(num_frames: int, size: int = CHUNK) -> Iterator[slice]:
-  """Slices that cover so many frames, in order."""
+  """Yields slices that cover all frames, in order."""
   for start in range(0, num_frames, size):
     yield slice(start, min(start + size, num_frames))
 
@@ -33,39 +31,39 @@ def chunks(num_frames: int, size: int = CHUNK) -> Iterator[slice]:
 def finite(
   landmarks: Float[np.ndarray, "t l c"],
 ) -> Bool[np.ndarray, "t"]:
-  """Frames whose landmarks are all numbers."""
-  found = np.empty(len(landmarks), bool)
+  """Returns a mask of the frames whose landmarks are all finite."""
+  result = np.empty(len(landmarks), bool)
   for part in chunks(len(landmarks)):
-    found[part] = np.isfinite(landmarks[part]).all((1, 2))
-  return found
+    result[part] = np.isfinite(landmarks[part]).all((1, 2))
+  return result
 
 
 def heights(
   landmarks: Float[np.ndarray, "t l c"],
 ) -> Float[np.ndarray, "t"]:
-  """Height of the landmarks in each frame, pixels; NaN where there are none."""
-  found = np.empty(len(landmarks), np.float32)
+  """Returns the landmarks' height in each frame, pixels; NaN without any."""
+  result = np.empty(len(landmarks), np.float32)
   for part in chunks(len(landmarks)):
-    found[part] = np.ptp(landmarks[part, :, 1], axis=1)
-  return found
+    result[part] = np.ptp(landmarks[part, :, 1], axis=1)
+  return result
 
 
 def lid_gaps(
   landmarks: Float[np.ndarray, "t l c"],
 ) -> Float[np.ndarray, "t p"]:
-  """Distances of the pairs of eyelid points, pixels."""
+  """Returns the distances of the pairs of eyelid points, pixels."""
   upper, lower = np.array(gauss_newton.LID_PAIRS).T
-  found = np.empty((len(landmarks), len(upper)), np.float32)
+  gaps = np.empty((len(landmarks), len(upper)), np.float32)
   for part in chunks(len(landmarks)):
     points = landmarks[part, :, :2]
-    found[part] = np.linalg.norm(points[:, upper] - points[:, lower], axis=-1)
-  return found
+    gaps[part] = np.linalg.norm(points[:, upper] - points[:, lower], axis=-1)
+  return gaps
 
 
 def open_lids(
   landmarks: Float[np.ndarray, "t l c"], present: Bool[np.ndarray, "t"]
 ) -> Float[np.ndarray, "p"]:
-  """Gap of each pair of eyelid points in an open eye, as a share of height."""
+  """Estimates the open eye's gap of each eyelid pair, as a share of height."""
   share = lid_gaps(landmarks)[present] / heights(landmarks)[present, None]
   return np.percentile(share, _OPEN_PERCENTILE, axis=0).astype(np.float32)
 
@@ -75,7 +73,7 @@ def close_lids(
 ) -> Float[np.ndarray, "t l 2"]:
   """Moves eyelid points so that a closed eye has no gap.
 
-  The gap is stretched linearly: open stays open, `LID_REST` of it is nothing.
+  The gap is stretched linearly: `LID_REST` of the open gap becomes 0.
 
   Args:
     points: in units of face height.
@@ -87,14 +85,14 @@ def close_lids(
   half = (points[:, upper] - points[:, lower]) / 2
   gap = 2 * np.linalg.norm(half, axis=-1)
   rest = LID_REST * open_gap
-  wanted = (gap - rest) / (1 - LID_REST)
-  half *= (wanted / np.maximum(gap, 1e-6))[..., None]
+  stretched = (gap - rest) / (1 - LID_REST)
+  half *= (stretched / np.maximum(gap, 1e-6))[..., None]
   points[:, upper], points[:, lower] = middle + half, middle - half
   return points
 
 
 def normals(model: morphable.FaceModel) -> Float[np.ndarray, "l 3"]:
-  """Outward unit normals of the neutral mean head at the landmarks."""
+  """Computes outward unit normals of the mean head at the landmarks."""
   corners = model.mean[model.triangles]
   across = np.cross(
     corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
@@ -114,7 +112,7 @@ def visibility(
   bases: gauss_newton.Bases,
   outward: Float[np.ndarray, "l 3"],
 ) -> Float[np.ndarray, "t l"]:
-  """How far each point's skin looks at the camera, in [0, 1].
+  """Computes how far each point's skin faces the camera, in [0, 1].
 
   Args:
     state: of the fit.
@@ -127,7 +125,7 @@ def visibility(
   points += np.asarray(state.translation)[:, None]
   towards = -points / np.linalg.norm(points, axis=-1, keepdims=True)
   cosine = np.sum(outward @ rotation.swapaxes(1, 2) * towards, -1)
-  share = (cosine - _HIDDEN) / (_SEEN - _HIDDEN)
+  share = (cosine - _HIDDEN) / (_VISIBLE - _HIDDEN)
   return np.clip(share, _LEAST_VISIBLE, 1).astype(np.float32)
 
 
@@ -138,24 +136,25 @@ def gather(
   frames: Int[np.ndarray, "n"],
   num_padded: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Landmarks of some frames, padded; who is known, and who holds the next.
+  """Collects the landmarks of some frames, padded to a fixed count.
 
-  A frame without a face takes the landmarks of the nearest known one of the
-  list; it has no say, but must start from something.
+  A frame without a face takes the landmarks of the nearest frame with one, as
+  its initial value; its weight is 0.
 
   Returns:
-    Landmarks [num_padded l c], known [num_padded], link [num_padded - 1].
+    Landmarks [num_padded l c]; known [num_padded], whether a frame has a face;
+    link [num_padded - 1], whether each frame constrains the next one.
   """
   padded = np.append(frames, np.full(num_padded - len(frames), frames[-1]))
   known = present[padded]
   known[len(frames) :] = False
-  seen = np.flatnonzero(known)
+  observed = np.flatnonzero(known)
   nearest = np.arange(num_padded)
-  if len(seen):
-    nearest = np.interp(nearest, seen, np.arange(len(seen)))
-    nearest = seen[nearest.round().astype(int)]
+  if len(observed):
+    nearest = np.interp(nearest, observed, np.arange(len(observed)))
+    nearest = observed[nearest.round().astype(int)]
   link = (np.diff(padded) == 1) & (np.diff(shot[padded]) == 0)
-  link[len(frames) - 1 :] = True  # What only pads is held by the last frame.
+  link[len(frames) - 1 :] = True  # The last frame constrains the padding.
   return np.array(landmarks[padded[nearest]]), known, link
 
 
@@ -166,7 +165,7 @@ def problem(
   weight: Float[np.ndarray, "l"],
   pair_weight: Float[np.ndarray, "p"],
 ) -> gauss_newton.Data:
-  """The observations as the solver takes them."""
+  """Returns the observations in the solver's form."""
   share = known[:, None].astype(np.float32)
   return gauss_newton.Data(
     *(

@@ -2,9 +2,9 @@
 
 One identity, one focal length and one small fixed offset a landmark for the
 clip; a rotation, a translation and expressions for every frame. Damped Gauss-
-Newton under full perspective; see `least_squares`. What the clip shares is
-found on some of its frames, then every frame is fitted to it, a piece at a
-time: memory does not grow with the clip.
+Newton under full perspective; see `gauss_newton`. The shared unknowns are
+estimated on some of the frames, then every frame is fitted with them fixed, a
+piece at a time: memory does not grow with the clip.
 
 t frames, l landmarks, i identity modes, e expression units.
 """
@@ -19,12 +19,12 @@ from jaxtyping import Bool, Float, Int
 from pir_jax.face import fit_data, gauss_newton, morphable, solver
 from pir_jax.types import AnyArray, InputError
 
-# Frames from which the clip's shared numbers are found, and pieces of them.
+# Frames that estimate the clip's shared unknowns, and pieces of them.
 NUM_SHARED, NUM_PIECES = 128, 8
-NUM_TELLING = 64  # Of them, that tell the focal length.
+NUM_FOCAL = 64  # Of them, that estimate the focal length.
 _PIECE = 512  # Frames fitted together afterwards,
-_MARGIN = 32  # and those on either side that only hold them.
-_FIXED = 1e9  # The inverse variance of what does not move.
+_MARGIN = 32  # and those on either side that only constrain them.
+_FIXED = 1e9  # The inverse variance of a fixed unknown.
 # Frames are padded to a multiple, so few lengths are compiled.
 _PADDING = 64
 _PIECE_PADDING = 192
@@ -32,34 +32,34 @@ _PIECE_PADDING = 192
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-  """How much each part of the fit is trusted; all of it is our choice.
+  """Weights of the fit's parts; all of them are our choice.
 
   Attributes:
     num_steps: most Gauss-Newton steps.
     tolerance: relative decrease of the cost at which to stop.
     noise: standard error of a landmark at first, as a share of face height;
-      then it is noise_share of the residual, within noise_range. Where it is
-      less, the head's shapes are as much more to be believed than offsets.
+      then noise_share of the residual, within noise_range. Less noise favours
+      the head's shapes over offsets in proportion.
     landmark_weight: of a point's squared error. Points of one frame err
       together, so a point counts for less than one.
     lip_weight: of a point on the lips, relative to others.
-    rigid_weight: of a point that speech does not move: a jaw that the model
-      opens too little must not be made up for by nodding.
+    rigid_weight: of a point that speech does not move, so that nodding does
+      not compensate for a jaw that the model opens too little.
     pair_weight: of the difference of two opposite points of lips or eyelids.
     huber: errors above this many standard errors count linearly.
-    identity_weight: of the identity coefficients' ridge, times the number of
-      frames: a model's mistake does not average out over frames.
+    identity_weight: of the identity's ridge, times the number of frames: a
+      model's error does not average out over frames.
     expression_sigma: expected size of expression coefficients, as a share of
-      their range (blendshapes) or deviation (principal components).
-    bound_sigma: how far blendshapes may stray out of [0, 1] on the way.
+      their range (blendshapes) or standard deviation (principal components).
+    bound_sigma: how far blendshapes may leave [0, 1] during the fit.
     offset_sigma: of a landmark's fixed offset, head units.
     expression_step: expected change of a coefficient in 1/25 s.
     rotation_step: of the rotation, radians.
     translation_step: of the translation, head units.
     focal_error: the focal length is estimated where its standard error is at
       most this share of it.
-    focal_gain: and where the cost then falls by this share: the head model's
-      own mistakes are worth up to 3 % on clips from studio cameras.
+    focal_gain: and where the cost then falls by this share: errors of the head
+      model alone gain up to 3 % on clips from studio cameras.
     depth_range: and where the median depth stays within these head units.
   """
 
@@ -86,7 +86,7 @@ class Config:
 
 
 class Fit(NamedTuple):
-  """A clip explained by the head model.
+  """The head model's parameters over a clip.
 
   Attributes:
     identity: coefficients of the person, sigma units.
@@ -121,20 +121,19 @@ def fit(
   shot: Int[np.ndarray, "t"] | None = None,
   config: Config | None = None,
 ) -> Fit:
-  """Fits a clip.
+  """Fits the head model to a clip's landmarks.
 
   Args:
-    landmarks: pixels (x, y and, if known, the tracker's z, which only serves
-      to start); NaN is allowed where not present.
-    present: frames to be explained. The others get what their neighbours
-      suggest.
+    landmarks: pixels (x, y and, if known, the tracker's z, which is used for
+      initialisation only); NaN is allowed where not present.
+    present: frames to fit. The others are filled from their neighbours.
     size: height and width of the picture, pixels.
     model: the head.
     identity: of a known person, kept as it is; None fits it.
-    focal: pixels; None estimates it where the head's motion allows that, and
-      else chooses the one that puts the median depth at 2.7.
-    fps: frames a second; fewer let more change from one to the next.
-    shot: number of each frame's shot; nothing is smooth over a cut.
+    focal: pixels; None estimates it where it is observable, and else sets the
+      median depth to 2.7.
+    fps: frames a second; a lower rate allows larger changes between frames.
+    shot: index of each frame's shot; there is no smoothness over a cut.
     config: weights.
 
   Returns:
@@ -158,7 +157,7 @@ def fit(
 
 
 class _Clip:
-  """The observations of a clip and the weights that go with them."""
+  """The observations of a clip and their weights."""
 
   def __init__(self, landmarks, present, shot, size, model, fps, config):
     self.landmarks, self.present, self.shot = landmarks, present, shot
@@ -177,22 +176,22 @@ class _Clip:
     self.noise = config.noise
 
   def choose(self) -> Int[np.ndarray, "n"]:
-    """Frames that show what the clip shares: all, or pieces spread over it."""
-    seen = np.flatnonzero(self.present)
+    """Selects frames for the shared unknowns: all, or pieces spread evenly."""
+    known = np.flatnonzero(self.present)
     if len(self.present) <= NUM_SHARED:
       return np.arange(len(self.present))
     length = NUM_SHARED // NUM_PIECES
-    if len(seen) <= NUM_SHARED:
-      return seen
-    starts = np.linspace(0, len(seen) - length, NUM_PIECES).round().astype(int)
-    return np.unique(seen[starts[:, None] + np.arange(length)])
+    if len(known) <= NUM_SHARED:
+      return known
+    starts = np.linspace(0, len(known) - length, NUM_PIECES).round().astype(int)
+    return np.unique(known[starts[:, None] + np.arange(length)])
 
   def share(self, frames, identity, focal) -> gauss_newton.State:
-    """The fit of some frames, and of all that the clip shares."""
-    given = self._gather(frames)
+    """Fits some frames together with the clip's shared unknowns."""
+    observations = self._gather(frames)
     bases = self._bases(identity)
     scaled = None if focal is None else focal / self.height
-    state = solver.start(given, bases, self.model.bounded, None, scaled)
+    state = solver.start(observations, bases, self.model.bounded, None, scaled)
     schedule = solver.Schedule(
       num_steps=self.config.num_steps,
       visibility=(0, 4, 8),
@@ -200,8 +199,7 @@ class _Clip:
       depth=(2, 4, 6) if focal is None else (),
       least=10,
     )
-    state = self._descend(state, given, bases, schedule)
-    # How far the points really lie from the head says how much they err.
+    state = self._descend(state, observations, bases, schedule)
     error = self._residual(state, bases, frames)[self.present[frames]]
     low, high = self.config.noise_range
     noise = self.config.noise_share * float(np.sqrt(np.mean(error**2)))
@@ -209,96 +207,98 @@ class _Clip:
     again = solver.Schedule(
       num_steps=self.config.num_steps, visibility=(0,), offset=(1, 3), least=5
     )
-    state = self._descend(state, given, bases, again)
-    zoom = 1.0 if focal is not None else self._zoom(state, given, bases)
+    state = self._descend(state, observations, bases, again)
+    zoom = 1.0 if focal is not None else self._zoom(state, observations, bases)
     if zoom != 1.0:
-      state = self._descend(
-        gauss_newton.zoomed(state, zoom), given, bases, again
-      )
-    if scaled is not None:  # Rounding moves even what weighs as much.
+      zoomed = gauss_newton.zoomed(state, zoom)
+      state = self._descend(zoomed, observations, bases, again)
+    if scaled is not None:  # Rounding moves even a fixed unknown.
       state = state._replace(focal=jnp.float32(scaled))
     return state
 
-  def _zoom(self, state, given, bases) -> float:
-    """By how much the focal length should change; 1 where that is not known.
+  def _zoom(self, state, observations, bases) -> float:
+    """Estimates the focal length's factor; 1 where it is not observable.
 
-    Looks at some of the frames, each by itself: the motion that tells is not
-    that from one frame to the next.
+    Uses some of the frames without smoothness: perspective shows in the whole
+    range of motion, not from one frame to the next.
     """
     config = self.config
-    stride = -(-len(given.points) // NUM_TELLING)
-    given = solver.Given(*(x[::stride] for x in given))
-    given = given._replace(link=np.zeros(len(given.points) - 1, bool))
-    if not given.known.any():
+    stride = -(-len(observations.points) // NUM_FOCAL)
+    observations = solver.Observations(*(x[::stride] for x in observations))
+    observations = observations._replace(
+      link=np.zeros(len(observations.points) - 1, bool)
+    )
+    if not observations.known.any():
       return 1.0
     state = state._replace(
       rotation=state.rotation[::stride],
       translation=state.translation[::stride],
       expression=state.expression[::stride],
     )
-    data, priors = self._problem(given)
+    data, priors = self._problem(observations)
     priors = priors._replace(focal=jnp.float32(0.0))
-    seen = fit_data.visibility(state, bases, self.outward)
-    data = data._replace(weight=data.weight * seen)
+    visible = fit_data.visibility(state, bases, self.outward)
+    data = data._replace(weight=data.weight * visible)
     variance = gauss_newton.focal_variance(state, data, bases, priors)
     if not 0 < float(variance) < config.focal_error**2:
       return 1.0
     schedule = solver.Schedule(
       num_steps=config.num_steps, offset=(8, 10), least=11
     )
-    # The offsets made up for the wrong distance: they are found anew.
+    # The offsets compensated for the wrong distance: estimate them again.
     start = state._replace(offset=jnp.zeros_like(state.offset))
     freed = solver.descend(
       start, data, bases, priors, self.outward, schedule, config.tolerance
     )
     costs = [gauss_newton.cost(s, data, bases, priors) for s in (state, freed)]
-    depth = np.median(np.asarray(freed.translation)[given.known, 2])
+    depth = np.median(np.asarray(freed.translation)[observations.known, 2])
     low, high = config.depth_range
     gained = float(1 - costs[1] / costs[0]) > config.focal_gain
-    told = gained and low < depth < high
-    return float(freed.focal / state.focal) if told else 1.0
+    plausible = gained and low < depth < high
+    return float(freed.focal / state.focal) if plausible else 1.0
 
   def piece(self, frames, identity, shared) -> gauss_newton.State:
-    """The fit of some frames to a person who is known."""
-    given = self._gather(frames, _PIECE_PADDING)
+    """Fits some frames with the shared unknowns fixed."""
+    observations = self._gather(frames, _PIECE_PADDING)
     bases = self._bases(identity)
     state = solver.start(
-      given, bases, self.model.bounded, shared.offset, shared.focal
+      observations, bases, self.model.bounded, shared.offset, shared.focal
     )
     schedule = solver.Schedule(
       num_steps=self.config.num_steps, visibility=(0, 4), least=6
     )
-    return self._descend(state, given, bases, schedule)
+    return self._descend(state, observations, bases, schedule)
 
-  def _gather(self, frames, multiple=_PADDING) -> solver.Given:
+  def _gather(self, frames, multiple=_PADDING) -> solver.Observations:
     count = -(-len(frames) // multiple) * multiple
-    seen, known, link = fit_data.gather(
+    observed, known, link = fit_data.gather(
       self.landmarks, self.present, self.shot, frames, count
     )
-    points = (seen[..., :2] - self.centre) / self.height
+    points = (observed[..., :2] - self.centre) / self.height
     points = fit_data.close_lids(points, self.open_lids)
-    return solver.Given(points, seen[..., 2:] / self.height, known, link)
+    depths = observed[..., 2:] / self.height
+    return solver.Observations(points, depths, known, link)
 
-  def _problem(self, given):
+  def _problem(self, observations):
     scale = self.noise**-2
     data = fit_data.problem(
-      given.points,
-      given.known,
-      given.link,
+      observations.points,
+      observations.known,
+      observations.link,
       scale * self.weight,
       scale * self.pair_weight,
     )
-    return data, self._priors(int(given.known.sum()))
+    return data, self._priors(int(observations.known.sum()))
 
-  def _descend(self, state, given, bases, schedule):
-    data, priors = self._problem(given)
+  def _descend(self, state, observations, bases, schedule):
+    data, priors = self._problem(observations)
     tolerance = self.config.tolerance
     return solver.descend(
       state, data, bases, priors, self.outward, schedule, tolerance
     )
 
   def _bases(self, identity):
-    """The head at the landmarks; a known person has no modes left."""
+    """Returns the head at the landmarks; a fixed identity has no modes."""
     model = self.model
     mean, modes = model.landmark_mean, model.landmark_identity
     if identity is not None:
@@ -308,12 +308,12 @@ class _Clip:
       *map(jnp.asarray, (mean, modes, model.landmark_expression))
     )
 
-  def _priors(self, num_seen: int) -> gauss_newton.Priors:
+  def _priors(self, num_known: int) -> gauss_newton.Priors:
     config = self.config
     ratio = self.noise / config.noise
     num_units = len(self.model.expression_names)
     expression = np.full(num_units, config.expression_sigma**-2)
-    # No landmark sees the gaze or the tongue.
+    # No landmark observes the gaze or the tongue.
     names = self.model.expression_names
     hidden = [n.startswith(("eyeLook", "tongue")) for n in names]
     expression[np.array(hidden)] = 1e4
@@ -334,19 +334,19 @@ class _Clip:
       *(
         jnp.asarray(value, jnp.float32)
         for value in (
-          ratio**2 * config.identity_weight * num_seen,
+          ratio**2 * config.identity_weight * num_known,
           expression,
           bound,
           step / self.stride**2,
           config.huber,
-          num_seen * (ratio * config.offset_sigma) ** -2,
+          num_known * (ratio * config.offset_sigma) ** -2,
           _FIXED,
         )
       )
     )
 
   def finish(self, frames, identity, state) -> Fit:
-    """Every frame, with the person that some of them showed."""
+    """Fits every frame with the identity that some of them estimated."""
     num_frames = len(self.present)
     if identity is None:
       identity = np.asarray(state.identity)
@@ -359,13 +359,13 @@ class _Clip:
       pieces = [(state, frames, slice(0, num_frames))]
     else:
       pieces = self._pieces(identity, state)
-    for part, numbers, wanted in pieces:
-      error = self._residual(part, self._bases(identity), numbers)
-      keep = numbers[wanted]
-      rotation[keep] = np.asarray(part.rotation)[wanted]
-      translation[keep] = np.asarray(part.translation)[wanted]
-      expression[keep] = np.asarray(part.expression)[wanted]
-      residual[keep] = error[wanted] * self.height
+    for part, covered, inner in pieces:
+      error = self._residual(part, self._bases(identity), covered)
+      keep = covered[inner]
+      rotation[keep] = np.asarray(part.rotation)[inner]
+      translation[keep] = np.asarray(part.translation)[inner]
+      expression[keep] = np.asarray(part.expression)[inner]
+      residual[keep] = error[inner] * self.height
     if self.model.bounded:
       expression = np.clip(expression, 0, 1)
     pose = np.tile(np.eye(4), (num_frames, 1, 1))
@@ -383,7 +383,7 @@ class _Clip:
     )
 
   def _pieces(self, identity, shared):
-    """Yields (state, frames, those of them that are wanted) over the clip."""
+    """Yields (state, frames, the slice of them without margins)."""
     num_frames = len(self.present)
     for start in range(0, num_frames, _PIECE):
       stop = min(start + _PIECE, num_frames)
@@ -393,8 +393,8 @@ class _Clip:
       yield state, frames, slice(start - low, stop - low)
 
   def _residual(self, state, bases, frames):
-    """RMS distance of the landmarks from the fit, in units of face height."""
-    seen = np.asarray(self.landmarks[frames])[..., :2]
+    """Computes the landmarks' RMS error, in units of face height."""
+    observed = np.asarray(self.landmarks[frames])[..., :2]
     points = np.asarray(gauss_newton.project(state, bases))[: len(frames)]
-    error = points - (seen - self.centre) / self.height
+    error = points - (observed - self.centre) / self.height
     return np.sqrt(np.mean(np.sum(error**2, -1), -1))

@@ -60,10 +60,10 @@ class State(NamedTuple):
 
 
 class Data(NamedTuple):
-  """What the unknowns must explain, in units of face height about the centre.
+  """Observed landmarks, in units of face height about the centre.
 
   The weights are of squared errors, already divided by the noise's square.
-  link says how firmly each frame holds the next one: 1, and 0 over a cut.
+  link is the weight of the smoothness to the next frame: 1, and 0 over a cut.
   """
 
   points: Float[AnyArray, "t l 2"]
@@ -73,7 +73,7 @@ class Data(NamedTuple):
 
 
 class Bases(NamedTuple):
-  """The head model at the landmarks."""
+  """The head model at the landmarks: mean and linear bases."""
 
   mean: Float[AnyArray, "l 3"]
   identity: Float[AnyArray, "i l 3"]
@@ -93,7 +93,7 @@ class Priors(NamedTuple):
 
 
 def _points(state: State, bases: Bases) -> Float[Array, "t l 3"]:
-  """Landmarks in the camera's frame."""
+  """Computes landmarks in the camera's frame."""
   shape = bases.mean + state.offset
   shape = shape + jnp.tensordot(state.identity, bases.identity, 1)
   shape = shape + jnp.tensordot(state.expression, bases.expression, 1)
@@ -101,13 +101,13 @@ def _points(state: State, bases: Bases) -> Float[Array, "t l 3"]:
 
 
 def project(state: State, bases: Bases) -> Float[Array, "t l 2"]:
-  """Landmarks in the picture, in units of face height about the centre."""
+  """Projects landmarks, in units of face height about the centre."""
   points = _points(state, bases)
   return state.focal * points[..., :2] / points[..., 2:]
 
 
 def errors_of(state: State, data: Data, bases: Bases):
-  """Projected minus seen, [t l 2] and, for the pairs, [t p 2]."""
+  """Returns projected minus observed, [t l 2] and, for the pairs, [t p 2]."""
   error = project(state, bases) - data.points
   return error, error[:, PAIRS[:, 0]] - error[:, PAIRS[:, 1]]
 
@@ -118,7 +118,7 @@ def _huber_weight(square: Array, limit: Array) -> Array:
 
 @jax.jit
 def cost(state, data, bases, priors) -> Float[Array, ""]:
-  """What the fit makes least, in squared standard errors."""
+  """Computes the fit's objective, in squared standard errors."""
   error, gap = errors_of(state, data, bases)
   total = 0.0
   for value, weight in ((error, data.weight), (gap, data.pair_weight)):
@@ -139,7 +139,7 @@ def cost(state, data, bases, priors) -> Float[Array, ""]:
 
 
 def _steps(state: State) -> Float[Array, "n q"]:
-  """Differences of neighbouring frames, rotations as axis-angle."""
+  """Computes differences of neighbouring frames, rotations as axis-angle."""
   turn = state.rotation[1:] @ state.rotation[:-1].mT
   # The first-order logarithm: from frame to frame a head turns little.
   skew = (turn - turn.mT) / 2
@@ -156,10 +156,10 @@ def _steps(state: State) -> Float[Array, "n q"]:
 
 @jax.jit
 def step(state, data, bases, priors, damping):
-  """One damped step: cost now, the state it leads to, and the cost there.
+  """Takes one damped step; returns cost before, new state and cost after.
 
-  Bases without identity modes keep the person as it is, priors.focal keeps the
-  focal length.
+  Bases without identity modes keep the identity fixed, a large priors.focal
+  the focal length.
   """
   hessian, border, corner, gradient, shared = _normal_equations(
     state, data, bases, priors
@@ -168,7 +168,7 @@ def step(state, data, bases, priors, damping):
   # Marquardt's scaling by the diagonal, so that radians, head units and
   # coefficients are damped alike.
   hessian += damping * jnp.eye(q) * (jnp.diagonal(hessian, 0, 1, 2)[:, None])
-  # A shot in which nothing was seen has no say in its pose: it stays.
+  # A shot without observations keeps its pose.
   hessian += _STILL * jnp.eye(q)
   corner += damping * jnp.diag(jnp.diagonal(corner))
   coupling = data.link[:, None] * priors.step
@@ -183,7 +183,7 @@ def step(state, data, bases, priors, damping):
 def moved(
   state: State, move: Float[Array, "t q"], shared: Float[Array, "s"]
 ) -> State:
-  """The state after a step."""
+  """Applies a step to the state."""
   state = state._replace(
     rotation=cameras.rotation_from_axis_angle(move[:, :3]) @ state.rotation,
     translation=state.translation + move[:, 3:6],
@@ -194,10 +194,10 @@ def moved(
 
 
 def zoomed(state: State, zoom: float | Float[Array, ""]) -> State:
-  """A longer focal length, and the head as much further away.
+  """Scales the focal length and the head's distance together.
 
-  The picture hardly tells the two apart: a step in the one alone would follow
-  a bend, and be short.
+  The image hardly distinguishes the two: a step in one alone would follow a
+  curved valley, and be short.
   """
   return state._replace(
     translation=state.translation.at[:, 2].multiply(zoom),
@@ -207,13 +207,13 @@ def zoomed(state: State, zoom: float | Float[Array, ""]) -> State:
 
 @jax.jit
 def focal_variance(state, data, bases, priors) -> Float[Array, ""]:
-  """Variance of the focal length's logarithm, all other unknowns being free."""
+  """Computes the variance of the log focal length, marginalising the rest."""
   hessian, border, corner, gradient, shared = _normal_equations(
     state, data, bases, priors._replace(focal=0.0)
   )
   hessian += _STILL * jnp.eye(hessian.shape[-1])
   coupling = data.link[:, None] * priors.step
-  # The last column of the inverse is what a unit on the right gives.
+  # A unit vector on the right gives the last column of the inverse.
   last = jnp.zeros_like(shared).at[-1].set(1.0)
   _, column = solve_bordered(
     hessian, coupling, border, corner, jnp.zeros_like(gradient), last
@@ -222,7 +222,7 @@ def focal_variance(state, data, bases, priors) -> Float[Array, ""]:
 
 
 def _normal_equations(state, data, bases, priors):
-  """Hessian blocks, border, corner and gradients, frame by frame.
+  """Computes Hessian blocks, border, corner and gradients, frame by frame.
 
   Mapped over frames, so the [l, 2, q + i] Jacobian exists for one at a time.
   """
@@ -233,13 +233,13 @@ def _normal_equations(state, data, bases, priors):
   directions = jnp.moveaxis(directions, 0, -1)  # l, 3, e + i
 
   def frame(arguments):
-    rotation, translation, expression, seen, weight, pair_weight = arguments
+    rotation, translation, expression, observed, weight, pair_weight = arguments
     local = shape + jnp.tensordot(expression, bases.expression, 1)
     local = local @ rotation.T
     x, y, z = jnp.moveaxis(local + translation, -1, 0)
     slope = jnp.stack([x, y], -1) / z[:, None]
-    error = state.focal * slope - seen
-    # How the image point follows the camera-frame point: l, 2, 3.
+    error = state.focal * slope - observed
+    # Derivative of the image point by the camera-frame point: l, 2, 3.
     rows = jnp.concatenate(
       [jnp.broadcast_to(jnp.eye(2), (len(z), 2, 2)), -slope[..., None]], -1
     )
@@ -348,10 +348,10 @@ def solve_bordered(
 
 @jax.jit
 def update_offset(state, data, bases, priors) -> State:
-  """Moves each landmark's fixed offset to where its errors average out.
+  """Solves for each landmark's fixed offset, by its errors over all frames.
 
-  Opposite points of lips and eyelids keep their height and depth apart: an
-  offset there would hide an open mouth.
+  Opposite points of lips and eyelids share their offset in height and depth:
+  separate ones would hide an open mouth.
   """
   points = _points(state, bases)
   error, _ = errors_of(state, data, bases)

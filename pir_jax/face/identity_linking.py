@@ -1,8 +1,8 @@
-"""Which pieces of a video show the same person.
+"""Links tracklets of a video into people.
 
-The most alike pieces are joined first; two that share a frame never are. Over
-a moment without the face its place says more than its appearance, over a cut
-or a long time its appearance says all.
+The most similar tracklets are joined first; two that share a frame never are.
+Over a short gap position weighs more than appearance; over a cut or a long gap
+appearance alone decides.
 """
 
 import dataclasses
@@ -14,30 +14,30 @@ from PIL import Image, ImageOps
 from pir_jax.face import appearance, detector, tracklets
 from pir_jax.types import InputError
 
-# Appearances this many times as far apart are one person where place and time
-# agree, too: a hand before the mouth, a lamp switched on.
+# Distances of appearance up to this factor larger are one person where
+# position and time agree: a hand before the mouth, a lamp switched on.
 _LENIENCE = 3.0
-# One person's pieces are this share as far apart as different people's who are
-# seen together, as long as they are no further apart than the second number.
+# The limit is this share of the distance between different people of one
+# frame, at most the second factor times the default.
 _CLEARLY, _AT_MOST = 0.65, 1.4
 # Of a face that is partly covered.
 _TOUCHING = 1.6
-# A reference picture has another light than the video.
+# A reference image is lit differently from the video.
 _RESEMBLES = 0.09
-# Pieces that are compared at once; an hour of cuts has thousands.
+# Tracklets compared at once; an hour of cuts has thousands.
 _AT_ONCE = 64
 
 
 @dataclasses.dataclass(slots=True)
 class Person:
-  """Pieces of one person, in the order of time, and what they look like."""
+  """Tracklets of one person, in the order of time, and their appearance."""
 
   pieces: list[tracklets.Tracklet]
   gallery: appearance.Gallery
 
   @property
   def height(self) -> float:
-    """Of the face, summed over its frames."""
+    """The face's height, summed over its frames."""
     return sum(piece.height for piece in self.pieces)
 
   @property
@@ -46,10 +46,10 @@ class Person:
 
 
 def link(pieces: list[tracklets.Tracklet], fps: float) -> list[Person]:
-  """Joins pieces into people, the largest (by summed height) first.
+  """Links tracklets into people, the largest (by summed height) first.
 
-  Pieces that touch others are given to whom they fit best, and tell nothing
-  of what that person looks like.
+  Tracklets that touch others are assigned to the best match, and do not enter
+  that person's gallery.
   """
   pieces = sorted(pieces, key=lambda piece: piece.first)
   people: list[Person] = []
@@ -62,7 +62,7 @@ def link(pieces: list[tracklets.Tracklet], fps: float) -> list[Person]:
       part = group[start : start + _AT_ONCE]
       people += [Person([piece], _copy(piece.gallery)) for piece in part]
       people = _join(people, fps, limit)
-  # A face seen for an instant is more often a mistake than a person.
+  # A very short track is more often a false detection than a person.
   longest = max((person.num_frames for person in people), default=0)
   least = min(longest / 10, tracklets.LOST_SECONDS * fps)
   people = [person for person in people if person.num_frames >= least]
@@ -70,10 +70,10 @@ def link(pieces: list[tracklets.Tracklet], fps: float) -> list[Person]:
 
 
 def _limit(pieces: list[tracklets.Tracklet]) -> float:
-  """How far apart one person's pieces may be.
+  """Computes the largest distance between one person's tracklets.
 
-  Faces seen at the same time are different people. Where these differ much,
-  pieces of one person may differ more than elsewhere.
+  Faces of one frame are different people. Where these differ much, tracklets
+  of one person may differ more than elsewhere.
   """
   differ = [
     one.gallery.distance(other.gallery)
@@ -90,9 +90,9 @@ def _limit(pieces: list[tracklets.Tracklet]) -> float:
 def _give(
   pieces: list[tracklets.Tracklet], people: list[Person], fps: float
 ) -> list[tracklets.Tracklet]:
-  """Gives each piece to the person it fits best; returns those that fit none.
+  """Assigns each tracklet to its best match; returns those without a match.
 
-  Pieces go in the order of time, those of one moment best fit first.
+  Tracklets go in the order of time, overlapping ones by their cost.
   """
   left = []
   waiting = sorted(pieces, key=lambda piece: piece.first)
@@ -120,7 +120,7 @@ def _give(
 
 
 def _join(people: list[Person], fps: float, limit: float) -> list[Person]:
-  """Joins the two most alike, again and again, while any two are one."""
+  """Joins the two most similar people until none are within the limit."""
   people = list(people)
   cost = np.full((len(people), len(people)), np.inf)
   for j in range(len(people)):
@@ -141,7 +141,7 @@ def _join(people: list[Person], fps: float, limit: float) -> list[Person]:
 
 
 def _cost(a: Person, b: Person, fps: float) -> float:
-  """How far two are from being one person: appearance, helped by place."""
+  """Computes the cost of joining two: appearance, helped by position."""
   pieces = sorted(a.pieces + b.pieces, key=lambda piece: piece.first)
   pairs = list(zip(pieces[:-1], pieces[1:], strict=True))
   if any(before.last >= after.first for before, after in pairs):
@@ -159,7 +159,7 @@ def _cost(a: Person, b: Person, fps: float) -> float:
     moved = float(np.linalg.norm(moved)) / max(size, 1.0)
     if before.sure[1] and after.sure[0] and _same_place(before, after):
       return cost / _LENIENCE
-    # Faces that look the same to us: the nearer one. It decides nothing else.
+    # Breaks ties between equal appearances: the nearer one.
     cost += 1e-3 * min(moved, 10.0)
   return cost
 
@@ -172,7 +172,7 @@ def _copy(gallery: appearance.Gallery) -> appearance.Gallery:
 
 
 def _same_place(before: tracklets.Tracklet, after: tracklets.Tracklet) -> bool:
-  """Whether the end of one may be the beginning of the other."""
+  """Returns whether the last box of one continues in the other's first."""
   boxes = before.boxes[1], after.boxes[0]
   size, other = (float(np.prod(box[2:] - box[:2]) ** 0.5) for box in boxes)
   moved = np.linalg.norm(_centre(boxes[0]) - _centre(boxes[1]))
@@ -187,7 +187,7 @@ def choose(
   people: list[Person],
   face: int | Float[np.ndarray, "l 3"],
 ) -> Person:
-  """The person of a number, or the one who looks like a description.
+  """Selects a person by index, or the one nearest to a description.
 
   Raises:
     InputError: there is no such person.
@@ -212,7 +212,7 @@ def choose(
 def reference(
   picture: str, tracker: detector.Tracker
 ) -> Float[np.ndarray, "l 3"]:
-  """What the largest face of a picture file looks like.
+  """Describes the largest face of an image file.
 
   Raises:
     InputError: there is no such picture, or no face in it.
@@ -231,7 +231,7 @@ def reference(
 def describe(
   image: UInt8[np.ndarray, "h w 3"], tracker: detector.Tracker, name: str
 ) -> Float[np.ndarray, "l 3"]:
-  """What the largest face of an image looks like."""
+  """Describes the largest face of an image."""
   points, _ = tracker.landmarks(image)
   if np.isnan(points).any():
     raise InputError(

@@ -1,9 +1,8 @@
-"""Dense face landmarks over a video: find, follow, link, fill short gaps.
+"""Dense face landmarks over a video: detect, track, link, fill short gaps.
 
 Frames are uint8 RGB; points and boxes are in pixels of the frame, as in
-`detector`. Nothing is interpolated or smoothed across a cut. Memory does not
-grow with the video but by about a hundred bytes a frame: what is large lies in
-temporary files.
+`detector`. Nothing is interpolated or smoothed across a cut. Memory grows by
+about a hundred bytes a frame: large arrays lie in temporary files.
 
 t frames, l landmarks, h height, w width.
 """
@@ -24,12 +23,12 @@ from pir_jax.types import InputError
 
 _IN_MEMORY = 2**26  # Bytes of landmarks beyond which they lie in a file.
 _NEAR = 0.05  # Overlap of a face's boxes on both sides of a gap.
-_PIECE = 2048  # Frames that are worked on at once.
+_PIECE = 2048  # Frames processed at once.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-  """How a track is filled and smoothed.
+  """Filling and smoothing of a track.
 
   Attributes:
     max_gap: seconds without the face that are interpolated; longer gaps stay.
@@ -48,11 +47,11 @@ class Track(NamedTuple):
   Attributes:
     landmarks: NaN in frames without the face. Of a long video a memory map:
       take it piece by piece.
-    presence: of the face, in [0, 1]; 0 where it was not found.
+    presence: of the face, in [0, 1]; 0 where it was not detected.
     box: x0, y0, x1, y1 around the landmarks; NaN in frames without the face.
     interpolated: frames filled from their neighbours.
     num_faces: how many people the clip shows.
-    shot: number of each frame's shot, from 0; it changes at cuts.
+    shot: index of each frame's shot, from 0; it changes at cuts.
   """
 
   landmarks: Float[np.ndarray, "t l 3"]
@@ -64,7 +63,7 @@ class Track(NamedTuple):
 
   @property
   def present(self) -> Bool[np.ndarray, "t"]:
-    """Frames with the face, seen or interpolated."""
+    """Frames with the face, detected or interpolated."""
     return np.isfinite(self.box[:, 0])
 
 
@@ -77,45 +76,45 @@ def track(
   eyes: eyelids.Eyes | None = None,
   config: Config | None = None,
 ) -> Track:
-  """Follows one person through a clip, in a single pass over its frames.
+  """Tracks one person through a clip, in a single pass over its frames.
 
   Args:
     frames: RGB, uint8, all of one size.
-    face: which one, counted from the largest (by height, summed over frames);
-      or a picture of the person, as a file's path or as pixels.
+    face: index, counted from the largest (by height, summed over frames); or
+      an image of the person, as a file's path or as pixels.
     fps: frames a second; gaps and smoothing are in seconds.
     tracker: networks to reuse.
     eyes: network that refines the eyelids, to reuse.
     config: gaps and smoothing.
 
   Returns:
-    The face; see `Track`.
+    The tracked face; see `Track`.
 
   Raises:
-    InputError: no face at all, no face of that number, nobody who looks like
-      the picture, or no face in the picture.
+    InputError: no face at all, no face of that index, nobody similar to the
+      image, or no face in the image.
   """
   config = config or Config()
   tracker = tracker or detector.Tracker()
-  wanted = _wanted(face, tracker)
+  query = _query(face, tracker)
   follower = tracklets.Follower(tracker, eyes or eyelids.Eyes(), fps)
   begins = []
   for frame, first in shots.split(frames):
     follower.add(frame, first)
     begins.append(first)
-  found = identity_linking.link(follower.close(), fps)
-  if not found:
+  people = identity_linking.link(follower.close(), fps)
+  if not people:
     raise InputError(
-      f"No face was found in {len(begins)} frames: use a video in which the"
+      f"No face was detected in {len(begins)} frames: use a video in which the"
       " face is upright, unhidden and at least a twentieth of the frame high."
     )
-  person = identity_linking.choose(found, wanted)
+  person = identity_linking.choose(people, query)
   shot = np.cumsum(begins, dtype=np.int32) - 1
-  return _finish(person, follower.rows, shot, len(found), fps, config)
+  return _finish(person, follower.rows, shot, len(people), fps, config)
 
 
-def _wanted(face, tracker: detector.Tracker):
-  """A number, or what the person looks like."""
+def _query(face, tracker: detector.Tracker):
+  """Returns an index, or the description of a person."""
   if isinstance(face, int):
     return face
   if isinstance(face, np.ndarray):
@@ -131,12 +130,12 @@ def _finish(
   fps: float,
   config: Config,
 ) -> Track:
-  """Arrays over the clip: short gaps filled, then smoothed."""
+  """Returns arrays over the clip: short gaps filled, then smoothed."""
   num_frames = len(shot)
   points = _empty(num_frames)
   presence = np.zeros(num_frames, np.float32)
-  seen = np.zeros(num_frames, bool)
-  # Where one piece follows another at once, the face leapt: a cut of its own.
+  observed = np.zeros(num_frames, bool)
+  # Adjacent tracklets without overlap are a jump of the face: a cut.
   unbroken = shot.copy()
   last, box = -1, np.zeros(4)
   for piece in person.pieces:
@@ -145,13 +144,13 @@ def _finish(
       if index % _PIECE == 0:
         release(points)
     span = slice(piece.first, piece.last + 1)
-    presence[span], seen[span] = piece.presence, True
+    presence[span], observed[span] = piece.presence, True
     if piece.first == last + 1 and detector.overlap(box, piece.boxes[0]) < 0.7:
       unbroken[piece.first :] += 1
     last, box = piece.last, piece.boxes[1]
-  filled = fill_gaps(points, seen, shot, int(config.max_gap * fps + 1e-6))
+  filled = fill_gaps(points, observed, shot, int(config.max_gap * fps + 1e-6))
   width = int(config.smoothing * fps + 1e-6)
-  smooth(points, seen | filled, unbroken, width + 1 - width % 2)
+  smooth(points, observed | filled, unbroken, width + 1 - width % 2)
   box = np.empty((num_frames, 4), np.float32)
   for start, stop in _pieces(0, num_frames):
     part = points[start:stop, :, :2]
@@ -161,7 +160,7 @@ def _finish(
 
 
 def _empty(num_frames: int) -> Float[np.ndarray, "t l 3"]:
-  """Landmarks that are NaN, on disk where they are many."""
+  """Allocates landmarks filled with NaN, on disk where they are many."""
   shape = (num_frames, detector.NUM_LANDMARKS, 3)
   if 4 * np.prod(shape) <= _IN_MEMORY:
     return np.full(shape, np.nan, np.float32)
@@ -175,7 +174,7 @@ def _empty(num_frames: int) -> Float[np.ndarray, "t l 3"]:
 
 
 def release(points: np.ndarray) -> None:
-  """Lets the pages of a memory map go; they are read again when needed."""
+  """Releases the pages of a memory map; they are read again when needed."""
   if isinstance(points, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
     points.flush()
     points._mmap.madvise(mmap.MADV_DONTNEED)
@@ -188,25 +187,25 @@ def _pieces(first: int, last: int) -> Iterator[tuple[int, int]]:
 
 def fill_gaps(
   points: Float[np.ndarray, "t l 3"],
-  seen: Bool[np.ndarray, "t"],
+  observed: Bool[np.ndarray, "t"],
   shot: Int[np.ndarray, "t"],
   max_frames: int,
 ) -> Bool[np.ndarray, "t"]:
-  """Interpolates gaps of at most max_frames between seen frames of a shot.
+  """Interpolates gaps of at most max_frames within a shot.
 
-  A face that returns elsewhere was not on its way there: such gaps stay.
+  Gaps after which the face is elsewhere stay: it did not move there evenly.
 
   Args:
     points: changed in place.
-    seen: frames with points.
-    shot: number of each frame's shot.
+    observed: frames with points.
+    shot: index of each frame's shot.
     max_frames: longer gaps stay.
 
   Returns:
     The frames that were filled.
   """
   filled = np.zeros(len(points), bool)
-  index = np.flatnonzero(seen)
+  index = np.flatnonzero(observed)
   before, after = index[:-1], index[1:]
   short = (after - before > 1) & (after - before <= max_frames + 1)
   short &= shot[before] == shot[after]
@@ -227,11 +226,11 @@ def smooth(
   shot: Int[np.ndarray, "t"],
   width: int,
 ) -> None:
-  """Zero-phase Savitzky-Golay filter of order 2, in place.
+  """Applies a zero-phase Savitzky-Golay filter of order 2, in place.
 
-  Each run of present frames of one shot by itself. Unlike an average it keeps
-  the depth of a closure a few frames long. A width below 5 would fit three
-  points with three unknowns: nothing is done.
+  Filters each run of present frames of one shot separately. Unlike a mean it
+  keeps the depth of a closure a few frames long. A width below 5 would fit
+  three points with three unknowns: the points stay.
   """
   runs = np.where(present, shot, -1)
   edges = np.flatnonzero(np.diff(runs, prepend=-2, append=-2))
@@ -241,16 +240,16 @@ def smooth(
   for a, b in zip(edges[:-1], edges[1:], strict=True):
     if runs[a] < 0 or b - a < width:
       continue
-    before = points[a:a].copy()  # As they were before they were smoothed.
+    before = points[a:a].copy()  # The unfiltered frames before `start`.
     start = a
     while start < b:
-      # The last piece is not so short that it could not be filtered.
+      # The last piece is at least a width long.
       stop = b if b - start < _PIECE + width else start + _PIECE
-      given = points[start : min(stop + half, b)]
-      given = np.concatenate([before, given])
+      padded = points[start : min(stop + half, b)]
+      padded = np.concatenate([before, padded])
       before = points[stop - half : stop].copy()
-      result = signal.savgol_filter(given, width, 2, axis=0)
-      skip = len(given) - (min(stop + half, b) - start)
+      result = signal.savgol_filter(padded, width, 2, axis=0)
+      skip = len(padded) - (min(stop + half, b) - start)
       points[start:stop] = result[skip : skip + stop - start]
       release(points)
       start = stop

@@ -1,12 +1,12 @@
-"""Where in the picture the face and the head are, and the window around them.
+"""Masks of the face and the head, and the window around them.
 
-The face mask is what the inpainting network must paint. It must not tell how
-far the mouth is open, so it never follows the frame's expression: it covers
-the face at rest and with the jaw at its widest. Nor does it follow the frame's
-own pose, which a nod or a small mistake of the fit would carry into its shape:
-it covers the face in every pose of about a second.
+The face mask is the region that is inpainted. It must not leak how far the
+mouth is open, so it never follows the frame's expression: it covers the face at
+rest and with the jaw at its widest. Nor does it follow the frame's own pose,
+whose nods and small errors would show in its shape: it covers the face in every
+pose of about a second.
 
-t frames of the fit, k frames that are drawn, l landmarks, v vertices, n points,
+t frames of the fit, k frames with a mask, l landmarks, v vertices, n points,
 e edges of a hull, r pixels of the window's side.
 """
 
@@ -30,8 +30,8 @@ class Config:
   """Sizes of masks and window; our choices, the paper leaves them open.
 
   Attributes:
-    region: what is painted: the whole "face", or its "lower" part up to about
-      the lower eyelids.
+    region: of the mask: the whole "face", or its "lower" part up to about the
+      lower eyelids.
     spread_seconds: a frame's mask covers the face as it lies in any frame
       within this time of it.
     face_margin: added all round the face, as a share of face height.
@@ -39,7 +39,7 @@ class Config:
     jaw_open: the widest opening, in units of the model's jawOpen.
     fill: the face mask's longer side as a share of the window's.
     steady: a window that would move or grow by less than this share of its
-      side over the clip stands still.
+      side over the clip is fixed.
     window_seconds: standard deviation of the smoothing of a moving window.
   """
 
@@ -60,25 +60,25 @@ def neighbours(
   seconds: float,
   shot: Int[np.ndarray, "t"],
 ) -> list[Int[np.ndarray, "_"]]:
-  """For each of some frames, those of its shot with a face that are near it.
+  """Lists, for each queried frame, the nearby frames of its shot with a face.
 
   Args:
-    times: of all frames in seconds, rising.
+    times: of all frames in seconds, increasing.
     present: frames with a face.
-    frames: that are asked about; each is among its own neighbours.
-    seconds: how near in time.
-    shot: number of each frame's shot.
+    frames: that are queried; each is among its own neighbours.
+    seconds: largest distance in time.
+    shot: index of each frame's shot.
   """
-  # Times are fractions in binary: what is just as far away counts.
-  reach = seconds + 1e-3
-  first = np.searchsorted(times, times[frames] - reach)
-  last = np.searchsorted(times, times[frames] + reach)
-  found = []
+  # Times were rounded: a distance equal to the radius counts.
+  radius = seconds + 1e-3
+  first = np.searchsorted(times, times[frames] - radius)
+  last = np.searchsorted(times, times[frames] + radius)
+  result = []
   for frame, low, high in zip(frames, first, last, strict=True):
     near = np.arange(low, high)
     near = near[shot[near] == shot[frame]]
-    found.append(near[present[near] | (near == frame)])
-  return found
+    result.append(near[present[near] | (near == frame)])
+  return result
 
 
 def face_mask(
@@ -90,16 +90,16 @@ def face_mask(
   *,
   near: Sequence[Int[np.ndarray, "_"]] | None = None,
 ) -> Bool[np.ndarray, "k r r"]:
-  """The face at rest and at its widest, dilated, as pixels of windows.
+  """Rasterises the face at rest and with the jaw at its widest, dilated.
 
   Args:
     model: the head.
     fit: of a whole clip.
-    window: of the frames that are drawn.
+    window: one for each mask.
     resolution: of the masks.
     config: of the region and its margin.
-    near: for each of the windows, the frames whose faces are drawn in it (see
-      `neighbours`); None draws each frame of the fit in its own window.
+    near: for each of the windows, the frames whose faces it joins (see
+      `neighbours`); None takes each frame of the fit in its own window.
 
   Raises:
     ValueError: the region has no such name.
@@ -107,11 +107,11 @@ def face_mask(
   config = config or Config()
   if near is None:
     near = [np.array([frame]) for frame in range(len(fit.pose))]
-  drawn = np.unique(np.concatenate(near))
-  fit = fit._replace(pose=fit.pose[drawn])
+  joined = np.unique(np.concatenate(near))
+  fit = fit._replace(pose=fit.pose[joined])
   points = _face_points(model, fit, config, _in_region(model, fit, config))
   margin = config.face_margin * _heights(model, fit)
-  near = [np.searchsorted(drawn, frames) for frames in near]
+  near = [np.searchsorted(joined, frames) for frames in near]
   return _hulls(points, margin, window, resolution, near)
 
 
@@ -122,11 +122,11 @@ def head_mask(
   resolution: int,
   config: Config | None = None,
 ) -> Bool[np.ndarray, "t r r"]:
-  """The head with its hair: hull of face and skull, dilated; no neck."""
+  """Rasterises the dilated hull of face and skull, for the hair; no neck."""
   config = config or Config()
   chin = model.landmark_mean[152, 1]
   skull = np.flatnonzero(np.asarray(model.mean)[:, 1] > chin)
-  # Every twelfth point of a skull of thousands gives the same hull.
+  # Every twelfth of thousands of points suffices for the hull.
   skull = skull[::12]
   shape = model.mean[skull] + np.tensordot(
     fit.identity, model.identity_basis[:, skull], axes=1
@@ -145,7 +145,7 @@ def mouth_mask(
   resolution: int,
   config: Config | None = None,
 ) -> Bool[np.ndarray, "t r r"]:
-  """The lips at rest and at their widest, dilated."""
+  """Rasterises the lips at rest and with the jaw at its widest, dilated."""
   config = config or Config()
   lips = np.isin(np.arange(len(model.landmark_valid)), morphable.LIPS)
   points = _face_points(model, fit, config, lips)
@@ -161,11 +161,10 @@ def window(
   *,
   shot: Int[np.ndarray, "t"] | None = None,
 ) -> Float[np.ndarray, "t 3"]:
-  """The square around the face: centre x, centre y, side; source pixels.
+  """Computes the square around the face: centre x, y and side, source pixels.
 
-  One window for the clip where that fits, else one a shot, or one that follows
-  slowly within the shot. It may reach over the picture's edge, which is then
-  repeated.
+  One window for the clip where that fits, else one a shot, or one that moves
+  slowly within the shot. It may cross the image's edge, which is then repeated.
   """
   config = config or Config()
   num_frames = len(fit.pose)
@@ -188,7 +187,7 @@ def window(
 
 
 def _bounds(model, fit, config):
-  """Left and top, right and bottom of the grown face in every frame."""
+  """Returns left and top, right and bottom of the dilated face, by frame."""
   low, high = np.empty((2, len(fit.pose), 2), np.float32)
   for start in range(0, len(fit.pose), _CHUNK):
     part = slice(start, start + _CHUNK)
@@ -200,7 +199,7 @@ def _bounds(model, fit, config):
 
 
 def _still(low, high, config) -> Float[np.ndarray, "3"] | None:
-  """The square that holds every frame's face, if it is not much too large."""
+  """Returns one square for all frames' faces, unless it is much too large."""
   side = (high - low).max(1) / config.fill
   all_low, all_high = low.min(0), high.max(0)
   all_side = (all_high - all_low).max() / config.fill
@@ -210,19 +209,19 @@ def _still(low, high, config) -> Float[np.ndarray, "3"] | None:
 
 
 def _follow(low, high, fps, config) -> Float[np.ndarray, "t 3"]:
-  """The window over one shot."""
+  """Computes the window over one shot, fixed or smoothly moving."""
   square = _still(low, high, config)
   if square is not None:
     return np.tile(square, (len(low), 1))
-  deviation = config.window_seconds * fps
-  near = 2 * round(deviation) + 1
+  sigma = config.window_seconds * fps
+  near = 2 * round(sigma) + 1
 
   def smooth(values):
-    return ndimage.gaussian_filter1d(values, deviation, axis=0, mode="nearest")
+    return ndimage.gaussian_filter1d(values, sigma, axis=0, mode="nearest")
 
   centre = smooth((low + high) / 2)
-  # As large as the mask needs about the smoothed centre, and smooth again: the
-  # largest side near a frame, averaged over less than that, cuts no mask.
+  # Large enough for the mask about the smoothed centre, and smooth: the mean of
+  # the local maxima, over the same width, cuts no mask.
   need = 2 * np.maximum(centre - low, high - centre).max(1) / config.fill
   wide = ndimage.maximum_filter1d(need, near, mode="nearest")
   side = ndimage.uniform_filter1d(wide, near, mode="nearest")
@@ -230,7 +229,7 @@ def _follow(low, high, fps, config) -> Float[np.ndarray, "t 3"]:
 
 
 def cameras_of(fit: fitting.Fit, window: Float[np.ndarray, "t 3"]) -> Cameras:
-  """Cameras whose ray grid covers exactly the window."""
+  """Returns cameras whose ray grid covers exactly the window."""
   side = window[:, 2]
   corner = window[:, :2] - side[:, None] / 2
   intrinsics = np.zeros((len(window), 3, 3), np.float32)
@@ -246,7 +245,7 @@ def _face_points(
   config: Config,
   chosen: Bool[np.ndarray, "l"] | bool = True,
 ) -> Float[np.ndarray, "t n 2"]:
-  """Landmarks at rest and with the jaw at its widest; source pixels."""
+  """Projects landmarks at rest and with the jaw widest; source pixels."""
   rest = _rest(model, fit)
   jaw = config.jaw_open * morphable.jaw_open(model)
   wide = rest + np.tensordot(jaw, model.landmark_expression, axes=1)
@@ -258,7 +257,7 @@ def _face_points(
 def _rest(
   model: morphable.FaceModel, fit: fitting.Fit
 ) -> Float[np.ndarray, "l 3"]:
-  """Landmarks of the person at rest."""
+  """Returns landmarks of the person at rest."""
   return (
     model.landmark_mean
     + fit.offset
@@ -269,7 +268,7 @@ def _rest(
 def _heights(
   model: morphable.FaceModel, fit: fitting.Fit
 ) -> Float[np.ndarray, "t"]:
-  """Height of the face at each frame's distance, in pixels."""
+  """Computes the face's height at each frame's distance, in pixels."""
   depth = np.einsum("tc,tc->t", -fit.pose[:, :3, 3], fit.pose[:, :3, 2])
   return fit.focal / depth * np.ptp(model.landmark_mean[:, 1])
 
@@ -277,7 +276,7 @@ def _heights(
 def _project(
   points: Float[np.ndarray, "#t n 3"], fit: fitting.Fit
 ) -> Float[np.ndarray, "t n 2"]:
-  """Head-frame points to source pixels."""
+  """Projects head-frame points to source pixels."""
   local = (points - fit.pose[:, None, :3, 3]) @ fit.pose[:, :3, :3]
   return (fit.focal * local[..., :2] / local[..., 2:] + fit.centre).astype(
     np.float32
@@ -287,16 +286,16 @@ def _project(
 def _in_region(
   model: morphable.FaceModel, fit: fitting.Fit, config: Config
 ) -> Bool[np.ndarray, "l"]:
-  """Landmarks whose hull, once grown, is the region."""
+  """Selects the landmarks whose dilated hull is the region."""
   if config.region not in REGIONS:
     raise ValueError(
-      f"region={config.region} is no region of the face: choose one of "
+      f"region={config.region} is not a region of the face: choose one of "
       f"{', '.join(REGIONS)}"
     )
   height = _rest(model, fit)[:, 1]
   if config.region == "face":
     return np.ones(len(height), bool)
-  # Up to the lids after the margin is added, so that the eyes stay true.
+  # Up to the lids with the margin added, so that the eyes stay unchanged.
   margin = config.face_margin * np.ptp(model.landmark_mean[:, 1])
   return height <= height[_LOWER_LIDS].min() - margin
 
@@ -308,10 +307,10 @@ def _hulls(
   resolution: int,
   near: Sequence[Int[np.ndarray, "_"]] | None = None,
 ) -> Bool[np.ndarray, "k r r"]:
-  """Convex hulls grown by a margin, drawn on the windows' pixels.
+  """Rasterises convex hulls, dilated by a margin, in the windows.
 
   Args:
-    points: whose hulls they are.
+    points: one set for each hull.
     margin: in the same pixels.
     window: one for each mask.
     resolution: of the masks.
@@ -321,11 +320,11 @@ def _hulls(
     near = [np.array([frame]) for frame in range(len(points))]
   hulls = [_grown(*hull) for hull in zip(points, margin, strict=True)]
   masks = np.zeros((len(window), resolution, resolution), bool)
-  spans, drawn_in = {}, None
+  spans, current = {}, None
   for mask, square, joined in zip(masks, window, near, strict=True):
-    if drawn_in is None or (square != drawn_in).any():
-      # Windows mostly stand still, and neighbours share their hulls.
-      spans, drawn_in = {}, square
+    if current is None or (square != current).any():
+      # Windows are mostly fixed, and neighbours share their hulls.
+      spans, current = {}, square
     for hull in joined:
       if hull not in spans:
         spans[hull] = _spans(hulls[hull], square, resolution)
@@ -336,7 +335,7 @@ def _hulls(
 def _grown(
   points: Float[np.ndarray, "n 2"], radius: float | np.floating
 ) -> Float[np.ndarray, "e 3"]:
-  """Hull of discs, which is the hull of their centres grown by their radius.
+  """Dilates a convex hull by a disc: the hull of discs at its corners.
 
   Returns:
     Lines (a, b, c); inside, a x + b y + c <= 0.
@@ -353,10 +352,10 @@ def _spans(
   square: Float[np.ndarray, "3"],
   resolution: int,
 ) -> Int[np.ndarray, "2 r"]:
-  """Of each row of a window, the pixels whose centres lie within a hull.
+  """Computes each row's interval of pixels whose centres lie in a hull.
 
   Returns:
-    The first of them and the first after them; the same where there is none.
+    Start and stop of each row; equal where it is empty.
   """
   centres = (np.arange(resolution) + 0.5) / resolution - 0.5
   x, y, offset = lines.T
@@ -377,7 +376,7 @@ def _spans(
 def _join(
   mask: Bool[np.ndarray, "r r"], spans: Int[np.ndarray, "n 2 r"]
 ) -> None:
-  """Draws the union of intervals in every row."""
+  """Fills the union of intervals in every row, in place."""
   resolution = len(mask)
   rows = np.arange(resolution)
   steps = np.zeros((resolution, resolution + 1), np.int32)

@@ -1,7 +1,7 @@
-"""A parametric head, linear in identity and expression, of whatever origin.
+"""A parametric head, linear in identity and expression.
 
 The open head (`open_head`) is the default; `python -m pir_jax.convert
-face_model` makes others from files the user holds. All keep to one frame.
+face_model` converts other models from the user's files. All share one frame.
 
 The head frame: x to the viewer's right (the subject's left), y up, z towards
 the viewer, origin at the middle of the neutral head, unit 1 / 2.7 m. So the
@@ -27,7 +27,7 @@ from pir_jax.face import open_head
 from pir_jax.types import AnyArray, InputError
 
 NUM_LANDMARKS = 468  # MediaPipe's face mesh.
-# Of the open head; other models have their own numbers and names.
+# Of the open head; other models have their own sizes and names.
 NUM_IDENTITY = open_head.NUM_IDENTITY
 EXPRESSION_NAMES = open_head.EXPRESSION_NAMES
 NUM_EXPRESSION = len(EXPRESSION_NAMES)
@@ -56,19 +56,19 @@ class FaceModel(NamedTuple):
     mean: neutral vertices, head units.
     identity_basis: offsets for one standard deviation of each mode.
     expression_basis: offsets of each unit at strength 1.
-    triangles: vertex numbers, counter-clockwise seen from outside.
-    landmark_triangles: the three vertices a landmark lies between.
-    landmark_weights: their weights, summing to one.
+    triangles: vertex indices, counter-clockwise seen from outside.
+    landmark_triangles: the three vertices around a landmark.
+    landmark_weights: their barycentric weights, summing to one.
     landmark_mean: landmarks of the neutral mean head.
     landmark_identity: the identity basis at the landmarks.
     landmark_expression: the expression basis at the landmarks.
-    landmark_valid: whether a landmark has a place on the mesh.
-    name: for a person to read, "open head" or "bfm".
-    expression_names: one a unit, ARKit's where it is one of ARKit's.
+    landmark_valid: whether a landmark lies on the mesh.
+    name: for display, such as "open head" or "bfm".
+    expression_names: one a unit, ARKit's where they apply.
     bounded: units are blendshapes with strengths in [0, 1]; else they are
       principal components, in standard deviations around 0.
     jaw: coefficients that lower the jaw as the open head's jawOpen does at 1.
-    sha256: of what the model was read from.
+    sha256: of the file that the model was read from.
   """
 
   mean: Float[AnyArray, "v 3"]
@@ -93,7 +93,7 @@ def vertices(
   identity: Float[AnyArray, "*b i"],
   expression: Float[AnyArray, "*b e"],
 ) -> Float[Array, "*b v 3"]:
-  """Vertices in head units: mean + identity + expression."""
+  """Computes vertices in head units: mean + identity + expression."""
   return _blend(
     model.mean,
     model.identity_basis,
@@ -108,7 +108,7 @@ def landmarks(
   identity: Float[AnyArray, "*b i"],
   expression: Float[AnyArray, "*b e"],
 ) -> Float[Array, "*b l 3"]:
-  """The landmarks of `vertices`, without computing the vertices."""
+  """Computes the landmarks of `vertices` without the vertices."""
   return _blend(
     model.landmark_mean,
     model.landmark_identity,
@@ -127,18 +127,18 @@ def _blend(mean, identity_basis, expression_basis, identity, expression):
 
 
 def jaw_open(model: FaceModel) -> Float[np.ndarray, "e"]:
-  """Coefficients that lower the jaw as the open head's jawOpen does at 1."""
+  """Returns coefficients that equal the open head's jawOpen at 1."""
   return np.asarray(model.jaw, np.float32)
 
 
 def load(path: str | pathlib.Path | None = None) -> FaceModel:
-  """A head model; None is the open head.
+  """Loads a head model; None is the open head.
 
-  A copy of a user's model is kept in the cache, where `recorded` finds it when
-  what was prepared with it is used later.
+  A copy of a user's model is kept in the cache, for `recorded` to load with
+  the clips that were prepared with it.
 
   Raises:
-    InputError: there is no such file, or it is no face model.
+    InputError: there is no such file, or it is not a face model.
   """
   if path is None:
     jaw = np.array([n == "jawOpen" for n in EXPRESSION_NAMES], np.float32)
@@ -168,7 +168,7 @@ def load(path: str | pathlib.Path | None = None) -> FaceModel:
 
 
 def recorded(sha256: str, name: str = "") -> FaceModel:
-  """The model that something was prepared with; "" is the open head.
+  """Loads the model that a clip was prepared with; "" is the open head.
 
   Raises:
     InputError: it was never loaded on this machine.
@@ -188,7 +188,7 @@ def save(model: FaceModel, path: str | pathlib.Path) -> FaceModel:
   """Writes an .npz without pickles; returns the model as `load` reads it.
 
   Raises:
-    ValueError: its parts do not fit each other.
+    ValueError: its arrays are inconsistent.
   """
   _check(model)
   path = pathlib.Path(path)
@@ -208,25 +208,25 @@ def _kept(sha256: str) -> pathlib.Path:
 
 
 def _read(path: pathlib.Path) -> FaceModel:
-  """A file of `save`, checked."""
+  """Reads and checks a file of `save`."""
   try:
     with np.load(path, allow_pickle=False) as file:
       fields = dict(file)
   except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
     raise InputError(
-      f"{path} is no face model of ours: make one with `python -m"
+      f"{path} is not a face model of this project: make one with `python -m"
       " pir_jax.convert face_model`."
     ) from error
   if fields.pop("format", None) != _FORMAT:
     raise InputError(
-      f"{path} is no face model of this release: make it again with `python -m "
+      f"{path} is not a face model of this release: convert it with `python -m "
       "pir_jax.convert face_model`."
     )
   wrong = sorted({*fields, "sha256"} ^ set(FaceModel._fields))
   if wrong:
     raise InputError(
-      f"{path} lacks or does not know {', '.join(wrong)}: make it again with "
-      "`python -m pir_jax.convert face_model`."
+      f"{path} has missing or unknown arrays {', '.join(wrong)}: convert it "
+      "again with `python -m pir_jax.convert face_model`."
     )
   fields |= {
     "name": str(fields["name"]),
@@ -242,7 +242,7 @@ def _read(path: pathlib.Path) -> FaceModel:
 
 
 def _check(model: FaceModel) -> None:
-  """Raises ValueError with a sentence where parts do not fit each other."""
+  """Raises ValueError where arrays are inconsistent."""
   sizes = {
     "v": len(model.mean),
     "i": len(model.identity_basis),
@@ -270,11 +270,11 @@ def _check(model: FaceModel) -> None:
     if array.shape != expected:
       raise ValueError(f"{field} has shape {array.shape}, not {expected}")
     if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
-      raise ValueError(f"{field} holds something else than finite numbers")
+      raise ValueError(f"{field} has values that are not finite")
     if field.endswith("triangles") and not (
       array.dtype.kind in "iu" and 0 <= array.min() <= array.max() < sizes["v"]
     ):
-      raise ValueError(f"{field} names vertices that there are not")
+      raise ValueError(f"{field} has indices of missing vertices")
   if np.abs(np.asarray(model.landmark_weights).sum(1) - 1).max() > 1e-3:
     raise ValueError("landmark_weights do not sum to one")
   names = model.expression_names

@@ -1,4 +1,4 @@
-"""The open head: MakeHuman's base mesh cropped to the head, CC0, no form.
+"""The open head: MakeHuman's base mesh cropped to the head, CC0.
 
 It has eyes, teeth and tongue. Its identity modes are principal components of
 artist-made shapes, not of scans: the prior is ours. Its expression units carry
@@ -36,8 +36,8 @@ EXPRESSION_NAMES = tuple(
 )
 
 _EMBEDDING = pathlib.Path(__file__).with_name("landmark_embedding.npz")
-# A person is a sum of shapes with independent weights of this deviation. Ours:
-# the artists' sliders run from 0 to 1, and most faces sit well inside.
+# A person is a sum of shapes with independent weights of this standard
+# deviation. Ours: the artists' sliders run from 0 to 1.
 _SHAPE_SIGMA = 0.35
 _NECK = 5.7  # dm, in the base mesh: the crop leaves the shoulders out.
 _REGIONS = (
@@ -54,7 +54,7 @@ _CACHE_VERSION = 3  # Raise it when what `_build` computes changes.
 
 
 def digest() -> str:
-  """What the arrays are made of, as a sha256: another head has another."""
+  """Returns a sha256 of the sources and the version of the arrays."""
   _, asset = assets.find("head_model")
   return hashlib.sha256(
     f"{_CACHE_VERSION} {asset.sha256} {assets.digest(_EMBEDDING)}".encode()
@@ -62,7 +62,7 @@ def digest() -> str:
 
 
 def load() -> dict[str, np.ndarray]:
-  """The arrays of a FaceModel: built once, then read from the cache."""
+  """Loads the arrays of a FaceModel: built once, then read from the cache."""
   path = assets.cache_directory() / f"face_model-{digest()[:12]}.npz"
   if not path.exists():
     arrays = _build(assets.fetch("head_model"))
@@ -137,7 +137,7 @@ def _build(folder: pathlib.Path) -> dict[str, np.ndarray]:
 def _read_obj(
   path: pathlib.Path,
 ) -> tuple[np.ndarray, dict[str, list[list[int]]]]:
-  """Vertices in decimetres and, per group, polygons of vertex numbers."""
+  """Reads vertices in decimetres and, by group, polygons of indices."""
   points, groups, group = [], {}, ""
   for line in path.read_text().splitlines():
     kind, _, rest = line.partition(" ")
@@ -152,7 +152,7 @@ def _read_obj(
 
 
 def _read_target(path: pathlib.Path, num_vertices: int) -> np.ndarray:
-  """Offsets of a MakeHuman target: lines of vertex dx dy dz, in decimetres."""
+  """Reads a MakeHuman target: lines of vertex dx dy dz, in decimetres."""
   data = path.read_bytes()
   text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
   rows = [r.split() for r in text.splitlines() if r.strip()]
@@ -165,7 +165,7 @@ def _read_target(path: pathlib.Path, num_vertices: int) -> np.ndarray:
 def _crop(
   base: np.ndarray, groups: dict[str, list[list[int]]]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Sorted vertex numbers of the head, and its triangles in the new numbers."""
+  """Returns sorted vertex indices of the head, and its reindexed triangles."""
 
   def inside(polygon: list[int]) -> bool:
     corners = base[polygon]
@@ -181,17 +181,17 @@ def _crop(
       for k in range(1, len(polygon) - 1)
     ]
   )
-  kept, renumbered = np.unique(triangles, return_inverse=True)
-  return kept, renumbered.reshape(-1, 3).astype(np.int32)
+  kept, reindexed = np.unique(triangles, return_inverse=True)
+  return kept, reindexed.reshape(-1, 3).astype(np.int32)
 
 
 def _without_similarity(
   mean: np.ndarray, face: np.ndarray, shapes: np.ndarray
 ) -> np.ndarray:
-  """Takes out of each shape the small motion and the scaling of the face in it.
+  """Removes the face's rigid motion and scaling from each shape.
 
-  Motion is the pose's part. Size is the distance's: one picture cannot tell a
-  large head from a near one, so every face has the same size here.
+  Motion belongs to the pose. Size belongs to the distance: one image cannot
+  distinguish a large head from a near one, so all faces have one size.
   """
   x, y, z = mean.T
   zero, one = np.zeros_like(x), np.ones_like(x)
@@ -214,11 +214,11 @@ def _without_similarity(
 
 
 def _modes(shapes: np.ndarray, num_modes: int) -> np.ndarray:
-  """Principal modes of a sum of shapes with independent unit weights."""
+  """Computes principal modes of a sum of shapes with unit variances."""
   flat = shapes.reshape(len(shapes), -1)
   values, vectors = np.linalg.eigh(flat @ flat.T)
   top = vectors[:, ::-1][:, :num_modes]
-  # Signs of eigenvectors are arbitrary; the largest weight is made positive,
-  # so that coefficients mean the same on every machine.
+  # Signs of eigenvectors are arbitrary: the largest weight is made positive, so
+  # that coefficients agree between machines.
   top = top * np.sign(top[np.abs(top).argmax(0), np.arange(num_modes)])
   return (top.T @ flat).reshape(num_modes, *shapes.shape[1:])

@@ -1,11 +1,11 @@
-"""Where one shot of a video ends and the next begins: hard cuts.
+"""Shot boundaries of a video: hard cuts.
 
-A cut is told from motion, zoom and flashes by what it does not share with
-them: no part of the new picture is found anywhere near its place in the old
-one, also two frames later, while within each shot pictures are found again.
-The measure and its thresholds are ours; light and contrast do not enter it.
+At a cut, unlike in motion, zoom and flashes, no block of the new image matches
+near its position in the old one, also two frames later, while images match
+within each shot. The measure and its thresholds are ours, and invariant to
+light and contrast.
 
-h height, w width of a frame; r rows, c columns of its small picture.
+h height, w width of a frame; r rows, c columns of its thumbnail.
 """
 
 import collections
@@ -16,20 +16,20 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 ROWS, COLUMNS = 36, 64
-# Frames after a cut that must confirm it: a flash is over by then.
+# Frames after a cut that must confirm it: a flash is shorter.
 LOOKAHEAD = 2
-# Pictures that are this alike in place need no search.
+# Images with this correlation in place need no search.
 _ALIKE = 0.85
-# How much of a picture is found again: at most 0.56 across cuts we measured,
-# at least 0.92 within their shots.
-_LOST = 0.7
+# Similarity: at most 0.56 across cuts we measured, at least 0.92 within their
+# shots.
+_SIMILAR = 0.7
 _BLOCK_ROWS, _BLOCK_COLUMNS = 12, 16
-_REACH_ROWS, _REACH_COLUMNS = 6, 10  # How far a block may have moved.
+_SEARCH_ROWS, _SEARCH_COLUMNS = 6, 10  # How far a block may have moved.
 _NOISE = 3.0  # Grey levels (of 255): a block with less is no evidence.
 
 
 def small(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "r c 3"]:
-  """A frame's small picture, in [0, 255]."""
+  """Returns a frame's thumbnail, in [0, 255]."""
   # Nearest rows and columns first: means over a large frame are slow.
   step = max(
     min(frame.shape[0] // (2 * ROWS), frame.shape[1] // (2 * COLUMNS)), 1
@@ -44,9 +44,9 @@ def split(
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], bool]]:
   """Yields every frame with whether a shot begins with it; the first does.
 
-  Frames come out LOOKAHEAD frames after they went in, in one pass.
+  Runs in one pass, with a delay of LOOKAHEAD frames.
   """
-  # Small pictures from two frames before the one in question to the last read.
+  # Thumbnails from two frames before the one in question to the last read.
   before: collections.deque = collections.deque(maxlen=2)
   waiting: collections.deque = collections.deque()
   for frame in frames:
@@ -58,7 +58,7 @@ def split(
 
 
 def _decide(before, waiting):
-  """Takes the oldest waiting frame and says whether it begins a shot."""
+  """Takes the oldest waiting frame and decides whether it begins a shot."""
   begins = not before or _is_cut(list(before), [p for _, p in waiting])
   frame, picture = waiting.popleft()
   if begins:
@@ -68,29 +68,32 @@ def _decide(before, waiting):
 
 
 def _is_cut(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
-  """Whether a cut lies between the pictures before and those after."""
+  """Returns whether a cut lies between the images before and after."""
   last, first = before[-1], after[0]
   if _correlation(last, first) > _ALIKE:
     return False
-  if any(found(last, picture) > _LOST for picture in after):
+  if any(similarity(last, picture) > _SIMILAR for picture in after):
     return False
-  # In a whip pan pictures are lost too, but in every frame of it.
+  # In a whip pan images do not match either, but in every frame of it.
   within = [pair for pair in zip(before[:-1], before[1:], strict=True)]
   within += zip(after[:-1], after[1:], strict=True)
-  return all(found(*pair) > _LOST for pair in within)
+  return all(similarity(*pair) > _SIMILAR for pair in within)
 
 
-def found(
+def similarity(
   old: Float[np.ndarray, "r c 3"], new: Float[np.ndarray, "r c 3"]
 ) -> float:
-  """How much of a picture is found again near its place in another.
+  """Matches the blocks of an image near their position in another.
 
   Returns:
-    The mean correlation of the old picture's blocks, each with the place in
-    the new picture that it fits best; blocks count by their contrast. 1 where
-    neither picture shows anything.
+    The mean correlation of the old image's blocks, each with its best match in
+    the new image, weighted by contrast. 1 where both images are blank.
   """
-  pad = ((_REACH_ROWS, _REACH_ROWS), (_REACH_COLUMNS, _REACH_COLUMNS), (0, 0))
+  pad = (
+    (_SEARCH_ROWS, _SEARCH_ROWS),
+    (_SEARCH_COLUMNS, _SEARCH_COLUMNS),
+    (0, 0),
+  )
   views = np.lib.stride_tricks.sliding_window_view(
     np.pad(new, pad, mode="edge"), (_BLOCK_ROWS, _BLOCK_COLUMNS), axis=(0, 1)
   )
@@ -98,7 +101,9 @@ def found(
   for y in range(0, ROWS, _BLOCK_ROWS):
     for x in range(0, COLUMNS, _BLOCK_COLUMNS):
       block = old[y : y + _BLOCK_ROWS, x : x + _BLOCK_COLUMNS]
-      near = views[y : y + 2 * _REACH_ROWS + 1, x : x + 2 * _REACH_COLUMNS + 1]
+      near = views[
+        y : y + 2 * _SEARCH_ROWS + 1, x : x + 2 * _SEARCH_COLUMNS + 1
+      ]
       block = np.moveaxis(block, -1, 0).ravel()
       near = near.reshape(-1, block.size)
       # One mean for all three colours: a block keeps its hue.

@@ -1,6 +1,6 @@
-"""How a fit begins, and how it goes down to the least squares.
+"""Initialises a fit and minimises its cost by Levenberg-Marquardt.
 
-Between the steps of `least_squares`, what is not one of its unknowns is moved:
+Between the steps of `gauss_newton`, what is not one of its unknowns is updated:
 visibility, offsets, and the focal length with all depths.
 
 t frames, l landmarks, c 2 or 3 axes.
@@ -17,17 +17,17 @@ from pir_jax.face import fit_data, gauss_newton
 
 # The default distance of the camera, head units: see `morphable`.
 DEPTH = 2.7
-_STUCK = 1e4  # Damping at which a step is too short to matter.
+_STUCK = 1e4  # Damping at which a step is negligible.
 
 
-class Given(NamedTuple):
-  """What was seen of some frames, in units of face height, and padding.
+class Observations(NamedTuple):
+  """Tracked landmarks of some frames, padded, in units of face height.
 
   Attributes:
-    points: about the middle of the picture.
+    points: relative to the image's centre.
     depths: the tracker's z, if there is one.
-    known: whether there was a face.
-    link: whether each frame holds the next one.
+    known: whether the frame has a face.
+    link: whether each frame constrains the next one.
   """
 
   points: Float[np.ndarray, "t l 2"]
@@ -38,7 +38,13 @@ class Given(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Schedule:
-  """At which steps what is not a step is done; and how many at least."""
+  """The steps before which visibility, offsets and depth are updated.
+
+  Attributes:
+    num_steps: most steps.
+    visibility, offset, depth: indices of steps, counted from 0.
+    least: fewest steps.
+  """
 
   num_steps: int
   visibility: tuple[int, ...] = ()
@@ -47,9 +53,11 @@ class Schedule:
   least: int
 
 
-def start(given: Given, bases, bounded, offset, focal) -> gauss_newton.State:
-  """Poses by Procrustes where the tracker gave z, else facing the camera."""
-  points, depths, known, _ = given
+def start(
+  observations: Observations, bases, bounded, offset, focal
+) -> gauss_newton.State:
+  """Initialises poses by Procrustes with the tracker's z, else frontal."""
+  points, depths, known, _ = observations
   num_frames = len(points)
   neutral = np.asarray(bases.mean)
   if offset is not None:
@@ -87,12 +95,12 @@ def start(given: Given, bases, bounded, offset, focal) -> gauss_newton.State:
 
 
 def descend(state, data, bases, priors, outward, schedule, tolerance):
-  """Levenberg-Marquardt, with all that is not a step moved in between."""
+  """Runs Levenberg-Marquardt, with the schedule's updates in between."""
   damping, cost, weight = 1e-2, np.inf, data.weight
   for index in range(schedule.num_steps):
     if index in schedule.visibility:
-      seen = fit_data.visibility(state, bases, outward)
-      data, cost = data._replace(weight=weight * seen), np.inf
+      visible = fit_data.visibility(state, bases, outward)
+      data, cost = data._replace(weight=weight * visible), np.inf
     if index in schedule.offset:
       state = gauss_newton.update_offset(state, data, bases, priors)
       cost = np.inf
@@ -117,8 +125,8 @@ def descend(state, data, bases, priors, outward, schedule, tolerance):
 def _move_to_depth(
   state: gauss_newton.State, data: gauss_newton.Data
 ) -> gauss_newton.State:
-  """Scales focal length and depths together, so that the median is `DEPTH`."""
-  seen = np.asarray(data.weight.sum(1) > 0)
-  ratio = DEPTH / float(np.median(np.asarray(state.translation)[seen, 2]))
+  """Scales focal length and depths together to a median depth of `DEPTH`."""
+  known = np.asarray(data.weight.sum(1) > 0)
+  ratio = DEPTH / float(np.median(np.asarray(state.translation)[known, 2]))
   translation = state.translation.at[:, 2].multiply(ratio)
   return state._replace(focal=state.focal * ratio, translation=translation)

@@ -1,9 +1,9 @@
-"""Following faces from frame to frame, in pieces that are surely one face.
+"""Tracks faces from frame to frame, in tracklets that are surely one face.
 
-A piece ends where that is no longer sure: at a cut, when the face is lost,
-and when its appearance leaps. While two faces touch, and while one may be
-hidden behind the other, they may change places: their pieces are kept short.
-Who is who is decided later, in `people`.
+A tracklet ends where that is no longer sure: at a cut, when the face is lost,
+and when its appearance jumps. While two faces touch, and while one may be
+occluded by the other, they may change places: their tracklets are kept short.
+Identities are resolved later, in `identity_linking`.
 
 h height, w width, l landmarks.
 """
@@ -19,9 +19,9 @@ from jaxtyping import Float, UInt8
 
 from pir_jax.face import appearance, detector, eyelids
 
-SEARCH_SECONDS = 0.2  # Between searches for new faces, when none was lost.
-LOST_SECONDS = 1.0  # A lost face is searched in every frame for this long.
-_LEAP = 0.075  # Of the appearance, between neighbouring frames.
+SEARCH_SECONDS = 0.2  # Between detections of new faces, when none was lost.
+LOST_SECONDS = 1.0  # After a loss, every frame is searched for this long.
+_JUMP = 0.075  # Of the appearance, between neighbouring frames.
 _TOUCH = 0.08  # Overlap of two faces' boxes from which they may change places.
 _HIDDEN_SECONDS = 2.0  # A face lost while it was touched may be behind.
 _SHORT_SECONDS = 0.2  # Between examples, and of a piece that touches another.
@@ -30,7 +30,7 @@ _MOST_PENDING = 8  # Frames whose lids wait: bounds memory.
 
 
 class Rows:
-  """Landmarks by number, in a temporary file once they are many."""
+  """Landmarks by index, in a temporary file once they are many."""
 
   def __init__(self):
     self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)
@@ -38,14 +38,14 @@ class Rows:
     self._num = 0
 
   def append(self, points: Float[np.ndarray, "l 3"]) -> int:
-    """Keeps one face's landmarks; returns their number."""
+    """Stores one face's landmarks; returns their index."""
     self._file.seek(self._num * self._size)
     self._file.write(np.ascontiguousarray(points, np.float32).tobytes())
     self._num += 1
     return self._num - 1
 
-  def read(self, number: int) -> Float[np.ndarray, "l 3"]:
-    self._file.seek(number * self._size)
+  def read(self, index: int) -> Float[np.ndarray, "l 3"]:
+    self._file.seek(index * self._size)
     data = np.frombuffer(self._file.read(self._size), np.float32)
     return data.reshape(-1, 3)
 
@@ -56,13 +56,13 @@ class Tracklet:
 
   Attributes:
     first: its first frame.
-    shot: the number of the shot.
-    rows: numbers of its landmarks in `Rows`, frame by frame.
+    shot: the index of the shot.
+    rows: indices of its landmarks in `Rows`, frame by frame.
     presence: frame by frame.
     height: summed over frames, in pixels.
-    gallery: what it looks like.
+    gallery: its appearance.
     boxes: around its first and its last landmarks.
-    sure: whether its place tells who it is, at its beginning and at its end.
+    sure: whether its position identifies it, at its beginning and at its end.
     touching: whether it touches another, so that its gallery may show both.
   """
 
@@ -82,7 +82,7 @@ class Tracklet:
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class _Sight:
+class _Observation:
   """A face in one frame.
 
   Attributes:
@@ -90,15 +90,15 @@ class _Sight:
     presence: of the face.
     look: its description.
     before: the same face in the frame before.
-    piece: it is part of.
-    touching: whether it touches another, or another may be behind it.
-    hides: until which frame another may be behind it.
+    piece: its tracklet.
+    touching: whether it touches another, or may occlude one.
+    hides: until which frame it may occlude another.
   """
 
   points: np.ndarray
   presence: float
   look: np.ndarray
-  before: "_Sight | None" = None
+  before: "_Observation | None" = None
   piece: Tracklet | None = None
   touching: bool = False
   hides: int = -1
@@ -109,7 +109,7 @@ class _Sight:
 
 
 class Follower:
-  """Takes the frames of a video one by one and keeps the pieces."""
+  """Tracks all faces through the frames of a video, one by one."""
 
   def __init__(self, tracker: detector.Tracker, eyes: eyelids.Eyes, fps: float):
     self.rows = Rows()
@@ -118,117 +118,121 @@ class Follower:
     self._shot = -1
     self._tracker = tracker
     self._eyes = eyes
-    # The lids do not tell where a face is: another thread may look at them.
+    # Tracking does not need the eyelids: another thread refines them.
     self._pool = futures.ThreadPoolExecutor(1)
     self._pending: collections.deque[futures.Future] = collections.deque()
     self._num_rows = 0
     self._fps = fps
-    self._seen: list[_Sight] = []
+    self._current: list[_Observation] = []
     self._search_until = 0
     self._searched = 0
 
   def add(self, frame: UInt8[np.ndarray, "h w 3"], begins: bool) -> None:
-    """Follows every face into the next frame, and looks for new ones.
+    """Tracks every face into the next frame, and detects new ones.
 
     Args:
       frame: the next one.
-      begins: whether a shot begins with it: then nothing is followed into it.
+      begins: whether a shot begins with it: then no face is tracked into it.
     """
     index = self._num_frames
     if begins:
-      self._lose(self._seen)
-      self._seen = []
+      self._lose(self._current)
+      self._current = []
       self._shot += 1
       self._search_until = index
-    seen = self._follow(frame)
-    kept = {id(sight.before) for sight in seen}
-    lost = [old for old in self._seen if id(old) not in kept]
+    current = self._follow(frame)
+    kept = {id(face.before) for face in current}
+    lost = [old for old in self._current if id(old) not in kept]
     self._lose(lost)
     if lost:
       self._search_until = index + round(LOST_SECONDS * self._fps)
     due = index - self._searched >= SEARCH_SECONDS * self._fps
-    if due or not seen or index <= self._search_until:
+    if due or not current or index <= self._search_until:
       self._searched = index
-      seen += self._search(frame, [sight.box for sight in seen])
-    self._touch(seen, [old for old in lost if old.touching])
-    for sight in seen:
-      self._continue(frame, sight)
-      sight.before = None
-    self._seen = seen
+      current += self._search(frame, [face.box for face in current])
+    self._touch(current, [old for old in lost if old.touching])
+    for face in current:
+      self._continue(frame, face)
+      face.before = None
+    self._current = current
     self._num_frames += 1
 
   def close(self) -> list[Tracklet]:
-    """Ends all pieces and returns them."""
-    self._lose(self._seen)
-    self._seen = []
+    """Ends all tracklets and returns them."""
+    self._lose(self._current)
+    self._current = []
     while self._pending:
       self._pending.popleft().result()
     self._pool.shutdown()
     return self._finished
 
-  def _follow(self, frame: np.ndarray) -> list[_Sight]:
-    """The faces of the last frame that are in this one too."""
-    found = []
-    for old in self._seen:
-      sight = self._look(frame, detector.region_of_points(old.points))
-      if sight and detector.overlap(sight.box, old.box) > 0.3:
-        sight.before, sight.piece, sight.hides = old, old.piece, old.hides
-        found.append(sight)
+  def _follow(self, frame: np.ndarray) -> list[_Observation]:
+    """Tracks the faces of the last frame into this one."""
+    candidates = []
+    for old in self._current:
+      face = self._look(frame, detector.region_of_points(old.points))
+      if face and detector.overlap(face.box, old.box) > 0.3:
+        face.before, face.piece, face.hides = old, old.piece, old.hides
+        candidates.append(face)
 
-    # Two that are now at one place: it is the one that still looks the same,
-    # or else the one followed for longer.
-    def doubt(sight: _Sight) -> tuple[float, int]:
-      change = appearance.distance(sight.look, sight.before.look)
-      return round(change, 2), -len(sight.piece.rows)
+    # Of two at one position, keep the one whose appearance changed less, or
+    # else the one tracked for longer.
+    def doubt(face: _Observation) -> tuple[float, int]:
+      change = appearance.distance(face.look, face.before.look)
+      return round(change, 2), -len(face.piece.rows)
 
-    seen: list[_Sight] = []
-    for sight in sorted(found, key=doubt):
-      if all(detector.overlap(sight.box, other.box) < 0.4 for other in seen):
-        seen.append(sight)
-    return seen
+    current: list[_Observation] = []
+    for face in sorted(candidates, key=doubt):
+      if all(detector.overlap(face.box, other.box) < 0.4 for other in current):
+        current.append(face)
+    return current
 
-  def _search(self, frame: np.ndarray, boxes: list) -> list[_Sight]:
-    """Faces that nobody follows."""
+  def _search(self, frame: np.ndarray, boxes: list) -> list[_Observation]:
+    """Detects faces that are not yet tracked."""
     new = []
     for detection in self._tracker.detect(frame):
       if any(detector.overlap(detection[:4], box) > 0.2 for box in boxes):
         continue
-      sight = self._look(frame, detector.region_of_detection(detection))
-      if sight and all(detector.overlap(sight.box, b) <= 0.3 for b in boxes):
-        boxes = [*boxes, sight.box]
-        new.append(sight)
+      face = self._look(frame, detector.region_of_detection(detection))
+      if face and all(detector.overlap(face.box, b) <= 0.3 for b in boxes):
+        boxes = [*boxes, face.box]
+        new.append(face)
     return new
 
-  def _look(self, frame: np.ndarray, region: detector.Region) -> _Sight | None:
+  def _look(
+    self, frame: np.ndarray, region: detector.Region
+  ) -> _Observation | None:
     points, presence = self._tracker.refine(frame, region)
     if presence < self._tracker.min_presence:
       return None
     look = appearance.describe(frame, points)
-    return _Sight(points=points, presence=presence, look=look)
+    return _Observation(points=points, presence=presence, look=look)
 
-  def _touch(self, seen: list[_Sight], covered: list[_Sight]) -> None:
-    """Finds out which faces touch, or hide one that was lost."""
-    for k, one in enumerate(seen):
+  def _touch(
+    self, current: list[_Observation], covered: list[_Observation]
+  ) -> None:
+    """Marks faces that touch others, or may occlude a lost one."""
+    for k, one in enumerate(current):
       if any(detector.overlap(one.box, old.box) > _TOUCH for old in covered):
         one.hides = self._num_frames + round(_HIDDEN_SECONDS * self._fps)
       one.touching |= self._num_frames < one.hides
-      for other in seen[:k]:
+      for other in current[:k]:
         if detector.overlap(one.box, other.box) > _TOUCH:
           one.touching = other.touching = True
           if one.before is None or other.before is None:
-            one.hides = other.hides = -1  # What was hidden is seen again.
+            one.hides = other.hides = -1  # The occluded face is visible again.
 
-  def _continue(self, frame: np.ndarray, sight: _Sight) -> None:
-    """Adds a sight to its piece, or to a new one where that is not sure."""
-    piece, before = sight.piece, sight.before
+  def _continue(self, frame: np.ndarray, face: _Observation) -> None:
+    """Extends a face's tracklet, or begins a new one where unsure."""
+    piece, before = face.piece, face.before
     short = max(round(_SHORT_SECONDS * self._fps), 1)
-    sure = not sight.touching
+    sure = not face.touching
     if piece is not None:
-      leaps = appearance.distance(sight.look, before.look) > _LEAP
-      # Touching begins where all is well; afterwards nothing is sure.
-      sure = not leaps and not before.touching
-      long = sight.touching and len(piece.rows) >= short
-      if leaps or long or before.touching != sight.touching:
+      jumps = appearance.distance(face.look, before.look) > _JUMP
+      # The position is still sure where touching begins, and not afterwards.
+      sure = not jumps and not before.touching
+      long = face.touching and len(piece.rows) >= short
+      if jumps or long or before.touching != face.touching:
         piece.sure[1] = sure
         self._finished.append(piece)
         piece = None
@@ -240,21 +244,21 @@ class Follower:
         presence=array.array("f"),
         height=0.0,
         gallery=appearance.Gallery(),
-        boxes=[sight.box, sight.box],
+        boxes=[face.box, face.box],
         sure=[sure, True],
-        touching=sight.touching,
+        touching=face.touching,
       )
     if len(piece.rows) % short == 0:
-      piece.gallery.add(sight.look)
-    # Only what is kept: the mesh's own points find the face again.
-    piece.rows.append(self._keep(frame, sight.points))
-    piece.presence.append(sight.presence)
-    piece.height += float(np.ptp(sight.points[:, 1]))
-    piece.boxes[1] = sight.box
-    sight.piece = piece
+      piece.gallery.add(face.look)
+    # The refined points are stored; tracking goes on from the mesh's own.
+    piece.rows.append(self._keep(frame, face.points))
+    piece.presence.append(face.presence)
+    piece.height += float(np.ptp(face.points[:, 1]))
+    piece.boxes[1] = face.box
+    face.piece = piece
 
   def _keep(self, frame: np.ndarray, points: np.ndarray) -> int:
-    """Stores a face with its lids refined; returns the number of its row."""
+    """Stores a face with its eyelids refined; returns the index of its row."""
 
     def work() -> None:
       self.rows.append(self._eyes.refine(frame, points))
@@ -265,7 +269,7 @@ class Follower:
     self._num_rows += 1
     return self._num_rows - 1
 
-  def _lose(self, sights: list[_Sight]) -> None:
-    for sight in sights:
-      sight.piece.sure[1] = not sight.touching
-      self._finished.append(sight.piece)
+  def _lose(self, faces: list[_Observation]) -> None:
+    for face in faces:
+      face.piece.sure[1] = not face.touching
+      self._finished.append(face.piece)

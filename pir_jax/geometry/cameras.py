@@ -12,7 +12,7 @@ from pir_jax.types import Cameras
 
 
 def to_vector(cameras: Cameras) -> Float[Array, "*b 25"]:
-  """Flattens to 16 numbers of the pose and 9 of the intrinsics, row by row."""
+  """Flattens the pose (16 values) and the intrinsics (9), row by row."""
   pose, intrinsics = jnp.asarray(cameras.pose), jnp.asarray(cameras.intrinsics)
   batch = pose.shape[:-2]
   return jnp.concatenate(
@@ -32,7 +32,7 @@ def from_vector(vector: Float[Array, "*b 25"]) -> Cameras:
 def project(
   points: Float[Array, "*b n 3"], cameras: Cameras
 ) -> tuple[Float[Array, "*b n 2"], Float[Array, "*b n"]]:
-  """World points -> (window coordinates, depth along the optical axis).
+  """Projects world points to (window coordinates, depth along the axis).
 
   Depth is positive in front of the camera; nothing is clipped.
   """
@@ -50,10 +50,10 @@ def moved(
   rotation: Float[Array, "*b 3"],
   translation: Float[Array, "*b 3"],
 ) -> Cameras:
-  """Cameras turned about the world's origin, then shifted, in world axes.
+  """Turns cameras about the world's origin, then shifts them, in its axes.
 
   Args:
-    cameras: as they are.
+    cameras: before the motion.
     rotation: axis times angle, radians.
     translation: in world units.
   """
@@ -66,7 +66,7 @@ def moved(
 def rotation_from_axis_angle(
   vector: Float[Array, "*b 3"],
 ) -> Float[Array, "*b 3 3"]:
-  """Rodrigues' formula; the length is the angle in radians.
+  """Applies Rodrigues' formula; the length is the angle in radians.
 
   Smooth at the zero vector: its sines are series there.
   """
@@ -88,7 +88,7 @@ def rotation_from_axis_angle(
 
 
 def rotation_from_euler(angles: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
-  """Rz @ Ry @ Rx for (pitch x, yaw y, roll z) in radians."""
+  """Returns Rz @ Ry @ Rx for (pitch x, yaw y, roll z) in radians."""
   about_x, about_y, about_z = (
     rotation_from_axis_angle(angles[..., i : i + 1] * jnp.eye(3)[i])
     for i in range(3)
@@ -101,7 +101,7 @@ def look_at(
   target: Float[Array, "*b 3"],
   up: Float[Array, "*b 3"],
 ) -> Float[Array, "*b 4 4"]:
-  """Pose of a camera at `eye` with `target` in its middle and `up` upwards."""
+  """Poses a camera at `eye`, `target` in its middle and `up` upwards."""
 
   def unit(v):
     return v / jnp.linalg.norm(v, axis=-1, keepdims=True)
@@ -121,7 +121,7 @@ def orbit(
   nod: Float[Array, "*b"],
   distance: Float[Array, "*b"],
 ) -> Float[Array, "*b 4 4"]:
-  """Poses of cameras that look at the origin, the head upright in them.
+  """Poses cameras that look at the origin, the head upright in them.
 
   Args:
     turn: about the world's y, radians; 0 is in front of the face (on +z), more

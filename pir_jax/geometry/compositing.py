@@ -28,7 +28,7 @@ class Rendering(NamedTuple):
 def interval_weights(
   densities: Float[Array, "*b s"], depths: Float[Array, "*b s"]
 ) -> Float[Array, "*b m"]:
-  """Chance that the ray ends in each interval.
+  """Returns the chance that the ray ends in each interval.
 
   Args:
     densities: before activation; the density is softplus(x - 1), of the mean
@@ -54,7 +54,7 @@ def sample_weights(intervals: Float[Array, "*b m"]) -> Float[Array, "*b s"]:
 def expected_depth(
   intervals: Float[Array, "*b m"], depths: Float[Array, "*b s"]
 ) -> Float[Array, "*b"]:
-  """Mean depth under the weights; the last depth where they are all zero."""
+  """Averages depth by the weights; the last depth where all are zero."""
   middle = 0.5 * (depths[..., 1:] + depths[..., :-1])
   total = jnp.sum(intervals, -1)
   seen = total > 0
@@ -98,7 +98,7 @@ _permute.defvjp(_permute_forward, _permute_backward)
 def merge_order(
   first: Float[Array, "*b s"], second: Float[Array, "*b n"]
 ) -> tuple[Int[Array, "*b sn"], Int[Array, "*b sn"]]:
-  """Order that sorts two rising lists put end to end, and its inverse.
+  """Returns the order that sorts two concatenated rising lists, its inverse.
 
   By counting, without a sort: a value's place is its place in its own list and
   the number of values of the other that come before. Equal values keep their

@@ -24,14 +24,14 @@ class Rays(NamedTuple):
 
 
 def pixel_centres(resolution: int) -> Float[Array, "r 2"]:
-  """Window coordinates (u, v) of an R x R grid, row by row: (i + 0.5) / R."""
+  """Returns (u, v) of an R x R grid, row by row: (i + 0.5) / R."""
   centre = (jnp.arange(resolution) + 0.5) / resolution
   v, u = jnp.meshgrid(centre, centre, indexing="ij")
   return jnp.stack([u.ravel(), v.ravel()], -1)
 
 
 def through(cameras: Cameras, window: Float[Array, "r 2"]) -> Rays:
-  """The rays through given window coordinates; K may have skew."""
+  """Casts rays through window coordinates; K may have skew."""
   pose, k = jnp.asarray(cameras.pose), jnp.asarray(cameras.intrinsics)
   u, v = window[:, 0], window[:, 1]
   fx, fy = k[..., 0, 0, None], k[..., 1, 1, None]
@@ -45,14 +45,14 @@ def through(cameras: Cameras, window: Float[Array, "r 2"]) -> Rays:
 
 
 def cast(cameras: Cameras, resolution: int) -> Rays:
-  """One ray per pixel of an R x R image of the window, row by row."""
+  """Casts one ray per pixel of an R x R image, row by row."""
   return through(cameras, pixel_centres(resolution))
 
 
 def points_along(
   rays: Rays, depths: Float[Array, "*b r s"]
 ) -> Float[Array, "*b r s 3"]:
-  """Points at distances `depths` from the rays' origins."""
+  """Returns points at distances `depths` from the rays' origins."""
   return (
     rays.origins[..., None, :]
     + depths[..., None] * rays.directions[..., None, :]

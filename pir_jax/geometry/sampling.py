@@ -16,10 +16,10 @@ def stratified(
   *,
   key: Key[Array, ""] | None = None,
 ) -> Float[Array, "*b s"]:
-  """One depth per stratum of [near, far], in rising order.
+  """Samples one depth per stratum of [near, far], in rising order.
 
   Strata start at `num_samples` even steps from near to far, both included, so
-  the last one reaches a step past `far` (EG3D). Without a key each depth is in
+  the last one ends a step past `far` (EG3D). Without a key each depth is in
   the middle of its stratum.
   """
   if num_samples < 2:
@@ -49,7 +49,7 @@ def invert_cdf(
   weights: Float[Array, "*b m"],
   quantiles: Float[Array, "*b n"],
 ) -> Float[Array, "*b n"]:
-  """Inverse of the distribution with piecewise constant density.
+  """Inverts the distribution with piecewise constant density.
 
   Args:
     edges: rising, one more than weights.
@@ -75,14 +75,14 @@ def importance(
   *,
   key: Key[Array, ""] | None = None,
 ) -> Float[Array, "*b n"]:
-  """Draws depths where the rendering weights are, in rising order.
+  """Samples depths where the rendering weights are, in rising order.
 
   The weights (m = s - 1, one per interval between coarse samples) are smoothed
   and their ends dropped; like the published EG3D the bins are the intervals'
   midpoints but the last, which shifts the samples half an interval nearer.
   No gradient passes. Without a key the quantiles are evenly spaced over [0, 1];
   with one, a random quantile in each of n equal parts (our choice: it has the
-  distribution of independent draws, is already sorted, and varies less).
+  distribution of independent samples, is already sorted, and varies less).
   """
   weights = smooth_weights(jax.lax.stop_gradient(weights))
   depths = jax.lax.stop_gradient(depths)

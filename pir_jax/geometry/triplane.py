@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 # Which two coordinates of a point (x, y, z) pick the column and the row of each
-# plane. "eg3d" is what the released EG3D does: its third plane sees (z, x) a
-# second time and never (y, z); only its weights want it.
+# plane. "eg3d" is what the released EG3D does: its third plane repeats
+# (z, x) and none is (y, z); only its weights need it.
 LAYOUTS = {
   "fixed": ((0, 1), (0, 2), (1, 2)),
   "eg3d": ((0, 1), (0, 2), (2, 0)),
@@ -19,7 +19,7 @@ LAYOUTS = {
 def project(
   points: Float[Array, "*b n 3"], *, layout: str = "fixed"
 ) -> Float[Array, "*b 3 n 2"]:
-  """(column, row) coordinates of each point on each plane."""
+  """Projects each point to (column, row) coordinates on each plane."""
   if layout not in LAYOUTS:
     raise ValueError(f"layout={layout!r} must be one of {sorted(LAYOUTS)}")
   return jnp.stack(
@@ -39,7 +39,7 @@ def border(planes: Float[Array, "b p h w c"]) -> Float[Array, "b p h+2 w+2 c"]:
 def lookup(
   bordered: Float[Array, "b p h2 w2 c"], coordinates: Float[Array, "b p n 2"]
 ) -> Float[Array, "b n c"]:
-  """Sum over the planes of bilinear reads at (column, row) in [-1, 1].
+  """Sums the planes' bilinear reads at (column, row) in [-1, 1].
 
   -1 and 1 are the outer edges of the outer pixels, and all is zero outside, as
   in grid_sample(align_corners=False, padding_mode="zeros").
@@ -77,7 +77,7 @@ def lookup(
 def _read(
   table: Float[Array, "b r c"], index: Int[Array, "b n"]
 ) -> Float[Array, "b n c"]:
-  """Rows of each example's own table.
+  """Reads rows of each example's own table.
 
   Over several accelerators that must be said: of one table of all, each of them
   would be sent the whole. The gradient of that is half as quick on a CPU as of

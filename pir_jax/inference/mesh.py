@@ -49,7 +49,7 @@ def default_level(box: float = 1.0) -> float:
 
   Our choice, about what a viewer takes for the surface: a nose is an eighth of
   the box, and should be more than half opaque. Networks that learnt a sharp
-  surface reach far higher densities at once and change little with the level;
+  surface have far higher densities at once and change little with the level;
   where the volume stayed soft, a level much above leaves holes.
   """
   return math.log(2) * 8 / box
@@ -60,11 +60,11 @@ class Field:
 
   def __init__(self, generator: nnx.Module, planes: Float[Array, "1 3 h w c"]):
     self.box = generator.config.renderer.box_warp
-    graphdef, self._numbers = nnx.split(generator.renderer)
+    graphdef, self._params = nnx.split(generator.renderer)
     self._bordered = triplane.border(planes)
 
-    def decode(numbers, bordered, points):
-      samples = nnx.merge(graphdef, numbers).sample(bordered, points[None])
+    def decode(params, bordered, points):
+      samples = nnx.merge(graphdef, params).sample(bordered, points[None])
       return activated(samples.density[0]), samples.color[0, :, :3]
 
     self._decode = jax.jit(decode)
@@ -72,14 +72,14 @@ class Field:
   def at(
     self, points: Float[np.ndarray, "p 3"]
   ) -> tuple[Float[np.ndarray, "p"], Float[np.ndarray, "p 3"]]:
-    """Densities, and colours in about [0, 1]."""
+    """Returns densities, and colours in about [0, 1]."""
     num = len(points)
     chunk = min(_CHUNK, num)
     # One chunk size is one compiled program; the filling is thrown away.
     points = np.pad(np.float32(points), ((0, -num % chunk), (0, 0)))
     parts = [
       jax.device_get(
-        self._decode(self._numbers, self._bordered, points[i : i + chunk])
+        self._decode(self._params, self._bordered, points[i : i + chunk])
       )
       for i in range(0, len(points), chunk)
     ]
@@ -87,7 +87,7 @@ class Field:
     return density, color
 
   def grid(self, num: int) -> Float[np.ndarray, "n n n"]:
-    """Densities at the middles of the box's num^3 cells, by x, y, z."""
+    """Returns densities at the middles of the box's num^3 cells, by x, y, z."""
     places = cell_middles(num, self.box)
     # Slab by slab: the points of a whole fine grid would fill the memory.
     y, z = (a.ravel() for a in np.meshgrid(places, places, indexing="ij"))
@@ -197,7 +197,7 @@ def save(mesh: Mesh, path: pathlib.Path) -> None:
       path,
       file_type="glb",
       include_normals=True,
-      tree_postprocessor=_paint_dull,
+      tree_postprocessor=_add_dull_material,
     )
 
 
@@ -208,7 +208,7 @@ def _linear(colors) -> UInt8[np.ndarray, "v 3"]:
   return np.round(linear * 255).astype(np.uint8)
 
 
-def _paint_dull(tree) -> None:
+def _add_dull_material(tree) -> None:
   # glTF's material where none is named is bare metal, dark in most viewers.
   tree["materials"] = [
     {"pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1}}

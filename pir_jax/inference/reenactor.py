@@ -1,225 +1,204 @@
-"""The three trained networks of one person, ready to speak and to paint."""
+"""A video reenacted: speech -> expressions -> inpainted windows -> the video.
+
+t source frames, count frames of the output, h and w their sides, e expression
+coefficients.
+"""
 
 import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from rich import progress
 
-from pir_jax.data import speech_augmentation
-from pir_jax.face import masks, morphable
-from pir_jax.media import blending, pingpong
+from pir_jax.data import timing
+from pir_jax.inference.person import Person, load, person_in, read_speech
+from pir_jax.media import blending, pingpong, plots, video_reader, video_writer
 from pir_jax.media import crops as crops_lib
 from pir_jax.preparation import tracking
-from pir_jax.runs.run import open_run
-from pir_jax.runtime import checkpoint, section_timer
-from pir_jax.stages import inpainting
-from pir_jax.types import Cameras, FaceSpace, InputError
+from pir_jax.runtime import section_timer
+from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
 _CHUNK = 32  # Frames in memory at once.
+_SHEET_COLUMNS = 6
+_SHEET_SIDE = 256
+# Not the others of the upper face: in a short clip they go with an open mouth,
+# and networks that learnt from it part the lips.
+_UPPER = ("eyeBlink", "brow")
+
+Path = str | pathlib.Path
 
 
-class Reenactor:
-  """Speech -> expression -> feature image -> painted window.
-
-  Attributes:
-    space: of the coefficients.
-    resolution: side of the windows it takes and paints.
-    identity: of the person, as prepared.
-    phases: told how long every batch took.
-  """
-
-  def __init__(
-    self,
-    model: pathlib.Path,
-    identity: Float[np.ndarray, "i"],
-    *,
-    batch_size: int = 8,
-    phases: section_timer.Phases | None = None,
-  ):
-    """Opens the runs `expression`, `triplane`, `inpainting` in a folder.
-
-    Raises:
-      InputError: one is missing, or they were trained on different data.
-    """
-    self._speech = open_run(model / "expression")
-    self._picture = open_run(model / "inpainting")
-    self.space: FaceSpace = self._picture.space
-    if not self.space.is_like(self._speech.space):
-      raise InputError(
-        f"the runs in {model} were trained with different face models: train "
-        "them again on one data set."
-      )
-    self.identity = np.asarray(identity, np.float32)
-    self.resolution = self._picture.experiment.data.resolution
-    self.phases = phases or section_timer.Phases()
-    self._batch_size = batch_size
-
-  def speak(self, waveform: Float[np.ndarray, "n"]) -> Float[np.ndarray, "t e"]:
-    """Raw expressions at FRAME_RATE for speech at SAMPLE_RATE."""
-    return self._speech.stage.predict(
-      self._speech.state, speech_augmentation.level(waveform), self.identity
-    )
-
-  def paint(
-    self,
-    image: Float[np.ndarray, "b h w 3"],
-    mask: Float[np.ndarray, "b h w 1"],
-    cameras: Cameras,
-    expression: Float[np.ndarray, "b e"],
-  ) -> Float[np.ndarray, "b h w 3"]:
-    """Windows in [-1, 1] with the face painted anew.
-
-    Args:
-      image: the windows; what lies under the mask is never looked at.
-      mask: 1 where the network paints.
-      cameras: of the windows.
-      expression: raw coefficients to show.
-    """
-    given = (image, mask, self._conditions(cameras, expression))
-    return self._in_batches("paint", self._picture.stage.paint, given)
-
-  def portray(
-    self, cameras: Cameras, expression: Float[np.ndarray, "b e"]
-  ) -> Float[np.ndarray, "b h w 3"]:
-    """Stage 2's face image alone, in [-1, 1]: no frame is looked at.
-
-    Args:
-      cameras: of the windows.
-      expression: raw coefficients to show.
-    """
-    given = (self._conditions(cameras, expression),)
-    return self._in_batches("portray", self._picture.stage.portray, given)
-
-  def _conditions(self, cameras, expression) -> inpainting.Conditions:
-    identity = np.repeat(self.identity[None], len(expression), 0)
-    return inpainting.Conditions(identity, expression, cameras)
-
-  def _in_batches(self, phase, function, given) -> np.ndarray:
-    """A function of the picture run's state, batch by batch."""
-    count = len(jax.tree.leaves(given)[0])
-    results = []
-    for start in range(0, count, self._batch_size):
-      part = jax.tree.map(lambda x: x[start : start + self._batch_size], given)  # noqa: B023
-      num = min(self._batch_size, count - start)
-      # One batch size is one compiled program; the filling is thrown away.
-      rest = self._batch_size - num
-      part = jax.tree.map(
-        lambda x: np.concatenate([x, np.repeat(x[-1:], rest, 0)]),  # noqa: B023
-        part,
-      )
-      with self.phases.measure(phase, self._batch_size):
-        result = np.asarray(function(self._picture.state, *part))
-      results.append(result[:num])
-    return np.concatenate(results)
-
-
-class Person(NamedTuple):
-  """Someone the networks were trained on.
+class Reenacted(NamedTuple):
+  """What became of a video.
 
   Attributes:
-    identity: their coefficients.
-    masks: that the network learnt to fill in.
-    face_model: name and sha256 of the head model that was fitted.
+    num_frames: that were written.
+    num_unchanged: of these, frames without a face.
+    phases: how long each part took.
   """
 
-  identity: Float[np.ndarray, "i"]
-  masks: masks.Config
-  face_model: dict[str, str]
-
-  def analysis(self) -> dict[str, Any]:
-    """How `footage.analyse` is to see them: as they were prepared.
-
-    Raises:
-      InputError: their head model is not on this machine.
-    """
-    head = morphable.recorded(**self.face_model)
-    return {"identity": self.identity, "config": self.masks, "model": head}
+  num_frames: int
+  num_unchanged: int
+  phases: section_timer.SectionTimer
 
 
-def person(model: pathlib.Path, sha256: str) -> Person:
-  """Who is in a video: the one it was trained on, or the only one.
+def reenact(
+  person: Person | Path,
+  video: Path,
+  audio: Path,
+  output: Path,
+  *,
+  face: int = 0,
+  eyes: str = "source",
+  contact_sheet: Path = "",
+) -> Reenacted:
+  """Writes a video in which a person speaks other words.
+
+  It has the source's size and frame rate and lasts as long as the speech; a
+  shorter source is played forward, backward and so on. Frames without a face
+  are unchanged.
 
   Args:
-    model: folder with the runs.
-    sha256: of the video.
+    person: from `load`, or the folder of its runs. Of several people that it
+      was trained on, the one of this video is taken.
+    video: of the person.
+    audio: the speech, any sound or video file.
+    output: the mp4 to write.
+    face: which face of the video, counted from the largest.
+    eyes: "source" keeps the source's blinks and brows; "speech" predicts these
+      too, as the paper does. A face model whose coefficients have no names
+      takes all from the speech.
+    contact_sheet: a png or jpg to write too, real above reenacted frames.
 
   Raises:
-    InputError: nobody it was trained on can be meant.
+    InputError: a file cannot be read or written, the networks are not whole,
+      or the video shows none of the people they were trained on.
   """
-  people = checkpoint.read_record(model / "inpainting")["people"]
-  known = [p for p in people if p["sha256"] == sha256] or people
-  if len(known) > 1:
-    names = ", ".join(person["source"] for person in known)
-    raise InputError(
-      f"{model} was trained on {names} and this is none of these videos: "
-      "prepare the new one and train with it."
-    )
-  if "masks" not in known[0]:
-    raise InputError(
-      f"{model} was trained by an older release, with other masks: prepare the "
-      "video and train again."
-    )
-  identity = np.float32(known[0]["identity"])
-  face_model = known[0].get("face_model") or {"sha256": ""}
-  return Person(identity, masks.Config(**known[0]["masks"]), face_model)
+  output = pathlib.Path(output)
+  _check_output(output, video, audio, contact_sheet)
+  waveform = read_speech(audio)
+  info = video_reader.probe(video)
+  if not isinstance(person, Person):
+    person = load(person)
+  known = person_in(person.people, info.sha256)
+  phases = section_timer.SectionTimer()
+  person = person.with_identity(known.identity, phases)
+  options = known.tracking_options() | {"face": face, "phases": phases}
+  tracked = tracking.track(video, video=info, **options)
+  rate = info.rate
+  count = max(1, round(len(waveform) / SAMPLE_RATE * rate))
+  with phases.measure("speech", count):
+    predicted = person.predict_expression(waveform)
+  wanted, _ = timing.interpolate(
+    np.arange(len(predicted)) / FRAME_RATE,
+    predicted,
+    np.ones(len(predicted), bool),
+    np.arange(count) / float(rate),
+  )
+  size = (info.width, info.height)
+  # Speech says little of blinks, and the source's own go with its picture.
+  kept = np.array(
+    [
+      eyes == "source" and name.startswith(_UPPER)
+      for name in person.expression_names
+    ]
+  )
+  num_unchanged = 0
+  source = pingpong.frame_indices(len(tracked.track.times), count)
+  in_sheet = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
+  real, reenacted = [], []
+  with video_writer.VideoWriter(output, size, rate, audio=audio) as sink:
+    pairs = inpaint_frames(person, tracked, wanted, kept, phases)
+    for index, (before, after) in enumerate(
+      progress.track(pairs, description="inpainting", total=count)
+    ):
+      num_unchanged += after is before
+      with phases.measure("encode"):
+        sink.write(after)
+      if index in in_sheet:
+        window = tracked.track.window[source[index]]
+        real.append(crops_lib.crop_window(before, window, _SHEET_SIDE))
+        reenacted.append(crops_lib.crop_window(after, window, _SHEET_SIDE))
+  if contact_sheet:
+    rows = {"real": np.stack(real), "reenacted": np.stack(reenacted)}
+    plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(contact_sheet)
+  return Reenacted(count, num_unchanged, phases)
 
 
-def repaint(
-  actor: Reenactor,
-  seen: tracking.Footage,
+def _check_output(
+  output: pathlib.Path, video: Path, audio: Path, contact_sheet: Path
+) -> None:
+  """Refuses names that cannot be written, before the work and not after it."""
+  if output.resolve() in {pathlib.Path(p).resolve() for p in (video, audio)}:
+    raise InputError(f"{output} is the source itself: choose another name.")
+  if output.suffix.lower() != ".mp4" or not output.parent.is_dir():
+    raise InputError(
+      f"{output} must end in .mp4 and lie in a folder that exists."
+    )
+  place = pathlib.Path(contact_sheet)
+  if contact_sheet and (
+    place.suffix.lower() not in (".png", ".jpg") or not place.parent.is_dir()
+  ):
+    raise InputError(
+      f"{place} must end in .png or .jpg and lie in a folder that exists."
+    )
+
+
+def inpaint_frames(
+  person: Person,
+  tracked: tracking.TrackedVideo,
   wanted: Float[np.ndarray, "count e"],
   kept: Bool[np.ndarray, "e"],
-  phases: section_timer.Phases | None = None,
+  phases: section_timer.SectionTimer | None = None,
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
-  """Yields (frame, the same painted); without a face, the very same.
+  """Yields (frame, the same inpainted); without a face, the very same.
 
   Args:
-    actor: who paints.
-    seen: the video; it plays there and back as long as is wanted.
+    person: whose networks inpaint.
+    tracked: the video; it plays forward and backward as long as is wanted.
     wanted: expression of each frame to be made.
     kept: coefficients that are left as the source frame has them.
-    phases: told how long each part took, but for the painting, which the
-      actor tells.
+    phases: where the time of each part is recorded, but for the inpainting,
+      which the person records.
   """
-  phases = phases or section_timer.Phases()
-  source = pingpong.read(seen.path, seen.track.times, len(wanted))
+  phases = phases or section_timer.SectionTimer()
+  source = pingpong.read(tracked.path, tracked.track.times, len(wanted))
   for start in range(0, len(wanted), _CHUNK):
     expression = wanted[start : start + _CHUNK]
     with phases.measure("decode", len(expression)):
       part = [next(source) for _ in expression]
-    painted = _painted(actor, seen, part, expression, kept, phases)
+    windows = _inpainted(person, tracked, part, expression, kept, phases)
     for i, (number, frame) in enumerate(part):
-      if i not in painted:
+      if i not in windows:
         yield frame, frame
         continue
       with phases.measure("composite"):
-        window = seen.track.window[number]
-        result = blending.paste(frame, window, *painted[i])
+        window = tracked.track.window[number]
+        result = blending.paste(frame, window, *windows[i])
       yield frame, result
 
 
-def _painted(actor, seen, part, expression, kept, phases) -> dict:
-  """Place in the part -> (painted window, mask) of the frames with a face."""
-  side = actor.resolution
+def _inpainted(person, tracked, part, expression, kept, phases) -> dict:
+  """Returns place in the part -> (window, mask) for the frames with a face."""
+  side = person.resolution
   index = np.array([number for number, _ in part])
-  with_face = np.flatnonzero(seen.track.present[index])
+  with_face = np.flatnonzero(tracked.track.present[index])
   if not len(with_face):
     return {}
   chosen = index[with_face]
   with phases.measure("masks and crops", len(chosen)):
-    cover = seen.face_masks(chosen, side)
+    cover = tracked.face_masks(chosen, side)
     crops = [
-      crops_lib.crop_window(part[i][1], seen.track.window[index[i]], side)
+      crops_lib.crop_window(part[i][1], tracked.track.window[index[i]], side)
       for i in with_face
     ]
-  images = actor.paint(
+  images = person.inpaint(
     np.stack(crops).astype(np.float32) / 127.5 - 1,
     cover[..., None].astype(np.float32),
-    seen.cameras(chosen),
-    np.where(kept, seen.track.expression[chosen], expression[with_face]),
+    tracked.cameras(chosen),
+    np.where(kept, tracked.track.expression[chosen], expression[with_face]),
   )
   pairs = zip(images, cover, strict=True)
   return dict(zip(with_face.tolist(), pairs, strict=True))

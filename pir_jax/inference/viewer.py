@@ -19,7 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
-from pir_jax.data.track import load_track
+from pir_jax.data.dataset import Clip
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.geometry import rays
 from pir_jax.media import plots, video_writer
@@ -82,7 +82,7 @@ def of_clip(folder: str | pathlib.Path) -> Viewpoint:
   Raises:
     InputError: it is not a prepared clip.
   """
-  track, _ = load_track(folder)
+  track = Clip.open(folder).track
   pose = track.pose[track.present].astype(np.float64)
   intrinsics = track.intrinsics[track.present].astype(np.float64)
   eye = pose[:, :3, 3]
@@ -142,7 +142,7 @@ def parse_expression(
   for part in filter(None, (part.strip() for part in text.split(","))):
     name, equals, number = (word.strip() for word in part.partition("="))
     if not equals:
-      raise InputError(f"{part!r} says no value: write name=value,name=value.")
+      raise InputError(f"{part!r} has no value: write name=value,name=value.")
     if name not in names:
       close = difflib.get_close_matches(name, names, cutoff=0.4) or names
       raise InputError(
@@ -183,17 +183,17 @@ class Viewer:
     self.generator, self.space = generator, space
     self._identity = np.float32(identity)[None]
     self._batch_size = batch_size
-    graphdef, self._numbers = nnx.split(generator)
+    graphdef, self._params = nnx.split(generator)
 
-    # The numbers are an argument: as constants they would be compiled in.
-    def styles(numbers, identity, expression):
-      return nnx.merge(graphdef, numbers).map(identity, expression)
+    # The params are an argument: as constants they would be compiled in.
+    def styles(params, identity, expression):
+      return nnx.merge(graphdef, params).map(identity, expression)
 
-    def planes(numbers, ws):
-      return nnx.merge(graphdef, numbers).planes(ws)
+    def planes(params, ws):
+      return nnx.merge(graphdef, params).planes(ws)
 
-    def render(numbers, ws, vectors):
-      network = nnx.merge(graphdef, numbers)
+    def render(params, ws, vectors):
+      network = nnx.merge(graphdef, params)
       out = network.synthesize(
         jnp.repeat(ws, len(vectors), 0), vectors, upsample=True
       )
@@ -234,13 +234,13 @@ class Viewer:
     self, expression: Float[np.ndarray, "e"]
   ) -> Float[Array, "1 k s"]:
     known = self.space.standardise(np.float32(expression))
-    return self._map(self._numbers, self._identity, known[None])
+    return self._map(self._params, self._identity, known[None])
 
   def planes(
     self, expression: Float[np.ndarray, "e"]
   ) -> Float[Array, "1 3 h w c"]:
     """The feature planes at raw coefficients."""
-    return self._planes(self._numbers, self._styles(expression))
+    return self._planes(self._params, self._styles(expression))
 
   def render(
     self, expression: Float[np.ndarray, "e"], cameras: Cameras
@@ -253,7 +253,7 @@ class Viewer:
     vectors = np.concatenate([vectors, np.repeat(vectors[-1:], -num % size, 0)])
     parts = [
       jax.device_get(
-        self._render(self._numbers, ws, vectors[start : start + size])
+        self._render(self._params, ws, vectors[start : start + size])
       )
       for start in range(0, len(vectors), size)
     ]

@@ -1,8 +1,8 @@
-"""What the two players of an adversarial game pay.
+"""GAN losses of the generator and the discriminator.
 
-Every function takes the logits of one judge, whatever their shape after the
-batch (one number, or a map of patches), and means over it; a multi-scale judge
-is a sum of these over its scales.
+Every function takes the logits of one discriminator, of any shape after the
+batch (one logit, or a map of patches), and averages over it. A multi-scale
+discriminator sums these losses over its scales.
 b batch.
 """
 
@@ -16,10 +16,10 @@ from jaxtyping import Array, Float, PyTree
 def least_squares(
   logits: Float[Array, "b *patch"], *, real: bool
 ) -> Float[Array, "b"]:
-  """LSGAN (Mao et al. 2017): squared distance to 1 (real) or 0 (not).
+  """Computes LSGAN (Mao et al. 2017): squared distance to 1 (real) or 0 (fake).
 
-  The discriminator pays it for both kinds, each with its own label; the
-  generator pays it for its frames with `real=True`.
+  The discriminator minimises it over real and fake images, each with its own
+  label; the generator minimises it over fake images with `real=True`.
   """
   return _mean(jnp.square(logits - float(real)))
 
@@ -27,31 +27,33 @@ def least_squares(
 def non_saturating(
   logits: Float[Array, "b *patch"], *, real: bool
 ) -> Float[Array, "b"]:
-  """Cross entropy (Goodfellow et al. 2014) in its non-saturating use.
+  """Computes the non-saturating cross entropy (Goodfellow et al. 2014).
 
-  softplus(-logits) for real, softplus(logits) for not; used like
+  softplus(-logits) for real, softplus(logits) for fake; used like
   `least_squares`. StyleGAN2 and EG3D train with it.
   """
   return _mean(jax.nn.softplus(-logits if real else logits))
 
 
 def r1_penalty(
-  judge: Callable[[PyTree], Float[Array, "b *patch"]],
+  discriminator: Callable[[PyTree], Float[Array, "b *patch"]],
   images: PyTree[Float[Array, "b ..."]],
 ) -> Float[Array, "b"]:
-  """Squared gradient of the logits by the real images (Mescheder et al. 2018).
+  """Computes the squared gradient of the logits by the real images.
+
+  The R1 penalty of Mescheder et al. (2018).
 
   Args:
-    judge: images -> logits, with the parameters already in it.
-    images: one array or several (EG3D: the image and the raw image), each of
-      which counts.
+    discriminator: images -> logits, with its parameters bound.
+    images: one array or several (EG3D: the image and the raw image), whose
+      squares are summed.
 
   Returns:
     The squared L2 norm per example, without the customary gamma / 2.
   """
   # One backward pass serves all examples, since each one's logits depend on
-  # that example alone (but for the minibatch deviation, as in StyleGAN2).
-  gradients = jax.grad(lambda x: jnp.sum(judge(x)))(images)
+  # that example alone (but for the minibatch std, as in StyleGAN2).
+  gradients = jax.grad(lambda x: jnp.sum(discriminator(x)))(images)
   return sum(
     jnp.sum(jnp.square(g), axis=tuple(range(1, g.ndim)))
     for g in jax.tree.leaves(gradients)

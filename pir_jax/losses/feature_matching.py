@@ -1,4 +1,4 @@
-"""A judge's features of the painted and of the true frame should agree.
+"""Distance of a discriminator's features of the generated and the real frame.
 
 pix2pixHD (Wang et al. 2018), equation 4.
 b batch, h height, w width, c channels.
@@ -15,7 +15,7 @@ def feature_matching(
   features: Sequence[Sequence[Float[Array, "b _h _w _c"]]],
   target: Sequence[Sequence[Float[Array, "b _h _w _c"]]],
 ) -> Float[Array, "b"]:
-  """L1 over every layer of every scale, no gradient through the target.
+  """Sums L1 over every layer of every scale, without gradient to the target.
 
   Scales are averaged, layers weighted 4 / (number of layers) and summed, as in
   pix2pixHD's code (whose lambda of 10 is left to the caller).
@@ -23,7 +23,7 @@ def feature_matching(
   total = 0.0
   for ours, theirs in zip(features, target, strict=True):
     for a, b in zip(ours, theirs, strict=True):
-      # In float32, whatever the judge's activations are.
+      # In float32, whatever the discriminator's activations are.
       a, b = a.astype(jnp.float32), b.astype(jnp.float32)
       gap = jnp.mean(jnp.abs(a - jax.lax.stop_gradient(b)), axis=(1, 2, 3))
       total += 4.0 / len(ours) * gap

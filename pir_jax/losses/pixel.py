@@ -1,4 +1,4 @@
-"""How far a frame is from the true one, pixel by pixel.
+"""Distance of a frame from its target, pixel by pixel.
 
 b batch, h height, w width, c channels.
 """
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 def l1(
   image: Float[Array, "b h w c"], target: Float[Array, "b h w c"]
 ) -> Float[Array, "b"]:
-  """Mean absolute difference."""
+  """Computes the mean absolute difference."""
   return jnp.mean(jnp.abs(image - target), axis=(1, 2, 3))
 
 
@@ -19,7 +19,7 @@ def weighted_l1(
   target: Float[Array, "b h w c"],
   weight: Float[Array, "b h w 1"],
 ) -> Float[Array, "b"]:
-  """Weighted mean absolute difference; a constant weight gives `l1`.
+  """Computes the weighted mean absolute difference; `l1` if weights are equal.
 
   The weights (a mask, or more on the mouth) are those of a mean, so a small
   face counts as much as a large one; weights that are all 0 give 0.

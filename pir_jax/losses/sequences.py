@@ -12,7 +12,7 @@ def squared_error(
   target: Float[Array, "b t e"],
   valid: Float[Array, "b t"],
 ) -> Float[Array, "b"]:
-  """Mean square over coefficients and valid frames; none valid gives 0."""
+  """Computes the mean square over valid frames; 0 where none is valid."""
   error = jnp.mean((prediction - target) ** 2, axis=-1)
   count = jnp.maximum(jnp.sum(valid, axis=1), 1.0)
   return jnp.sum(error * valid, axis=1) / count

@@ -1,4 +1,4 @@
-"""Sound of a file, block by block, on the clock of its picture.
+"""Sound of a file, block by block, on the clock of its video.
 
 c channels, n samples. Time 0 is the first video frame (the first sample, where
 there is no picture).
@@ -15,20 +15,20 @@ from jaxtyping import Float
 from pir_jax.media import containers
 from pir_jax.media.containers import Path
 
-# Loudness of a loudspeaker in the mix, after ITU-R BS.775-3 (annex 4, mono):
+# Weights of the channels in the mix, after ITU-R BS.775-3 (annex 4, mono):
 # speech is in the centre, and the bass loudspeaker is left out.
 _CENTRE = {"FC": 1.0, "LFE": 0.0, "LFE2": 0.0}
 _FRONT = {"FL", "FR", "FLC", "FRC", "DL", "DR", "WL", "WR"}
 _FRONT_SHARE, _BACK_SHARE = 0.7071, 0.5
-# Seconds by which sound may leave its times before it is set right: containers
-# round them to milliseconds, and each correction can be heard.
+# Seconds by which sound may drift from its timestamps before it is corrected:
+# containers round them to milliseconds, and each correction is audible.
 LARGEST_SLIP = Fraction(1, 100)
 
 
 def mono_weights(channels: list[str]) -> Float[np.ndarray, "c"]:
-  """Weights of FFmpeg's channel names in a mix to one; they sum to 1.
+  """Returns mono mixing weights for FFmpeg's channel names; they sum to 1.
 
-  One or two channels, and channels without a place, count alike.
+  One or two channels, and channels without a position, count equally.
   """
   if len(channels) <= 2 or not set(channels) & (_FRONT | _CENTRE.keys()):
     weights = np.ones(len(channels))
@@ -45,12 +45,12 @@ def mono_weights(channels: list[str]) -> Float[np.ndarray, "c"]:
 def read_sound(
   path: Path, *, most_channels: int = 2
 ) -> Iterator[tuple[int, Float[np.ndarray, "n c"]]]:
-  """Yields (rate, block) of a file's sound from the time of its first frame.
+  """Yields (sample rate, block) of a file's sound from its first frame's time.
 
-  Silence stands where the sound starts late or has a hole; what comes before
-  the picture, and what overlaps, is dropped. More than `most_channels` become
-  one. A file that changes its rate or channels midway goes on in those it
-  began with. Blocks are float32 in about [-1, 1].
+  A late start and holes are filled with silence; samples before the video, and
+  overlaps, are dropped. More than `most_channels` are mixed to one. A file that
+  changes its rate or channels midway is converted to the first ones. Blocks
+  are float32 in about [-1, 1].
 
   Raises:
     InputError: the file is missing, damaged or has no sound.
@@ -62,7 +62,7 @@ def read_sound(
       zero = containers.time_zero(path)
     # In AVI the times of packed sound are guesses; it has no holes.
     gapless = container.format.name == "avi"
-    done = 0  # samples given so far
+    done = 0  # samples yielded so far
     for rate, start, block in _blocks(container, stream, path, most_channels):
       ahead = 0
       if start is not None:
@@ -83,7 +83,7 @@ def read_sound(
 
 
 def _blocks(container, stream, path, most_channels):
-  """Yields (rate, time or None, block), all of one rate and channel count."""
+  """Yields (sample rate, time or None, block) in the first frame's layout."""
   first = kind = resampler = weights = start = None
 
   def parts(frame):
@@ -116,19 +116,19 @@ def _blocks(container, stream, path, most_channels):
 
 
 def _silence(
-  count: int, rate: int, channels: int
+  count: int, sample_rate: int, channels: int
 ) -> Iterator[Float[np.ndarray, "n c"]]:
-  """`count` samples of nothing, a second at a time; none if below 0."""
-  for start in range(0, count, rate):
-    yield np.zeros((min(rate, count - start), channels), np.float32)
+  """Yields `count` samples of silence, a second at a time; none if below 0."""
+  for start in range(0, count, sample_rate):
+    yield np.zeros((min(sample_rate, count - start), channels), np.float32)
 
 
-def _end(container, stream, zero: Fraction, rate: int) -> int:
-  """Sample at which the sound ends; what follows is the encoder's padding.
+def _end(container, stream, zero: Fraction, sample_rate: int) -> int:
+  """Returns the sample at which the sound ends and encoder padding begins.
 
-  Only mp4 tells it exactly; elsewhere the declared end may be a guess.
+  Only mp4 declares it exactly; elsewhere it may be a guess.
   """
   if "mp4" not in container.format.name or stream.duration is None:
     return sys.maxsize
   end = ((stream.start_time or 0) + stream.duration) * stream.time_base
-  return max(0, round((end - zero) * rate))
+  return max(0, round((end - zero) * sample_rate))

@@ -1,7 +1,7 @@
-"""A painted window back in its frame, with no seam.
+"""Blends an inpainted window into its frame without a seam.
 
-r rows and c columns of the frame, h and w of the part of it that is touched,
-s side of the painted window, g side of the grid on which colours are compared.
+r rows and c columns of the frame, h and w of the part of it that is changed,
+s side of the inpainted window, g side of the grid on which colours are matched.
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ from pir_jax.media import crops
 
 FEATHER = 0.06  # From the mask's edge to full opacity, as a share of the side.
 _EDGES, _COLOURS = 128, 64  # Most cells a side for opacity, and for colours.
-_RING = 0.1  # How far outside the mask colours are compared, of the side.
-_REACH = 0.08  # Standard deviation with which they are carried inwards.
-# Most that a place may differ from the whole ring, and the ring from 1: beyond
-# it, the two pictures differ in what they show and not in light.
+_RING = 0.1  # Width of the ring around the mask, as a share of the side.
+_SIGMA = 0.08  # Of the Gaussian that extends the ring's colours inwards.
+# Largest factor between a cell and the whole ring, and between the ring and 1:
+# beyond it, the two images differ in content and not in light.
 _LOCAL, _WHOLE = 1.25, 2.0
 _DARK = 0.01  # Linear light below which a ratio says little.
 
@@ -34,20 +34,20 @@ _FROM_LINEAR = np.searchsorted(
 def paste(
   frame: UInt8[np.ndarray, "r c 3"],
   window: Float[np.ndarray, "3"],
-  painted: Float[np.ndarray, "s s 3"],
+  inpainted: Float[np.ndarray, "s s 3"],
   mask: Bool[np.ndarray, "s s"],
 ) -> UInt8[np.ndarray, "r c 3"]:
-  """The frame with the painted window where the mask is.
+  """Returns the frame with the inpainted window where the mask is.
 
-  The painted light is matched to the frame's on a ring around the mask, and
-  fades in from the mask's edge inwards. Outside the mask every bit is the
-  frame's own; nothing that the frame shows under the mask moves the colours.
+  Colours are matched to the frame's on a ring around the mask, and opacity
+  rises from the mask's edge inwards. Outside the mask every bit is the frame's
+  own; the frame's pixels under the mask do not affect the colours.
 
   Args:
     frame: at any size.
-    window: centre x, centre y, side in pixels of the frame; see `windows`.
-    painted: what the window shall show, in [-1, 1] (cut off there).
-    mask: where; an empty one changes nothing.
+    window: centre x, centre y, side in pixels of the frame; see `crops`.
+    inpainted: the window's new content, in [-1, 1] (clipped).
+    mask: of the pixels to replace; an empty one changes nothing.
 
   Raises:
     ValueError: no pixel of the frame lies inside the window.
@@ -56,25 +56,25 @@ def paste(
   opacity = feather(mask)
   if not opacity.any():
     return result
-  patch = to_bytes(painted)
+  patch = to_bytes(inpainted)
   grid = max(1, min(_COLOURS, len(mask), int(window[2])))
   box = Image.Resampling.BOX
   gain = match(crops.crop_window(frame, window, grid, box), patch, mask)
   size = (frame.shape[1], frame.shape[0])
   place = crops.placement(window, size, crops.bounds(mask))
   linear = Image.Resampling.BILINEAR
-  # Interpolation reaches further where the window is the smaller one.
+  # Interpolation widens the opacity where the window is the smaller one.
   inside = place.put(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0
   cover = np.where(inside, place.put(opacity, linear), 0)
   light = _TO_LINEAR[place.put(patch)]
   under = frame[place.rows, place.columns]
-  truth = _TO_LINEAR[under]
+  blended = _TO_LINEAR[under]
   for i in range(3):
     colour = light[..., i] * place.put(
       np.ascontiguousarray(gain[..., i]), linear
     )
-    truth[..., i] += cover * (np.minimum(colour, 1) - truth[..., i])
-  blended = _FROM_LINEAR[(truth * 65535 + 0.5).astype(np.uint16)]
+    blended[..., i] += cover * (np.minimum(colour, 1) - blended[..., i])
+  blended = _FROM_LINEAR[(blended * 65535 + 0.5).astype(np.uint16)]
   result[place.rows, place.columns] = np.where(
     cover[..., None] > 0, blended, under
   )
@@ -82,33 +82,33 @@ def paste(
 
 
 def match(
-  truth: UInt8[np.ndarray, "g g 3"],
-  painted: UInt8[np.ndarray, "s s 3"],
+  source: UInt8[np.ndarray, "g g 3"],
+  inpainted: UInt8[np.ndarray, "s s 3"],
   mask: Bool[np.ndarray, "s s"],
 ) -> Float[np.ndarray, "g g 3"]:
-  """Factors of linear light that bring the painted window to the true one.
+  """Computes factors of linear light that match the window to its source.
 
-  Near the mask's edge that of the ring there, deep inside that of the whole
-  ring; 1 where no ring is left, which is so for a mask of the whole window.
+  Near the mask's edge the factor is that of the nearby ring, deep inside that
+  of the whole ring; 1 without a ring, as for a mask of the whole window.
 
   Args:
-    truth: the window as it was, shrunk so that no pixel counts in a cell that
-      it does not touch.
-    painted: the whole window as it was painted.
-    mask: what is not to be looked at.
+    source: the frame's window, shrunk so that each pixel counts in the cells
+      that it touches only.
+    inpainted: the whole inpainted window.
+    mask: of the pixels that are ignored.
   """
-  grid = len(truth)
+  grid = len(source)
   ring = _ring(_cells(mask, grid), grid)
   if not ring.any():
     return np.ones((grid, grid, 3), np.float32)
   real, made = (
     np.where(ring[..., None], _TO_LINEAR[image], 0)
-    for image in (truth, crops.shrink(painted, grid))
+    for image in (source, crops.shrink(inpainted, grid))
   )
   whole = (real.sum((0, 1)) + _DARK) / (made.sum((0, 1)) + _DARK)
-  # Sums, not a mean of ratios: what is dark or far says little, and where
-  # nothing is near, the ring as a whole decides.
-  spread = (_REACH * grid, _REACH * grid, 0)
+  # Sums, not a mean of ratios: dark or distant pixels weigh little, and far
+  # from the ring its overall factor applies.
+  spread = (_SIGMA * grid, _SIGMA * grid, 0)
   real, made = (
     ndimage.gaussian_filter(light, spread, mode="constant")
     for light in (real, made)
@@ -121,11 +121,11 @@ def match(
 def feather(
   mask: Bool[np.ndarray, "s s"], share: float = FEATHER
 ) -> Float[np.ndarray, "g g"]:
-  """Opacity of what is painted: 0 outside the mask, 1 well inside.
+  """Computes the inpainted window's opacity: 0 outside the mask, 1 well inside.
 
   It rises from the mask's edge inwards over `share` of the side, so nothing
-  outside the mask is ever touched. On a grid of at most 128 cells a side; a
-  cell that is not wholly inside the mask has 0.
+  outside the mask changes. On a grid of at most 128 cells a side; a cell that
+  is not wholly inside the mask has 0.
   """
   grid = min(_EDGES, len(mask))
   # A ring of zeros: a mask that meets the window's edge fades there too.
@@ -141,12 +141,12 @@ def feather(
 def to_bytes(
   images: Float[np.ndarray, "*b h w 3"],
 ) -> UInt8[np.ndarray, "*b h w 3"]:
-  """Images in [-1, 1] (cut off there) as bytes."""
+  """Converts images in [-1, 1] (clipped) to bytes."""
   return np.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)
 
 
 def _cells(mask: Bool[np.ndarray, "s s"], grid: int) -> Bool[np.ndarray, "g g"]:
-  """Cells in which any pixel is set, however small its share."""
+  """Marks cells that any set pixel touches, however little."""
   edges = np.arange(grid) * len(mask) / grid
   first = np.floor(edges).astype(int)
   # A pixel on the line between two cells belongs to both.
@@ -156,9 +156,9 @@ def _cells(mask: Bool[np.ndarray, "s s"], grid: int) -> Bool[np.ndarray, "g g"]:
 
 
 def _ring(mask: Bool[np.ndarray, "g g"], grid: int) -> Bool[np.ndarray, "g g"]:
-  """Cells about the mask whose colours hold nothing from under it."""
+  """Marks cells around the mask whose colours hold nothing from under it."""
   near = 2 * max(1, round(_RING * grid)) + 1
-  reached = ndimage.maximum_filter(mask.astype(np.uint8), (near, near)) > 0
-  # One cell more: the picture was resampled, which mixes neighbours.
+  nearby = ndimage.maximum_filter(mask.astype(np.uint8), (near, near)) > 0
+  # One cell more: resampling mixed neighbours.
   hidden = ndimage.maximum_filter(mask.astype(np.uint8), (3, 3)) > 0
-  return reached & ~hidden
+  return nearby & ~hidden

@@ -1,4 +1,4 @@
-"""Files opened with FFmpeg: their streams, decoded in the order of showing.
+"""Files opened with FFmpeg: their streams, decoded in presentation order.
 
 Times are exact, in seconds of the container's own clock.
 """
@@ -15,20 +15,20 @@ from pir_jax.types import InputError
 
 Path = str | pathlib.Path
 
-# Recordings of these kinds may begin and end in the middle of a picture or of a
-# block of sound: what cannot be decoded there is left out.
+# Recordings of these kinds may begin and end in the middle of a frame: packets
+# that cannot be decoded there are left out.
 _OPEN_ENDED = {"mpegts", "mpeg", "mp3", "aac"}
-# Seconds by which a clock may go back (pictures out of order), and on.
+# Seconds by which a clock may go back (frames out of order), and on.
 LARGEST_STEP_BACK, LONGEST_HOLE = 0.5, 3600
 # Code words of ISO/IEC 23001-7 and of shops' own protection.
 _ENCRYPTED = {"encv", "enca", "drmi", "drms"}
 
 
 def existing(path: Path) -> pathlib.Path:
-  """The path of a file that is there and not empty.
+  """Returns the path of a file, checked to exist and not to be empty.
 
   Raises:
-    InputError: it is not.
+    InputError: it is missing, a folder or empty.
   """
   path = pathlib.Path(path)
   if not path.exists():
@@ -44,16 +44,16 @@ def open_media(path: Path):
   """Opens a file with PyAV; the caller closes it.
 
   Raises:
-    InputError: no such file, or nothing that can be decoded.
+    InputError: no such file, or one that cannot be decoded.
   """
   path = existing(path)
   try:
     container = av.open(
       # "file:" keeps names such as "a:b.mp4" from being read as addresses.
       "file:" + os.fspath(path.absolute()),
-      # A play list must not make us fetch what it names.
+      # A playlist must not fetch the files that it lists.
       container_options={"protocol_whitelist": "file"},
-      # Titles in the letters of old machines are no reason to refuse.
+      # Titles in old encodings are no reason to refuse.
       metadata_errors="replace",
     )
   except (av.error.FFmpegError, OSError) as error:
@@ -68,18 +68,18 @@ def open_media(path: Path):
 
 
 def reason(error: Exception) -> str:
-  """What FFmpeg says of an error, in its few words."""
+  """Returns FFmpeg's short text for an error."""
   return getattr(error, "strerror", None) or str(error)
 
 
 def moving(container) -> list:
-  """Video streams, but not the cover picture that songs come with."""
+  """Returns the video streams, without the cover images of songs."""
   cover = av.stream.Disposition.attached_pic
   return [s for s in container.streams.video if not s.disposition & cover]
 
 
 def _chosen(streams: list, path: Path):
-  """The default one of those that can be decoded, else the first of them."""
+  """Returns the default stream that can be decoded, else the first one."""
   open_ones = [s for s in streams if s.codec_context is not None]
   if not open_ones:
     raise InputError(
@@ -96,7 +96,7 @@ def _chosen(streams: list, path: Path):
 
 
 def video_stream(container, path: Path):
-  """The picture of a file; InputError where there is none to decode."""
+  """Returns a file's video stream; InputError without one to decode."""
   streams = moving(container)
   if not streams:
     raise InputError(f"{path} has no picture: give a video file.")
@@ -104,7 +104,7 @@ def video_stream(container, path: Path):
 
 
 def sound_stream(container, path: Path):
-  """The sound of a file; InputError where there is none to decode."""
+  """Returns a file's audio stream; InputError without one to decode."""
   streams = list(container.streams.audio)
   if not streams:
     raise InputError(f"{path} has no sound: give a file with speech.")
@@ -112,7 +112,7 @@ def sound_stream(container, path: Path):
 
 
 def packets(container, stream, path: Path) -> Iterator[av.Packet]:
-  """Packets of a stream, and an empty one at the end.
+  """Yields the packets of a stream, and an empty one at the end.
 
   Raises:
     InputError: the file is damaged.
@@ -120,7 +120,7 @@ def packets(container, stream, path: Path) -> Iterator[av.Packet]:
   try:
     yield from container.demux(stream)
   except IndexError:
-    # PyAV 18 stumbles at the end, after the empty packet of this stream, over
+    # PyAV 18 fails at the end, after the empty packet of this stream, on
     # streams that a broken file seems to begin midway.
     return
   except av.error.FFmpegError as error:
@@ -138,8 +138,8 @@ def decode(container, stream, path: Path) -> Iterator[tuple[Fraction, object]]:
   count = 0
   fault = last = None
   open_ended = bool(set(container.format.name.split(",")) & _OPEN_ENDED)
-  # AVI knows when a picture is due, but not in which order B-frames are shown:
-  # the first one out is the first one due.
+  # AVI has decoding times only: with B-frames, the first frame out takes the
+  # first time.
   due = collections.deque() if container.format.name == "avi" else None
   try:
     for packet in packets(container, stream, path):
@@ -194,7 +194,7 @@ def _encrypted(path: Path) -> InputError:
 
 
 def decode_timed(container, stream, path: Path):
-  """As `decode`, each time known; InputError where one is not."""
+  """Yields as `decode`; InputError where a time is unknown."""
   for time, frame in decode(container, stream, path):
     if time is None:
       raise InputError(
@@ -204,7 +204,7 @@ def decode_timed(container, stream, path: Path):
 
 
 def time_zero(path: Path) -> Fraction:
-  """Container time of the first video frame."""
+  """Returns the container time of the first video frame."""
   with open_media(path) as container:
     stream = video_stream(container, path)
     for time, _ in decode_timed(container, stream, path):
@@ -213,7 +213,7 @@ def time_zero(path: Path) -> Fraction:
 
 
 def declared_end(container, stream) -> Fraction | None:
-  """Container time at which a stream says that it ends; None if it does not."""
+  """Returns the container time of a stream's declared end, None without one."""
   start = (stream.start_time or 0) * (stream.time_base or 0)
   if container.format.name == "avi" and stream.frames and stream.average_rate:
     # Its duration is guessed from the size of the file.
@@ -226,6 +226,6 @@ def declared_end(container, stream) -> Fraction | None:
     hours, minutes, seconds = (Fraction(word) for word in words)
   except ValueError:
     return None
-  # A tool that cuts without writing it anew leaves it too long.
+  # Cutting without rewriting it leaves it too long.
   whole = Fraction(container.duration or 0, av.time_base)
   return min(3600 * hours + 60 * minutes + seconds, whole)

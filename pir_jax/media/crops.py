@@ -20,9 +20,9 @@ def _resample(
   size: tuple[int, int],
   method: Image.Resampling = _BICUBIC,
 ) -> np.ndarray:
-  """What lies in a box (left, top, right, bottom) of an image, at a new size.
+  """Resamples a box (left, top, right, bottom) of an image to a new size.
 
-  Beyond the image its edge repeats. Antialiased when shrinking.
+  The edge is repeated beyond the image. Antialiased when shrinking.
   """
   rows, cols = image.shape[:2]
   left, top, right, bottom = box
@@ -45,12 +45,12 @@ def crop_window(
   side: int,
   method: Image.Resampling = _BICUBIC,
 ) -> UInt8[np.ndarray, "s s *ch"]:
-  """The window of a frame at `side` pixels; RGB or grey.
+  """Resamples the window of a frame to `side` pixels; RGB or grey.
 
   Args:
     image: the frame.
-    window: centre x, centre y, side in its pixels; may reach over its edge,
-      which is repeated.
+    window: centre x, centre y, side in its pixels; may cross its edge, which
+      is repeated.
     side: of the result.
     method: of resampling.
   """
@@ -63,7 +63,7 @@ def crop_window(
 def shrink(
   image: UInt8[np.ndarray, "s s 3"], side: int
 ) -> UInt8[np.ndarray, "g g 3"]:
-  """Means over the squares of a coarser grid: no pixel counts elsewhere."""
+  """Averages over the cells of a coarser grid, without overlap."""
   size = float(len(image))
   return _resample(
     image, (0.0, 0.0, size, size), (side,) * 2, Image.Resampling.BOX
@@ -73,7 +73,7 @@ def shrink(
 def bounds(
   mask: Bool[np.ndarray, "s s"],
 ) -> tuple[float, float, float, float]:
-  """The box around a mask that is not empty, as shares of its side.
+  """Returns the box around a mask that is not empty, as shares of its side.
 
   Returns:
     Left, top, right and bottom.
@@ -99,7 +99,7 @@ class Placement(NamedTuple):
   def put(
     self, patch: np.ndarray, method: Image.Resampling = _BICUBIC
   ) -> np.ndarray:
-    """What the window shows, at these pixels."""
+    """Resamples the window's content to these pixels."""
     limit = float(len(patch))
     box = tuple(min(max(edge * limit, 0.0), limit) for edge in self.box)
     size = (
@@ -114,7 +114,7 @@ def placement(
   frame_size: tuple[int, int],
   part: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
 ) -> Placement:
-  """Where a window, or a part of it, lies in its frame.
+  """Returns the frame's pixels in a window, or in a part of it.
 
   Args:
     window: centre x, centre y, side in pixels of the frame.
@@ -122,8 +122,8 @@ def placement(
     part: left, top, right and bottom, as shares of the window's side.
 
   Returns:
-    The pixels that lie wholly inside the window and the frame, of which those
-    that the part does not reach are left out.
+    The pixels that lie wholly inside the window and the frame, without those
+    that the part does not touch.
 
   Raises:
     ValueError: no pixel of the frame lies inside the window.
@@ -158,10 +158,10 @@ def place_window(
   window: Float[np.ndarray, "3"],
   frame_size: tuple[int, int],
 ) -> tuple[UInt8[np.ndarray, "r c *ch"], slice, slice]:
-  """The inverse of crop_window: a patch on the pixel grid of its frame.
+  """Inverts crop_window: resamples a patch to the pixel grid of its frame.
 
   Args:
-    patch: what the window shows.
+    patch: the window's content.
     window: centre x, centre y, side in pixels of the frame.
     frame_size: width and height of the frame.
 

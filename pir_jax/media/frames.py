@@ -1,4 +1,4 @@
-"""Decoded frames made plain: RGB, upright, progressive, with square pixels.
+"""Decoded frames converted to RGB, upright, progressive, with square pixels.
 
 h height, w width as shown.
 """
@@ -33,7 +33,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 
 class Shape(NamedTuple):
-  """How stored pixels become shown ones.
+  """The conversion from stored to displayed pixels.
 
   Attributes:
     width, height: of the stored picture once its pixels are square.
@@ -49,12 +49,12 @@ class Shape(NamedTuple):
 
   @property
   def shown(self) -> tuple[int, int]:
-    """Width and height as shown."""
+    """Width and height as displayed."""
     size = (self.width, self.height)
     return size[::-1] if self.transposed else size
 
   def turn(self, image: UInt8[np.ndarray, "h w 3"]) -> np.ndarray:
-    """The picture upright."""
+    """Returns the image upright."""
     if self.transposed:
       image = image.transpose(1, 0, 2)
     if self.mirror_rows:
@@ -65,9 +65,9 @@ class Shape(NamedTuple):
 
 
 def shape_of(frame, stream) -> Shape:
-  """How a frame is to be shown, after its display matrix and pixel shape.
+  """Reads a frame's display matrix and pixel shape.
 
-  Pixels are made square by enlarging, so that none is lost.
+  Pixels become square by enlarging, so that none is lost.
   """
   width, height = frame.width, frame.height
   aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -86,25 +86,25 @@ def shape_of(frame, stream) -> Shape:
 
 
 def remarks(frame, stream) -> tuple[str, ...]:
-  """What a person should know of how a video is stored; most have nothing."""
-  found = []
+  """Lists the conversions that a user should know of; most videos have none."""
+  notes = []
   if frame.interlaced_frame:
-    found.append("interlaced: two half pictures were made one whole")
+    notes.append("interlaced: fields were joined to whole frames")
   aspect = stream.sample_aspect_ratio or Fraction(1)
   if aspect > 0 and abs(aspect - 1) > SQUARE_ENOUGH:
-    found.append(
+    notes.append(
       f"pixels of {aspect.numerator}:{aspect.denominator}: made square"
     )
   if frame.color_trc in _HDR:
-    found.append(
+    notes.append(
       f"HDR ({_HDR[frame.color_trc]}): read without tone mapping, so its"
       " colours look pale"
     )
-  return tuple(found)
+  return tuple(notes)
 
 
 def to_rgb(frame, shape: Shape, path) -> UInt8[np.ndarray, "h w 3"]:
-  """A frame in 8-bit RGB, scaled and turned as `shape` says.
+  """Converts a frame to 8-bit RGB, scaled and turned by `shape`.
 
   Colours of a high dynamic range (PQ, HLG) are not tone mapped.
 
@@ -119,8 +119,8 @@ def to_rgb(frame, shape: Shape, path) -> UInt8[np.ndarray, "h w 3"]:
     )
   source = None
   if space in (_UNSPECIFIED, _RESERVED):
-    # Untagged HD is BT.709 by the convention every player follows; FFmpeg
-    # itself would take BT.601.
+    # Untagged HD is BT.709 by every player's convention; FFmpeg would take
+    # BT.601.
     source = "itu709" if frame.height >= 720 else "itu601"
   elif space not in _CONVERTIBLE:
     source = "bt2020"  # Its relatives; FFmpeg has no matrix for them.
@@ -139,7 +139,7 @@ def to_rgb(frame, shape: Shape, path) -> UInt8[np.ndarray, "h w 3"]:
 def progressive(
   frames: Iterator[tuple[Fraction, object]], stream
 ) -> Iterator[tuple[Fraction, object]]:
-  """The frames, interlaced ones made whole; their number and times stay."""
+  """Deinterlaces frames; their number and times stay."""
   graph = kind = None
   times = collections.deque()
   for time, frame in frames:

@@ -1,19 +1,19 @@
-"""How loud a recording is, how quiet its pauses are, and whether it clips.
+"""Measures how loud a recording is, its pauses, and whether it clips.
 
-n audio samples, b blocks.
+n audio samples, b frames of them.
 """
 
 import dataclasses
 
 import numpy as np
+import pyloudnorm
 from jaxtyping import Float
-from scipy import signal
 
 from pir_jax.types import SAMPLE_RATE
 
-QUIETEST = -100.0  # dB of full scale: digital silence is called no less.
-_BLOCK = 0.4  # Seconds; ITU-R BS.1770's, three quarters overlapped.
-_FRAME = 0.05  # Seconds, of the levels from which pauses are told.
+QUIETEST = -100.0  # dB of full scale, also of digital silence.
+_BLOCK = 0.4  # Seconds; ITU-R BS.1770's.
+_FRAME = 0.05  # Seconds; pauses are sought among the levels of such frames.
 _PEAK_SHARE = 0.98
 
 
@@ -38,7 +38,7 @@ class Levels:
 
 
 def measure(waveform: Float[np.ndarray, "n"]) -> Levels:
-  """Levels of a recording, mono at SAMPLE_RATE."""
+  """Measures a recording, mono at SAMPLE_RATE."""
   frames = frame_levels(waveform)
   if not len(frames):
     return Levels(
@@ -64,7 +64,7 @@ def measure(waveform: Float[np.ndarray, "n"]) -> Levels:
 def frame_levels(
   waveform: Float[np.ndarray, "n"], seconds: float = _FRAME
 ) -> Float[np.ndarray, "b"]:
-  """Level of each frame in dB of full scale, QUIETEST at the least."""
+  """Computes the level of each frame in dB of full scale, from QUIETEST up."""
   size = round(seconds * SAMPLE_RATE)
   count = len(waveform) // size
   frames = waveform[: count * size].reshape(count, size)
@@ -74,63 +74,14 @@ def frame_levels(
 
 
 def integrated(waveform: Float[np.ndarray, "n"]) -> float | None:
-  """Integrated loudness in LUFS: K-weighted, gated at -70 LUFS and -10 LU.
+  """Computes the loudness in LUFS: K-weighted and gated, see `Levels`.
 
-  None for less than one block, and where all is quieter than the gate.
+  Returns None for less than one block of 0.4 s, and where all is quieter than
+  the gate of -70 LUFS.
   """
-  hop = round(_BLOCK / 4 * SAMPLE_RATE)
-  if len(waveform) < 4 * hop:
+  if len(waveform) < _BLOCK * SAMPLE_RATE:
     return None
-  power = _powers(waveform, hop)
-  # A block is four hops.
-  block = np.convolve(power, np.full(4, 0.25), mode="valid")
-  block = block[block > 10 ** ((-70 + 0.691) / 10)]
-  if not len(block):
-    return None
-  block = block[block > block.mean() / 10]
-  return float(10 * np.log10(block.mean()) - 0.691)
-
-
-def _powers(
-  waveform: Float[np.ndarray, "n"], hop: int
-) -> Float[np.ndarray, "b"]:
-  """K-weighted mean square of every whole hop, a minute at a time."""
-  filters = _k_weighting(SAMPLE_RATE)
-  state = np.zeros((len(filters), 2))
-  stop = len(waveform) // hop * hop
-  powers = []
-  for start in range(0, stop, 600 * hop):
-    part = waveform[start : min(start + 600 * hop, stop)]
-    part, state = signal.sosfilt(filters, part, zi=state)
-    part = part.reshape(-1, hop)
-    powers.append(np.einsum("bn,bn->b", part, part) / hop)
-  return np.concatenate(powers)
-
-
-def _k_weighting(rate: int) -> Float[np.ndarray, "2 6"]:
-  """Shelf and high pass of BS.1770 at any rate, from its analogue form."""
-
-  def biquad(frequency, quality, numerator):
-    k = np.tan(np.pi * frequency / rate)
-    scale = 1 + k / quality + k * k
-    b = np.array(numerator(k, quality))
-    a = [scale, 2 * (k * k - 1), 1 - k / quality + k * k]
-    return b, np.array(a) / scale, scale
-
-  gain = 10 ** (3.999843853973347 / 20)
-  half = gain**0.4996667741545416
-
-  def shelf(k, q):
-    return (
-      gain + half * k / q + k * k,
-      2 * (k * k - gain),
-      gain - half * k / q + k * k,
-    )
-
-  b, a, scale = biquad(1681.974450955533, 0.7071752369554196, shelf)
-  first = np.concatenate([b / scale, a])
-  # Its numerator is given as 1, -2, 1, not scaled.
-  b, a, _ = biquad(
-    38.13547087602444, 0.5003270373238773, lambda k, q: (1.0, -2.0, 1.0)
-  )
-  return np.stack([first, np.concatenate([b, a])])
+  # By this name it has BS.1770's own filters, for any sampling rate.
+  meter = pyloudnorm.Meter(SAMPLE_RATE, filter_class="DeMan", block_size=_BLOCK)
+  level = meter.integrated_loudness(waveform)
+  return float(level) if np.isfinite(level) else None

@@ -1,7 +1,7 @@
-"""A video's frames there and back again, for as long as they are wanted.
+"""A video's frames forward and backward, for any length.
 
-A short video lends its picture to a longer speech by playing forward, then
-backward, and so on: no jump, and bounded memory.
+A short video is extended to longer speech by playing forward, then backward,
+and so on: without a jump, and in bounded memory.
 """
 
 import itertools
@@ -17,7 +17,7 @@ CHUNK = 48  # Frames decoded at once when going backward.
 
 
 def frame_indices(num_frames: int, count: int) -> Int[np.ndarray, "count"]:
-  """0, 1, ..., n - 1, n - 2, ..., 0, 1, ...: the ends are shown once."""
+  """Returns 0, 1, ..., n - 1, n - 2, ..., 0, 1, ...: without repeated ends."""
   if num_frames == 1:
     return np.zeros(count, np.int64)
   period = 2 * (num_frames - 1)
@@ -32,8 +32,8 @@ def read(
 
   Args:
     path: of the video.
-    times: of its frames, as `media.read_frames` gives them.
-    count: how many frames are wanted.
+    times: of its frames, from `video_reader.read_frames`.
+    count: number of frames.
   """
   indices = frame_indices(len(times), count)
   if len(times) == 1:
@@ -42,7 +42,7 @@ def read(
     return
   start = 0
   while start < count:
-    # A leg runs one way, to the end of the video or of what is wanted.
+    # A leg runs one way, to an end of the video or to the last frame.
     step = indices[start + 1] - indices[start] if start + 1 < count else 1
     stop = start + 1
     while stop < count and indices[stop] - indices[stop - 1] == step:
@@ -58,11 +58,11 @@ def read(
 
 
 def _forward(path, times, low, high):
-  """Frames [low, high), each with its index."""
+  """Yields frames [low, high), each with its index."""
   frames = video_reader.read_frames(path, start=float(times[low]))
   first = next(frames, None)
-  # Seeking is only as good as the container's index, and a wrong frame must
-  # never be shown for the one whose mask and pose are known.
+  # Seeking depends on the container's index, and a frame must never appear with
+  # the mask and pose of another one.
   if first is None or abs(float(first[0]) - times[low]) > 1e-3:
     frames = itertools.islice(video_reader.read_frames(path), low, None)
     first = next(frames)

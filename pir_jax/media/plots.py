@@ -1,4 +1,4 @@
-"""Sheets to look at: frames side by side, curves over time.
+"""Contact sheets of frames and plots of curves over time.
 
 t frames, h height, w width.
 """
@@ -17,7 +17,7 @@ def contact_sheet(
   num_columns: int = 6,
   side: int = 192,
 ) -> Image.Image:
-  """One row of evenly spaced frames for each name.
+  """Makes one row of evenly spaced frames for each name.
 
   Args:
     rows: name -> frames, all of one length.
@@ -29,11 +29,11 @@ def contact_sheet(
   chosen = np.linspace(0, len(first) - 1, num).round().astype(int)
   width = round(side * first.shape[2] / first.shape[1])
   sheet = Image.new("RGB", (num * width, len(rows) * (side + _LABEL)), "white")
-  draw = ImageDraw.Draw(sheet)
+  canvas = ImageDraw.Draw(sheet)
   font = ImageFont.load_default(size=14)
   for row, (name, frames) in enumerate(rows.items()):
     top = row * (side + _LABEL)
-    draw.text((4, top + 2), name, fill="black", font=font)
+    canvas.text((4, top + 2), name, fill="black", font=font)
     for column, index in enumerate(chosen):
       picture = Image.fromarray(frames[index]).resize(
         (width, side), Image.Resampling.LANCZOS
@@ -45,44 +45,44 @@ def contact_sheet(
 def curves(
   panels: dict[str, dict[str, Float[np.ndarray, "_"]]],
   *,
-  rate: float,
+  frame_rate: float,
   unit: str,
   size: tuple[int, int] = (900, 220),
 ) -> Image.Image:
-  """Lines over time, one panel under another; a panel's lines share a scale.
+  """Plots lines over time, in panels; a panel's lines share a scale.
 
   Args:
-    panels: title -> name -> values, `rate` a second.
-    rate: values a second.
+    panels: title -> name -> values.
+    frame_rate: values a second.
     unit: of the values.
     size: width and height of a panel in pixels.
   """
   width, height = size
   picture = Image.new("RGB", (width, len(panels) * height), "white")
-  draw = ImageDraw.Draw(picture)
+  canvas = ImageDraw.Draw(picture)
   font = ImageFont.load_default(size=13)
   left, top, bottom = 50, 2 * _LABEL, height - _LABEL
   for number, (title, lines) in enumerate(panels.items()):
     base = number * height
-    draw.text((left, base + 4), title, fill="black", font=font)
+    canvas.text((left, base + 4), title, fill="black", font=font)
     low = min(values.min() for values in lines.values())
     high = max(max(v.max() for v in lines.values()), low + 1e-6)
     longest = max(len(values) for values in lines.values())
     step = (width - left - 10) / max(longest - 1, 1)
     for value in (low, high):
       y = base + bottom - (value - low) / (high - low) * (bottom - top)
-      draw.line([(left, y), (width - 10, y)], fill="lightgrey")
-      draw.text((2, y - 7), f"{value:.1f}", fill="grey", font=font)
-    draw.text((2, base + top + 14), unit, fill="grey", font=font)
-    for second in range(int(longest / rate) + 1):
-      x = left + second * rate * step
-      draw.line([(x, base + bottom), (x, base + bottom + 4)], fill="grey")
-      draw.text((x, base + bottom + 4), f"{second} s", fill="grey", font=font)
+      canvas.line([(left, y), (width - 10, y)], fill="lightgrey")
+      canvas.text((2, y - 7), f"{value:.1f}", fill="grey", font=font)
+    canvas.text((2, base + top + 14), unit, fill="grey", font=font)
+    for second in range(int(longest / frame_rate) + 1):
+      x = left + second * frame_rate * step
+      canvas.line([(x, base + bottom), (x, base + bottom + 4)], fill="grey")
+      canvas.text((x, base + bottom + 4), f"{second} s", fill="grey", font=font)
     place = left
     for colour, (name, values) in zip(_COLOURS, lines.items(), strict=False):
       y = base + bottom - (values - low) / (high - low) * (bottom - top)
       x = left + step * np.arange(len(values))
-      draw.line(list(zip(x, y, strict=True)), fill=colour, width=2)
-      draw.text((place, base + _LABEL), name, fill=colour, font=font)
-      place += 20 + draw.textlength(name, font=font)
+      canvas.line(list(zip(x, y, strict=True)), fill=colour, width=2)
+      canvas.text((place, base + _LABEL), name, fill=colour, font=font)
+      place += 20 + canvas.textlength(name, font=font)
   return picture

@@ -1,6 +1,6 @@
-"""Work that is done ahead of who asks for it, in threads, in order.
+"""Prefetching in threads, in order.
 
-Decoding and encoding leave Python's lock alone, so that two cores are used.
+Decoding and encoding release Python's lock, so that two cores are used.
 """
 
 import collections
@@ -15,11 +15,11 @@ B = TypeVar("B")
 
 
 def taken(items: Iterable[A], depth: int = 4) -> Iterator[A]:
-  """The items, the next of which a thread is already making.
+  """Yields the items, which a thread makes ahead of time.
 
   Args:
-    items: an error of theirs is raised where the item would have come.
-    depth: how many may wait: bounds memory.
+    items: their errors are raised at the item's place.
+    depth: most items in the queue: bounds memory.
   """
   waiting: queue.Queue = queue.Queue(depth)
   stopped = threading.Event()
@@ -39,7 +39,7 @@ def taken(items: Iterable[A], depth: int = 4) -> Iterator[A]:
         if not put("item", item):
           return
       put("end", None)
-    # Whatever it is, it belongs to the one who asks.
+    # Every error is raised in the consumer.
     except BaseException as error:
       put("error", error)
 
@@ -61,7 +61,7 @@ def taken(items: Iterable[A], depth: int = 4) -> Iterator[A]:
 def done(
   function: Callable[[A], B], items: Iterable[A], workers: int = 2
 ) -> Iterator[B]:
-  """function(item) for each item, in order, some of them at once."""
+  """Yields function(item) for each item, in order, computed in threads."""
   with futures.ThreadPoolExecutor(workers) as pool:
     running: collections.deque[futures.Future] = collections.deque()
     try:

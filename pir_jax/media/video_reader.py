@@ -1,4 +1,4 @@
-"""Video and sound files, read as streams of arrays.
+"""Reads video and sound files as streams of arrays.
 
 h height, w width, n samples. Time 0 is the first video frame (the first sample,
 where there is no picture); times are exact fractions.
@@ -20,21 +20,21 @@ from pir_jax.media import frames as frames_lib
 from pir_jax.media.containers import Path
 from pir_jax.types import SAMPLE_RATE, InputError
 
-# A file that ends this many seconds before the end it declares was cut short.
+# A file that ends this many seconds before its declared end was cut short.
 TOLERATED_LOSS = 0.5
-# Frames a second that cameras write; what is measured so close is meant so.
+# Cameras' frame rates; a measured rate this close is rounded to one.
 _USUAL_RATES = (
   *(Fraction(n, 1001) for n in (24000, 30000, 60000)),
   *(Fraction(n) for n in (12, 15, 24, 25, 30, 50, 60, 120)),
 )
 _LOWEST_RATE = 0.1
-_LOUDEST = 1e12  # Full scale is 1, or 2^31 where someone forgot to divide.
-_CLOSE = 4e-4  # Less than half of what is between 30 and 30000/1001.
-_HIGHEST_RATE = 1000  # What says more tells its clock, not its frames.
+_LOUDEST = 1e12  # Full scale is 1, or 2^31 in files that were never scaled.
+_CLOSE = 4e-4  # Less than half the difference of 30 and 30000/1001.
+_HIGHEST_RATE = 1000  # A higher rate is that of a clock, not of frames.
 
 
 class VideoInfo(NamedTuple):
-  """What a video file says of itself.
+  """Metadata of a video file.
 
   Attributes:
     name: of the file, without its folder.
@@ -42,9 +42,9 @@ class VideoInfo(NamedTuple):
     width, height: as shown: upright, with square pixels.
     rate: mean frames a second.
     duration: seconds the picture lasts.
-    num_frames: as declared; None where the container does not say.
+    num_frames: as declared; None where the container does not declare it.
     sound_rate: samples a second; None where there is no sound.
-    remarks: what had to be changed to read it, see `pictures.remarks`.
+    remarks: conversions on reading, see `frames.remarks`.
   """
 
   name: str
@@ -63,13 +63,13 @@ class VideoInfo(NamedTuple):
 
 
 def digest(path: Path) -> str:
-  """SHA-256 of a file's bytes; InputError where there is no such file."""
+  """Computes SHA-256 of a file's bytes; InputError without such a file."""
   with open(containers.existing(path), "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def probe(path: Path) -> VideoInfo:
-  """Reads what a video file says of itself, decoding one frame.
+  """Reads a video file's metadata, decoding one frame.
 
   Raises:
     InputError: the file is missing, not a video, or has no frame.
@@ -90,7 +90,7 @@ def probe(path: Path) -> VideoInfo:
       sound_rate = containers.sound_stream(container, path).rate
     num_frames = stream.frames or None
   if not (num_frames and seconds and rate):
-    # Only mp4 and its like know these; elsewhere they may be far off.
+    # Exact in mp4 and related formats only; elsewhere they may be far off.
     rate, seconds = _measured(path, rate)
   return VideoInfo(
     name=pathlib.Path(path).name,
@@ -106,9 +106,9 @@ def probe(path: Path) -> VideoInfo:
 
 
 def _rate(stream) -> Fraction | None:
-  """Frames a second: the exact one of a steady video, else the mean."""
+  """Returns frames a second: the exact rate if constant, else the mean."""
   mean, steady = stream.average_rate, stream.guessed_rate
-  # A last frame that is cut short moves the mean of a steady video a little.
+  # A short last frame changes the mean of a constant-rate video a little.
   if mean and steady and abs(steady / mean - 1) < 0.02:
     mean = steady
   rate = mean or steady
@@ -116,7 +116,7 @@ def _rate(stream) -> Fraction | None:
 
 
 def _measured(path: Path, declared: Fraction | None) -> tuple[Fraction, float]:
-  """Frames a second and seconds of a video, by the times of its packets."""
+  """Measures frames a second and seconds of a video by its packets' times."""
   with containers.open_media(path) as container:
     stream = containers.video_stream(container, path)
     count, first, last = 0, None, None
@@ -129,7 +129,7 @@ def _measured(path: Path, declared: Fraction | None) -> tuple[Fraction, float]:
       last = time if last is None else max(last, time)
     span = (last - first) * stream.time_base if count > 1 else 0
   if not span:
-    rate = declared or Fraction(25)  # Of one picture no rate can be told.
+    rate = declared or Fraction(25)  # A single frame has no rate.
     return rate, float(max(1, count) / rate)
   mean = (count - 1) / span
   if mean < _LOWEST_RATE:
@@ -151,7 +151,7 @@ def _measured(path: Path, declared: Fraction | None) -> tuple[Fraction, float]:
 def read_frames(
   path: Path, *, start: float = 0.0
 ) -> Iterator[tuple[Fraction, UInt8[np.ndarray, "h w 3"]]]:
-  """Yields (time, RGB frame) in the order of showing.
+  """Yields (time, RGB frame) in presentation order.
 
   Frames are upright and whole (not interlaced), with square pixels, all of the
   first one's size. One frame is in memory at a time. Frames that repeat a time
@@ -194,7 +194,7 @@ def read_frames(
 
 
 def _beginning(path: Path) -> tuple[Fraction, frames_lib.Shape]:
-  """Container time and shape of the first frame."""
+  """Returns container time and shape of the first frame."""
   with containers.open_media(path) as container:
     stream = containers.video_stream(container, path)
     for time, frame in containers.decode_timed(container, stream, path):
@@ -205,7 +205,7 @@ def _beginning(path: Path) -> tuple[Fraction, frames_lib.Shape]:
 def _steady(
   shape: frames_lib.Shape | None, frame, stream, time: Fraction, path: Path
 ) -> frames_lib.Shape:
-  """The shape of the first frame, for one that may be larger or smaller."""
+  """Returns a frame's shape, resized to that of the first frame."""
   now = frames_lib.shape_of(frame, stream)
   if shape is None:
     return now
@@ -224,7 +224,7 @@ def _steady(
 
 
 def _lands_before(path: Path, time: Fraction) -> bool:
-  """Whether `_seek` finds its way; without an index it may go too far."""
+  """Returns whether `_seek` works; without an index it may go too far."""
   with containers.open_media(path) as container:
     stream = containers.video_stream(container, path)
     _seek(container, stream, time)
@@ -234,22 +234,22 @@ def _lands_before(path: Path, time: Fraction) -> bool:
 
 
 def _seek(container, stream, time: Fraction) -> None:
-  """Goes to the key frame at or before a container time."""
+  """Seeks the key frame at or before a container time."""
   # A little early: reordered frames of the group before may be cut off.
   place = int((time - 1) / stream.time_base)
   container.seek(max(place, stream.start_time or 0), stream=stream)
 
 
 def read_audio(path: Path) -> Float[np.ndarray, "n"]:
-  """A file's sound, mono at SAMPLE_RATE, from the time of its first frame.
+  """Reads a file's sound, mono at SAMPLE_RATE, from its first frame's time.
 
   Takes little more memory than the result itself, 3.7 MiB a minute.
 
   Raises:
     InputError: the file is missing, damaged, has no sound, or has samples that
-      are not numbers.
+      are not finite.
   """
-  # Grows in place by sixteenths; to join a list of blocks takes twice the size.
+  # Grows in place by sixteenths; joining a list of blocks takes twice the size.
   samples = array.array("f")
   for block in _mono(path):
     samples.frombytes(block.tobytes())
@@ -257,12 +257,12 @@ def read_audio(path: Path) -> Float[np.ndarray, "n"]:
 
 
 def stream_audio(path: Path, block: int) -> Iterator[Float[np.ndarray, "n"]]:
-  """Yields what `read_audio` returns, `block` samples at a time.
+  """Yields the result of `read_audio`, `block` samples at a time.
 
   The last block may be shorter, and is not empty.
 
   Raises:
-    InputError: as `read_audio`, when the fault is met.
+    InputError: as `read_audio`, at the block with the fault.
   """
   pending = array.array("f")
   for piece in _mono(path):
@@ -275,7 +275,7 @@ def stream_audio(path: Path, block: int) -> Iterator[Float[np.ndarray, "n"]]:
 
 
 def _mono(path: Path) -> Iterator[Float[np.ndarray, "n"]]:
-  """Blocks of any length, mono at SAMPLE_RATE."""
+  """Yields blocks of any length, mono at SAMPLE_RATE."""
   resampler = None
   for rate, block in audio.read_sound(path, most_channels=1):
     if resampler is None:
@@ -283,11 +283,13 @@ def _mono(path: Path) -> Iterator[Float[np.ndarray, "n"]]:
     mono = block[:, 0]
     if not np.all(np.abs(mono) < _LOUDEST):
       raise InputError(
-        f"{path} has samples that are not numbers: export the sound again."
+        f"{path} has samples that are not finite: export the sound again."
       )
     yield resampler.resample_chunk(mono)
   if resampler is None:
-    raise InputError(f"{path} has an empty sound track: give speech.")
+    raise InputError(
+      f"{path} has an empty sound track: use a file with speech."
+    )
   yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 

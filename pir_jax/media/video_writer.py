@@ -1,4 +1,4 @@
-"""Video files written whole or not at all.
+"""Writes video files, whole or not at all.
 
 h height, w width, c sound channels, n samples.
 """
@@ -28,12 +28,12 @@ AAC_FRAME = 1024  # samples
 class VideoWriter:
   """Writes RGB frames and the sound of a file as an H.264 and AAC mp4.
 
-  Use as a context manager. The file is written under a hidden name beside the
-  wanted one and renamed when the body ends; if the body raises, nothing stays.
+  Use as a context manager. The file is written under a hidden name in the same
+  folder and renamed when the body ends; if the body raises, nothing stays.
 
   An odd width or height grows by one pixel (the edge is repeated), because
-  4:2:0 video, the only kind every player shows, has even sides. The sound keeps
-  the rate of its file and is cut, or padded with silence, to the picture's end.
+  4:2:0 video, the only kind every player supports, has even sides. The sound
+  keeps its rate and is cut, or padded with silence, to the video's end.
 
   Attributes:
     num_frames: written so far.
@@ -43,7 +43,7 @@ class VideoWriter:
     self,
     path: str | pathlib.Path,
     size: tuple[int, int],
-    rate: Fraction,
+    frame_rate: Fraction,
     *,
     audio: str | pathlib.Path | None = None,
     comment: str = COMMENT,
@@ -53,9 +53,9 @@ class VideoWriter:
     Args:
       path: ends in .mp4; an existing file is replaced.
       size: width and height of the frames in pixels.
-      rate: frames a second, exact (30000/1001, not 29.97).
-      audio: file whose sound goes along, from its time 0.
-      comment: metadata of the file; says that the picture is synthetic.
+      frame_rate: exact (30000/1001, not 29.97).
+      audio: file whose sound is added, from its time 0.
+      comment: metadata of the file, which marks it as synthetic.
 
     Raises:
       InputError: the name does not end in .mp4 or its folder is missing.
@@ -65,8 +65,8 @@ class VideoWriter:
       raise InputError(f"{path} does not end in .mp4: choose such a name.")
     if not self.path.parent.is_dir():
       raise InputError(f"{self.path.parent} is not a folder: make it first.")
-    self.size, self.rate, self.audio = size, Fraction(rate), audio
-    self.comment = comment
+    self.size, self.frame_rate = size, Fraction(frame_rate)
+    self.audio, self.comment = audio, comment
     self.num_frames = 0
     self._part = self.path.parent / f".{uuid.uuid4().hex}.mp4"
 
@@ -81,7 +81,7 @@ class VideoWriter:
   def _open(self) -> None:
     self._sound = None
     if self.audio is not None:
-      self._sound = _SoundFeed(self.audio)  # before the file: it may refuse
+      self._sound = _SoundFeed(self.audio)  # before the file: it may raise
     self._container = av.open(
       "file:" + str(self._part.absolute()),
       "w",
@@ -90,7 +90,9 @@ class VideoWriter:
     )
     self._container.metadata["comment"] = self.comment
     stream = self._container.add_stream(
-      "libx264", rate=self.rate, options={"crf": QUALITY, "preset": "veryfast"}
+      "libx264",
+      rate=self.frame_rate,
+      options={"crf": QUALITY, "preset": "veryfast"},
     )
     width, height = self.size
     stream.width, stream.height = width + width % 2, height + height % 2
@@ -99,7 +101,7 @@ class VideoWriter:
     context = stream.codec_context
     context.colorspace = context.color_primaries = context.color_trc = 1
     context.color_range = 1
-    context.time_base = 1 / self.rate
+    context.time_base = 1 / self.frame_rate
     self._stream = stream
     if self._sound is not None:
       self._sound.add_to(self._container)
@@ -135,11 +137,11 @@ class VideoWriter:
       dst_color_range="MPEG",
       interpolation=frames.EXACT_COLOURS,
     )
-    frame.pts, frame.time_base = self.num_frames, 1 / self.rate
+    frame.pts, frame.time_base = self.num_frames, 1 / self.frame_rate
     self._container.mux(self._stream.encode(frame))
     self.num_frames += 1
     if self._sound is not None:
-      self._sound.write_until(self.num_frames / self.rate)
+      self._sound.write_until(self.num_frames / self.frame_rate)
 
   def __exit__(self, kind, value, traceback) -> None:
     if kind is not None:
@@ -158,19 +160,21 @@ class VideoWriter:
 
 
 class _SoundFeed:
-  """Encodes a file's sound as far as the picture has come."""
+  """Encodes a file's sound in step with the video."""
 
   def __init__(self, path: str | pathlib.Path):
     self._blocks: Iterator[tuple[int, np.ndarray]] = audio.read_sound(path)
     first = next(self._blocks, None)
     if first is None:
-      raise InputError(f"{path} has an empty sound track: give speech.")
+      raise InputError(
+        f"{path} has an empty sound track: use a file with speech."
+      )
     self._source_rate, self._held = first
     self._channels = min(2, self._held.shape[1])
     self._rate = self._source_rate
     if self._rate not in AAC_RATES:
       self._rate = 48000
-    self._given = 0  # samples handed to the encoder, at the source's rate
+    self._num_samples = 0  # passed to the encoder, at the source's rate
 
   def add_to(self, container) -> None:
     layout = "mono" if self._channels == 1 else "stereo"
@@ -184,7 +188,7 @@ class _SoundFeed:
     )
 
   def _take(self, count: int) -> Float[np.ndarray, "n c"]:
-    """The next `count` samples, silence once the sound is over."""
+    """Returns the next `count` samples, silence after the sound's end."""
     parts, missing = [], count
     while missing > 0:
       if not len(self._held):
@@ -199,7 +203,7 @@ class _SoundFeed:
 
   def write_until(self, time: Fraction) -> None:
     """Encodes the sound before a time in seconds."""
-    count = round(time * self._source_rate) - self._given
+    count = round(time * self._source_rate) - self._num_samples
     if count <= 0:
       return
     block = self._take(count)
@@ -209,8 +213,11 @@ class _SoundFeed:
       layout="mono" if self._channels == 1 else "stereo",
     )
     frame.sample_rate = self._source_rate
-    frame.pts, frame.time_base = self._given, Fraction(1, self._source_rate)
-    self._given += count
+    frame.pts, frame.time_base = (
+      self._num_samples,
+      Fraction(1, self._source_rate),
+    )
+    self._num_samples += count
     self._encode(self._resampler.resample(frame))
 
   def _encode(self, frames) -> None:

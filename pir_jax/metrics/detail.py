@@ -1,7 +1,7 @@
-"""How much detail a picture carries: the size to which it can be shrunk.
+"""The detail of an image: the smallest scale from which it can be restored.
 
-A file may say 1080p and have been enlarged from 360p, or be out of focus. What
-can be shrunk and enlarged again without a visible loss has no finer detail.
+A 1080p file may be enlarged from 360p, or out of focus. An image that can be
+shrunk and enlarged again without a visible loss has no finer detail.
 
 h height, w width.
 """
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 _LUMA = (0.299, 0.587, 0.114)
-# RMS error at which a loss counts as visible: a PSNR of 40 dB. Ours.
+# RMS error from which a loss is visible: a PSNR of 40 dB. Ours.
 VISIBLE = 255 / 100
 SCALES = tuple(0.9**step for step in range(1, 29))  # Down to 1/20.
 
@@ -19,20 +19,20 @@ SCALES = tuple(0.9**step for step in range(1, 29))  # Down to 1/20.
 def finest(
   image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]
 ) -> float:
-  """Size in pixels of the finest detail inside a mask, 1.0 at the least.
+  """Measures the finest detail inside a mask, in pixels, 1.0 at the least.
 
-  A picture that can be shrunk to a third without a visible loss carries detail
-  down to 3 pixels. Noise counts as detail.
+  An image that can be shrunk to a third without a visible loss has detail down
+  to 3 pixels. Noise counts as detail.
 
   Returns:
-    1 / the smallest of SCALES from which the picture can be restored;
-    interpolated. 1 / the last of them where nothing is lost there, either.
+    1 / the smallest of SCALES, interpolated, from which the image can be
+    restored; 1 / the last of them where that loses nothing either.
 
   Raises:
     ValueError: the mask is empty.
   """
   if not mask.any():
-    raise ValueError("the mask is empty: draw it where the face is")
+    raise ValueError("the mask is empty: pass one that covers the face")
   luma = (image @ np.array(_LUMA)).astype(np.float32)
   picture = Image.fromarray(luma)
   before, scale_before = 0.0, 1.0

@@ -1,10 +1,9 @@
-"""Does the face tremble? Accelerations of points that only the head moves.
+"""Jitter of the face: accelerations of points that only the head moves.
 
-A head that turns or nods moves its points smoothly; what trembles from frame to
-frame shows in the second difference. Speech must not move the points, or its
-own quickness would count: take forehead, nose and corners of the eyes. Part of
-the number is the landmark detector's own noise, so it is only ever compared
-with that of the source, found by the same detector.
+A head that turns or nods moves its points smoothly; jitter shows in the second
+difference. Speech must not move the points: take forehead, nose and corners of
+the eyes. The landmark detector adds noise of its own, so compare the value only
+with the source's, from the same detector.
 
 t frames, k points.
 """
@@ -17,15 +16,15 @@ def acceleration(
   points: Float[np.ndarray, "t k 2"],
   index: Int[np.ndarray, "t"] | None = None,
 ) -> Float[np.ndarray, "t"]:
-  """RMS second difference of each frame's points, in their unit a frame^2.
+  """Computes the RMS second difference of each frame's points, per frame^2.
 
   Args:
-    points: not-a-number where there is no face.
-    index: which frame of the clip each is; only frames whose neighbours are
-      the clip's own neighbours count. None: all in a row.
+    points: NaN where there is no face.
+    index: each frame's index in the clip; only frames whose neighbours are
+      consecutive count. None: all are consecutive.
 
   Returns:
-    Not-a-number in the first and last frame, and beside a gap.
+    NaN in the first and last frame, and beside a gap.
   """
   index = np.arange(len(points)) if index is None else index
   result = np.full(len(points), np.nan)
@@ -42,10 +41,10 @@ def acceleration(
 def ratio(
   output: Float[np.ndarray, "t"], source: Float[np.ndarray, "t"]
 ) -> float:
-  """RMS of a clip's accelerations over that of its source's.
+  """Computes a clip's RMS acceleration over its source's.
 
-  Frames without a number in either are left out; not-a-number without any, or
-  where the source stands perfectly still.
+  Frames with NaN in either are left out; NaN without any other, or where the
+  source is perfectly still.
   """
   valid = np.isfinite(output) & np.isfinite(source)
   power = np.square(source[valid]).sum()

@@ -1,7 +1,7 @@
-"""Lips that speech drives: vertex error, opening, correlation, rest.
+"""Audio-driven lips: vertex error, opening, correlation, rest.
 
-Frames with a number that is not finite (no face found) are left out of every
-mean. t frames, v lip vertices, l landmarks, d 2 or 3 axes, s frames of speech.
+Frames with values that are not finite (no face) are left out of every mean.
+t frames, v lip vertices, l landmarks, d 2 or 3 axes, s frames of speech.
 """
 
 import numpy as np
@@ -14,19 +14,19 @@ NUM_LANDMARKS = 468  # 478 with the irises, which come last.
 
 
 def lip_vertex_error(
-  vertices: Float[np.ndarray, "t v 3"], truth: Float[np.ndarray, "t v 3"]
+  vertices: Float[np.ndarray, "t v 3"], target: Float[np.ndarray, "t v 3"]
 ) -> float:
-  """FaceFormer's lip vertex error: the worst lip vertex of a frame, averaged.
+  """Computes FaceFormer's lip vertex error: the mean of each frame's maximum.
 
   Fan et al. 2022: in each frame the largest Euclidean distance over the lip
-  vertices, then the mean over frames. A distance in the unit given, not its
+  vertices, then the mean over frames. A distance in the vertices' unit, not its
   square, which some published tables hold under the same name.
 
   Raises:
     ValueError: no frame is left.
   """
   distance = np.linalg.norm(
-    vertices.astype(np.float64) - truth.astype(np.float64), axis=-1
+    vertices.astype(np.float64) - target.astype(np.float64), axis=-1
   )
   return float(np.mean(_finite(distance.max(1))))
 
@@ -34,22 +34,22 @@ def lip_vertex_error(
 def opening(
   landmarks: Float[np.ndarray, "*t l d"],
 ) -> Float[np.ndarray, "*t"]:
-  """Gap between the inner lips, in the unit of the points.
+  """Measures the gap between the inner lips, in the unit of the points.
 
-  The mean over three columns of how far the upper lip lies above the lower
-  one, measured from the chin towards the forehead: turning and moving the head
-  in the plane (in space, for 3-d points) changes nothing, and lips that pass
-  through each other are below zero, not open.
+  The mean over three columns of the upper lip's height above the lower one, in
+  the direction from chin to forehead: invariant to the head's rotation and
+  translation in the plane (in space, for 3-d points). Lips that pass through
+  each other are below zero, not open.
 
   Args:
     landmarks: MediaPipe's 468 points, or 478 with the irises, in 2-d or 3-d;
       which way the axes point does not matter, but their units must be equal.
 
   Returns:
-    Float64; not a number where the points are not.
+    Float64; NaN where the points are NaN.
 
   Raises:
-    ValueError: these are other landmarks.
+    ValueError: these are not MediaPipe's landmarks.
   """
   if landmarks.shape[-2] < NUM_LANDMARKS or landmarks.shape[-1] not in (2, 3):
     raise ValueError(
@@ -65,9 +65,9 @@ def opening(
 
 
 def correlation(a: Float[np.ndarray, "t"], b: Float[np.ndarray, "t"]) -> float:
-  """Pearson's correlation over time, in [-1, 1].
+  """Computes Pearson's correlation over time, in [-1, 1].
 
-  0.0 where one of the two is constant: it follows nothing.
+  0.0 where one of the two is constant.
 
   Raises:
     ValueError: fewer than two frames are left.
@@ -75,41 +75,41 @@ def correlation(a: Float[np.ndarray, "t"], b: Float[np.ndarray, "t"]) -> float:
   valid = np.isfinite(a) & np.isfinite(b)
   if np.count_nonzero(valid) < 2:
     raise ValueError(
-      "correlation needs two frames with numbers in both: give a longer clip"
+      "correlation needs two frames finite in both: use a longer clip"
     )
   x, y = _direction(a[valid]), _direction(b[valid])
   return float(np.clip(np.sum(x * y), -1.0, 1.0))
 
 
 def silence_rank(
-  silent: Float[np.ndarray, "t"], spoken: Float[np.ndarray, "s"]
+  silent: Float[np.ndarray, "t"], speech: Float[np.ndarray, "s"]
 ) -> float:
-  """How closed the mouth rests: the rank of silence among the frames of speech.
+  """Computes the rank of the mouth's opening in silence among speech frames.
 
-  Share of `spoken` below the median of `silent`: 0.0 rests more closed than
+  Share of `speech` below the median of `silent`: 0.0 rests more closed than
   (or like) the most closed frame of speech, 1.0 more open than all of them.
 
   Args:
-    silent: openings of the mouth while nothing is said.
-    spoken: the same while there is speech.
+    silent: openings of the mouth in silence.
+    speech: openings of the mouth in speech.
 
   Raises:
     ValueError: no frame is left in one of them.
   """
   rest = np.median(_finite(silent))
-  return float(np.mean(_finite(spoken) < rest))
+  return float(np.mean(_finite(speech) < rest))
 
 
 def _finite(values):
   kept = values[np.isfinite(values)]
   if not len(kept):
-    raise ValueError("no frame has numbers: check that a face was found")
+    raise ValueError("no frame is finite: check that a face is detected")
   return kept
 
 
 def _direction(values):
-  """Unit vector of the deviations; zero for a constant."""
-  if values.min() == values.max():  # Rounding would leave some deviation.
+  """Returns the unit vector of the centred values; zero for a constant."""
+  if values.min() == values.max():  # Rounding would leave a difference.
     return np.zeros(len(values))
   values = values.astype(np.float64)
   centred = values - values.mean()

@@ -12,22 +12,22 @@ from jaxtyping import Float
 from pir_jax.metrics import psnr
 from pir_jax.models import vgg
 
-# Below this a box leaves the deepest tap (1/16 of the size) hardly a pixel.
+# Below this a box leaves the deepest layer (1/16 of the size) hardly a pixel.
 _SMALLEST_BOX = 64
 
 
 class Distance:
-  """Holds the network, compiled once for each size of picture.
+  """Computes LPIPS, compiled once for each image size.
 
-  Name the network with the number: AlexNet's is the customary metric and
-  VGG's values are another scale.
+  Report the network with the value: AlexNet's is the customary metric, and
+  VGG's values have another scale.
   """
 
   def __init__(self, network: vgg.Lpips, *, batch: int = 8):
-    if network.taps != vgg.NUM_TAPS:
+    if network.num_layers != vgg.NUM_LAYERS:
       raise ValueError(
-        f"a network of {network.taps} taps does not give the published "
-        f"distance: load it with taps={vgg.NUM_TAPS}"
+        f"a network of {network.num_layers} layers does not give the published "
+        f"distance: load it with num_layers={vgg.NUM_LAYERS}"
       )
     graph, self._state = nnx.split(network)
     self._batch = batch
@@ -36,39 +36,39 @@ class Distance:
   def __call__(
     self,
     frames: psnr.Frames,
-    truth: psnr.Frames,
+    target: psnr.Frames,
     mask: psnr.Mask | None = None,
   ) -> Float[np.ndarray, "t"]:
-    """Distance of each frame, 0 where they are equal.
+    """Computes each frame's distance, 0 for equal frames.
 
-    With a mask (our choice; the published distance has none): what lies
-    outside mask > 0.5 is taken from the truth in both, and the distance is that
-    of the box around the masks of all the frames given, so the box and with it
-    the scale of the numbers stay the same through a clip.
+    With a mask (our choice; the published distance has none), pixels outside
+    mask > 0.5 are the target's in both, and the distance is that of the box
+    around the masks of all frames, so that box and scale are the same
+    throughout a clip.
 
     Raises:
       ValueError: float frames outside [0, 1], or a mask that is empty
         throughout.
     """
-    frames, truth = psnr.to_unit(frames), psnr.to_unit(truth)
+    frames, target = psnr.to_unit(frames), psnr.to_unit(target)
     if mask is not None:
       inside = mask > 0.5
-      frames = np.where(inside, frames, truth)
+      frames = np.where(inside, frames, target)
       rows, columns = bounding_box(inside[..., 0])
       frames = frames[:, rows, columns]
-      truth = truth[:, rows, columns]
+      target = target[:, rows, columns]
     values = []
     for start in range(0, len(frames), self._batch):
       part = slice(start, start + self._batch)
-      values.append(self._measure(frames[part], truth[part]))
+      values.append(self._measure(frames[part], target[part]))
     return np.concatenate(values) if values else np.empty(0)
 
-  def _measure(self, frames, truth):
-    """One batch, filled up to its full size so that nothing recompiles."""
+  def _measure(self, frames, target):
+    """Evaluates one batch, padded to its full size to avoid recompiling."""
     num = len(frames)
     pad = ((0, self._batch - num), (0, 0), (0, 0), (0, 0))
     a, b = (
-      jnp.asarray(np.pad(x * 2 - 1, pad), jnp.float32) for x in (frames, truth)
+      jnp.asarray(np.pad(x * 2 - 1, pad), jnp.float32) for x in (frames, target)
     )
     return np.asarray(self._apply(self._state, a, b)[:num], np.float64)
 
@@ -76,7 +76,7 @@ class Distance:
 def bounding_box(
   inside: np.ndarray, smallest: int = _SMALLEST_BOX
 ) -> tuple[slice, slice]:
-  """Rows and columns that hold all True of (t, h, w), or a little more.
+  """Returns rows and columns that hold all True of (t, h, w), or a few more.
 
   A side shorter than `smallest` is widened evenly, as far as the frame goes.
 

@@ -11,19 +11,19 @@ Mask = Float[np.ndarray, "*t h w 1"] | Bool[np.ndarray, "*t h w 1"]
 
 
 def psnr(
-  frames: Frames, truth: Frames, mask: Mask | None = None
+  frames: Frames, target: Frames, mask: Mask | None = None
 ) -> Float[np.ndarray, "*t"]:
-  """Decibels of each frame, over all its pixels or those with mask > 0.5.
+  """Computes PSNR in dB of each frame, over all pixels or mask > 0.5.
 
-  Computed over the three colours together. Our choice: of the published
-  numbers some are of grey frames shrunk to 256 pixels. Equal frames give
-  infinity and a frame with an empty mask not-a-number, so average with
-  `numpy.nanmean` over frames that were changed at all.
+  The error is the mean over all three colours. Our choice: some published
+  values are of grey frames shrunk to 256 pixels. Equal frames give infinity and
+  a frame with an empty mask NaN, so average with `numpy.nanmean` over frames
+  that differ.
 
   Raises:
     ValueError: float frames outside [0, 1].
   """
-  error = np.square(to_unit(frames) - to_unit(truth)).mean(-1)
+  error = np.square(to_unit(frames) - to_unit(target)).mean(-1)
   if mask is None:
     error = error.mean((-2, -1))
   else:
@@ -33,7 +33,7 @@ def psnr(
 
 
 def to_unit(frames: Frames) -> Float[np.ndarray, "*t h w 3"]:
-  """uint8, or float in [0, 1] -> float64 in [0, 1].
+  """Converts uint8, or float in [0, 1], to float64 in [0, 1].
 
   Raises:
     ValueError: float frames outside [0, 1].
@@ -51,7 +51,7 @@ def to_unit(frames: Frames) -> Float[np.ndarray, "*t h w 3"]:
 def mean_inside(
   values: Float[np.ndarray, "*t h w"], mask: Mask
 ) -> Float[np.ndarray, "*t"]:
-  """Mean of each frame's values where mask > 0.5, nan where that is nowhere."""
+  """Averages each frame's values where mask > 0.5; NaN for an empty mask."""
   inside = mask[..., 0] > 0.5
   count = inside.sum((-2, -1))
   total = np.where(inside, values, 0).sum((-2, -1))

@@ -1,9 +1,9 @@
-"""How strong the picture's edge is where the painted part begins.
+"""Visibility of the seam around the inpainted region.
 
 A seam is a step ACROSS the outline of the mask, so of the gradient only the
 component along the outline's normal counts: hair or a jaw line that crosses
-the outline adds little. What the source shows at the same place is the measure:
-1.0 is as strong as there, more is a visible seam, less is a blur.
+the outline adds little. The source's gradient at the same place is the
+reference: 1.0 is equal, more is a visible seam, less is a blur.
 
 t frames, h height, w width, n pixels of a band.
 """
@@ -36,14 +36,14 @@ class Band(NamedTuple):
 def band(
   mask: Bool[np.ndarray, "h w"], widths: tuple[float, float] = OUTLINE
 ) -> Band:
-  """The pixels whose centres lie near the outline of a mask.
+  """Selects the pixels whose centres lie near the outline of a mask.
 
-  Pixels at the picture's own edge are left out: there is no outside.
+  Pixels at the image's edge are left out: they have no outside.
 
   Args:
-    mask: True where something was painted.
-    widths: how far the band reaches outside the outline and inside, in pixels.
-      (2, 2) is the outline; a feather that runs inwards needs (0, its width).
+    mask: the inpainted region.
+    widths: of the band outside the outline and inside, in pixels. (2, 2) is
+      the outline; a feather that runs inwards needs (0, its width).
   """
   outer, inner = widths
   # Distances are to pixel centres: the outline runs half a pixel nearer.
@@ -54,7 +54,7 @@ def band(
   chosen &= np.pad(np.ones([n - 2 for n in mask.shape], bool), 1)
   if mask.all() or not mask.any():
     chosen[:] = False
-  # Pixels make a staircase of any slanting outline; its slope is smooth.
+  # Smoothed: pixels make a staircase of any slanting outline.
   slope = np.stack(np.gradient(ndimage.gaussian_filter(signed, 2.0)), -1)
   normal = slope[chosen]
   length = np.linalg.norm(normal, axis=-1, keepdims=True)
@@ -64,14 +64,13 @@ def band(
 def gradient(
   frames: psnr.Frames, bands: list[Band], blur: float = 0.0
 ) -> Float[np.ndarray, "t"]:
-  """Mean |gradient across the outline| of each frame, luma in [0, 1] a pixel.
+  """Computes each frame's mean |gradient across the outline|, luma per pixel.
 
   Args:
     frames: RGB.
-    bands: one a frame; not-a-number where it is empty.
-    blur: standard deviation in pixels with which the picture is smoothed
-      first: then texture hardly counts, and a step that was spread over a
-      feather does.
+    bands: one a frame; NaN where it is empty.
+    blur: standard deviation in pixels of a Gaussian filter applied first, which
+      suppresses texture but not a step spread over a feather.
 
   Raises:
     ValueError: not as many bands as frames, or float frames outside [0, 1].
@@ -90,10 +89,10 @@ def gradient(
 def ratio(
   output: Float[np.ndarray, "t"], source: Float[np.ndarray, "t"]
 ) -> float:
-  """Mean of a clip's gradients over that of its source's.
+  """Computes a clip's mean gradient over its source's.
 
-  Frames without a band in either are left out; not-a-number without any, or
-  where the source is flat.
+  Frames without a band in either are left out; NaN without any other, or where
+  the source is flat.
   """
   valid = np.isfinite(output) & np.isfinite(source)
   if not valid.any() or source[valid].mean() == 0:

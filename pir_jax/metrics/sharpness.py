@@ -1,4 +1,4 @@
-"""Are the details there? Energy of the second derivative, beside the truth's.
+"""Sharpness: the energy of the second derivative, relative to the target's.
 
 t frames, h height, w width.
 """
@@ -11,10 +11,10 @@ from pir_jax.metrics import psnr, seam
 
 
 def energy(frames: psnr.Frames, mask: psnr.Mask) -> Float[np.ndarray, "t"]:
-  """Mean squared Laplacian of each frame's luma where mask > 0.5.
+  """Computes each frame's mean squared Laplacian of luma where mask > 0.5.
 
-  Noise and ringing count as detail too, so a number above the truth's is no
-  praise. Not-a-number where the mask is empty.
+  Noise and ringing count as detail too, so a value above the target's is not
+  better. NaN where the mask is empty.
 
   Raises:
     ValueError: float frames outside [0, 1].
@@ -27,12 +27,12 @@ def energy(frames: psnr.Frames, mask: psnr.Mask) -> Float[np.ndarray, "t"]:
 
 
 def ratio(
-  output: Float[np.ndarray, "t"], truth: Float[np.ndarray, "t"]
+  output: Float[np.ndarray, "t"], target: Float[np.ndarray, "t"]
 ) -> float:
-  """Sum of a clip's energies over the truth's: 1 as sharp, 0 nothing but blur.
+  """Computes a clip's summed energy over the target's: 1 is equally sharp.
 
-  Not-a-number where the truth is flat throughout.
+  NaN where the target is flat throughout.
   """
-  valid = np.isfinite(output) & np.isfinite(truth)
-  total = truth[valid].sum()
+  valid = np.isfinite(output) & np.isfinite(target)
+  total = target[valid].sum()
   return float(output[valid].sum() / total) if total > 0 else float("nan")

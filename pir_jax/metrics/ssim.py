@@ -11,25 +11,25 @@ from pir_jax.metrics import psnr
 
 
 def ssim(
-  frames: psnr.Frames, truth: psnr.Frames, mask: psnr.Mask | None = None
+  frames: psnr.Frames, target: psnr.Frames, mask: psnr.Mask | None = None
 ) -> Float[np.ndarray, "*t"]:
-  """Similarity of each frame, 1 where they are equal.
+  """Computes SSIM of each frame, 1 for equal frames.
 
-  The window of Wang et al. 2004: a Gaussian of deviation 1.5 (11 pixels),
-  population covariance; per colour, then the mean (scikit-image). Without a
-  mask the border of half a window is left out; with one, the map is averaged
-  where mask > 0.5, nan where that is nowhere.
+  The window of Wang et al. 2004: a Gaussian of standard deviation 1.5 (11
+  pixels), population covariance; per colour, then the mean (scikit-image).
+  Without a mask the border of half a window is left out; with one, the map is
+  averaged where mask > 0.5, NaN where the mask is empty.
 
   Raises:
     ValueError: float frames outside [0, 1].
   """
-  frames, truth = psnr.to_unit(frames), psnr.to_unit(truth)
+  frames, target = psnr.to_unit(frames), psnr.to_unit(target)
   lead = frames.shape[:-3]
   values = np.empty(lead)
   for index in np.ndindex(lead):
     mean, full = structural_similarity(
       frames[index],
-      truth[index],
+      target[index],
       data_range=1.0,
       channel_axis=-1,
       gaussian_weights=True,

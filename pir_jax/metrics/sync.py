@@ -1,9 +1,9 @@
-"""How far a clip's sound runs ahead of its picture, or behind it.
+"""The time shift of a clip's sound against its video.
 
-Loudness does not tell: in clips that are in step its correlation with the lips
-is 0.2 and less. Speech sounds do: the lips meet for /p b m/, nearly so for
-/f v/, and part for open vowels. Each recognised phone asks for an opening; the
-shift is the one at which the lips correlate best with what is asked for.
+Loudness does not determine it: in synchronised clips its correlation with the
+lips is 0.2 and less. Phones do: the lips meet for /p b m/, nearly so for /f v/,
+and part for open vowels. Each recognised phone has an expected opening; the
+estimate is the shift at which the lips correlate best with the expected ones.
 
 t frames, p phones, l lags, b resamplings.
 """
@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 # How open the lips are expected to be, -1 closed to 1 wide, by ARPAbet name.
-# Set from phonetics, not fitted to any clip. A phone not named here (/r l k/)
-# takes its opening from its neighbours and says nothing.
+# Set from phonetics, not fitted to any clip. A phone not listed here (/r l k/)
+# takes its opening from its neighbours and is ignored.
 # fmt: off
 OPENNESS = {
   "P": -1.0, "B": -1.0, "M": -1.0,
@@ -31,35 +31,35 @@ OPENNESS = {
 # fmt: on
 CLOSURES = ("P", "B", "M")
 # Lips are ahead of the middle of the phone that they shape: 0.10, 0.12 and
-# 0.13 s in three clips of three persons that are in step (25, 25, 12 frames a
+# 0.13 s in three synchronised clips of three people (25, 25, 12 frames a
 # second), with the phones and the grid used here.
 LEAD = 0.11
 LEAD_UNCERTAINTY = 0.02
-WIDEST = 15.0  # Seconds of shifts either way that show what chance reaches.
+WIDEST = 15.0  # Largest shift, in seconds, that estimates chance.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-  """What counts as evidence; all ours. See tests for how it was tried.
+  """Thresholds of the evidence; all ours.
 
   Attributes:
-    reach: largest shift that is looked for, seconds either way.
+    max_shift: largest shift that is searched, seconds either way.
     grid: between the shifts that are tried, seconds.
-    smallest: fewest phones that can tell, as both recognisers name them.
+    smallest: fewest phones for an estimate.
     closures: fewest /p b m/ among them.
     evidence: least height of the peak, in standard deviations of the
       correlation over many shifts, right and wrong.
-    agreement: share of the resamplings that must find the same peak.
-    tolerance: how far from the peak a resampling still finds it, seconds.
-    uncertainty: largest standard error that is still an answer, seconds.
+    agreement: share of the resamplings that must have the same peak.
+    tolerance: largest distance of the same peak, seconds.
+    uncertainty: largest standard error of an estimate, seconds.
     closed: highest mean rank of the lips' opening at /p b m/, among all frames,
       -1 the most closed to 1 the widest.
-    block: phones are resampled in blocks of so many seconds, since neighbours
-      err together.
-    num_resamplings: of them.
+    block: length of the resampled blocks, seconds: errors of neighbouring
+      phones are correlated.
+    num_resamplings: of the bootstrap.
   """
 
-  reach: float = 0.6
+  max_shift: float = 0.6
   grid: float = 0.01
   smallest: int = 40
   closures: int = 3
@@ -73,20 +73,20 @@ class Config:
 
 
 class Shift(NamedTuple):
-  """What is known of the shift of the sound.
+  """An estimate of the shift of the sound.
 
   Attributes:
-    seconds: how much later the sound comes than the picture; below zero it
-      comes too early. None is unknown.
+    seconds: delay of the sound against the video; below zero it is early.
+      None is unknown.
     uncertainty: standard error, None with it.
     reason: why it is unknown, in words; empty where it is known.
-    num_phones: phones that lie where the lips were seen.
+    num_phones: phones at times at which the lips are visible.
     num_closures: /p b m/ among them.
     evidence: see `Config.evidence`; 0 where it could not be computed.
     agreement: see `Config.agreement`.
     closed: see `Config.closed`; 0 where it could not be computed.
     lags: shifts that were tried, seconds.
-    correlation: of the lips with what the phones ask for, at each.
+    correlation: of the lips with the expected openings, at each.
   """
 
   seconds: float | None
@@ -102,7 +102,7 @@ class Shift(NamedTuple):
 
 
 def unknown(reason: str) -> Shift:
-  """A shift of which nothing is known."""
+  """Returns an unknown shift with its reason."""
   return Shift(None, None, reason)
 
 
@@ -114,61 +114,61 @@ def estimate(
   *,
   config: Config | None = None,
 ) -> Shift:
-  """The shift of the sound, or why it is unknown.
+  """Estimates the shift of the sound, or why it is unknown.
 
   Args:
-    times: of the frames, seconds, rising.
-    opening: of the lips in them, any unit; not a number where no face is seen.
+    times: of the frames, seconds, increasing.
+    opening: of the lips in them, any unit; NaN where no face is visible.
     names: ARPAbet names of the phones, without stress; others are left out.
     middle: of each phone, seconds in the same time as the frames.
-    config: what counts as evidence.
+    config: thresholds of the evidence.
   """
   config = config or Config()
   kept = np.array([name in OPENNESS for name in names], bool)
   wanted = np.array([OPENNESS.get(name, 0.0) for name in names])[kept]
   middle = middle[kept]
-  seen = np.isfinite(opening)
-  if np.count_nonzero(seen) < 2 or not len(middle):
+  visible = np.isfinite(opening)
+  if np.count_nonzero(visible) < 2 or not len(middle):
     return unknown(
       "no speech was recognised while the face is in the picture."
-      if seen.any()
-      else "the lips were not seen."
+      if visible.any()
+      else "the lips are not visible."
     )
-  inside = _seen_at(times, seen, middle - LEAD)
+  inside = _visible_at(times, visible, middle - LEAD)
   closed = np.isin(np.array(names)[kept], CLOSURES)
   wanted, middle, closed = wanted[inside], middle[inside], closed[inside]
-  found = len(wanted), int(closed.sum())
-  if found[0] < config.smallest or found[1] < config.closures:
+  num_phones, num_closures = len(wanted), int(closed.sum())
+  if num_phones < config.smallest or num_closures < config.closures:
     return unknown(
       f"too little speech was recognised while the face is in the picture: "
-      f"{found[0]} sounds, {found[1]} of them /p b m/."
-    )._replace(num_phones=found[0], num_closures=found[1])
-  if np.ptp(opening[seen]) == 0:
+      f"{num_phones} sounds, {num_closures} of them /p b m/."
+    )._replace(num_phones=num_phones, num_closures=num_closures)
+  if np.ptp(opening[visible]) == 0:
     return unknown("the lips do not move.")._replace(
-      num_phones=found[0], num_closures=found[1]
+      num_phones=num_phones, num_closures=num_closures
     )
-  # A turn of the whole clip keeps the rhythm of the speech: what shifts that
-  # cannot be right reach by chance.
+  # A circular shift keeps the rhythm of the speech: shifts that cannot be right
+  # estimate chance.
   period = times[-1] + np.median(np.diff(times)) - times[0]
   half = min(period / 2, WIDEST)
   lags = np.arange(-half, half, config.grid)
   value = np.interp(
     middle + lags[:, None],
-    times[seen],
-    _ranks(opening[seen]),
+    times[visible],
+    _ranks(opening[visible]),
     period=period,
   )
-  return _judge(wanted, value, lags, middle, closed, config)._replace(
-    num_phones=found[0], num_closures=found[1]
+  return _peak(wanted, value, lags, middle, closed, config)._replace(
+    num_phones=num_phones, num_closures=num_closures
   )
 
 
-def _judge(wanted, value, lags, middle, closed, config: Config) -> Shift:
-  """The peak among the lags, and whether it can be trusted."""
+def _peak(wanted, value, lags, middle, closed, config: Config) -> Shift:
+  """Returns the peak among the lags, unless the evidence is too weak."""
   once = np.ones((1, len(wanted)))
   correlation = _correlation(once, wanted, value)[0]
   shift = -(lags + LEAD)
-  near = np.abs(shift) <= config.reach + config.grid / 2
+  near = np.abs(shift) <= config.max_shift + config.grid / 2
   best = int(np.flatnonzero(near)[correlation[near].argmax()])
   apart = np.abs(lags - lags[best])
   rest = correlation[np.minimum(apart, np.ptp(lags) - apart) > 0.3]
@@ -193,8 +193,8 @@ def _judge(wanted, value, lags, middle, closed, config: Config) -> Shift:
     reason = "the lips do not close for /p b m/ at any shift."
   elif agreement < config.agreement or error > config.uncertainty:
     reason = "parts of the speech disagree about the shift."
-  elif config.reach - abs(shift[best]) < config.grid:
-    reason = f"it would be beyond {config.reach:g} s, where it is not sought."
+  elif config.max_shift - abs(shift[best]) < config.grid:
+    reason = f"it would be beyond {config.max_shift:g} s, the largest searched."
   order = np.argsort(shift[near])
   return Shift(
     None if reason else float(shift[best]),
@@ -213,7 +213,7 @@ def _correlation(
   wanted: Float[np.ndarray, "p"],
   value: Float[np.ndarray, "l p"],
 ) -> Float[np.ndarray, "b l"]:
-  """Pearson's over phones, each taken so many times; 0 for a constant."""
+  """Computes Pearson's over phones, weighted by count; 0 for a constant."""
   total = np.maximum(count.sum(1, keepdims=True), 1.0)
   mean_wanted = (count @ wanted)[:, None] / total
   mean = count @ value.T / total
@@ -227,29 +227,29 @@ def _correlation(
 def _resampled(
   middle: Float[np.ndarray, "p"], config: Config
 ) -> Float[np.ndarray, "b p"]:
-  """How often each phone is drawn, by blocks of time."""
+  """Counts each phone in bootstrap samples of blocks of time."""
   _, block = np.unique(np.floor(middle / config.block), return_inverse=True)
   num_blocks = int(block.max()) + 1
   rng = np.random.default_rng(0)
   share = np.full(num_blocks, 1 / num_blocks)
-  drawn = rng.multinomial(num_blocks, share, size=config.num_resamplings)
-  return drawn[:, block].astype(np.float64)
+  count = rng.multinomial(num_blocks, share, size=config.num_resamplings)
+  return count[:, block].astype(np.float64)
 
 
 def _ranks(values: Float[np.ndarray, "_"]) -> Float[np.ndarray, "_"]:
-  """Rank of each, -1 to 1: one wide yawn does not outweigh the speech."""
+  """Ranks the values in [-1, 1]: one wide yawn does not outweigh speech."""
   _, place, count = np.unique(values, return_inverse=True, return_counts=True)
   middle = np.cumsum(count) - (count + 1) / 2
   return 2 * middle[place] / max(len(values) - 1, 1) - 1
 
 
-def _seen_at(
+def _visible_at(
   times: Float[np.ndarray, "t"],
-  seen: Bool[np.ndarray, "t"],
+  visible: Bool[np.ndarray, "t"],
   at: Float[np.ndarray, "p"],
 ) -> Bool[np.ndarray, "p"]:
-  """Whether the face is seen at some times."""
-  known = times[seen]
+  """Returns whether the face is visible at some times."""
+  known = times[visible]
   after = np.searchsorted(known, at).clip(1, len(known) - 1)
   nearest = np.minimum(np.abs(at - known[after - 1]), np.abs(known[after] - at))
   return nearest <= max(0.1, float(np.median(np.diff(times))))

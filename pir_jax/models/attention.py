@@ -13,13 +13,13 @@ from jaxtyping import Array, Float
 
 
 def dropout(
-  x: Float[Array, "*b"], rate: float, key: Array | None
+  x: Float[Array, "*b"], dropout_rate: float, key: Array | None
 ) -> Float[Array, "*b"]:
   """Zeroes a share of x and scales the rest; a None key keeps all."""
-  if key is None or rate == 0.0:
+  if key is None or dropout_rate == 0.0:
     return x
-  keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
-  return jnp.where(keep, x / (1.0 - rate), 0.0)
+  keep = jax.random.bernoulli(key, 1.0 - dropout_rate, x.shape)
+  return jnp.where(keep, x / (1.0 - dropout_rate), 0.0)
 
 
 def subkeys(key: Array | None, num: int) -> list[Array | None]:
@@ -27,8 +27,8 @@ def subkeys(key: Array | None, num: int) -> list[Array | None]:
   return [None] * num if key is None else list(jax.random.split(key, num))
 
 
-# PyTorch's own, under which the recipe is known; it draws query, key and value
-# as one stacked map, hence their other scale.
+# PyTorch's own, under which the recipe is known; it initialises query, key and
+# value as one stacked map, hence their other scale.
 _UNIFORM = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 _STACKED = nnx.initializers.variance_scaling(0.5, "fan_in", "uniform")
 
@@ -41,7 +41,7 @@ def linear(
   rngs: nnx.Rngs,
   bias: bool = True,
 ) -> nnx.Linear:
-  """An affine map as PyTorch begins it."""
+  """Returns an affine map that starts as PyTorch's does."""
   bound = size_in**-0.5
   return nnx.Linear(
     size_in,
@@ -91,7 +91,7 @@ class Attention(nnx.Module):
     self.out = plain(_UNIFORM)
 
   def keys_values(self, x: Float[Array, "b s d"]) -> Memory:
-    """The keys and the values of s tokens."""
+    """Computes the keys and the values of s tokens."""
     return Memory(self._heads(self.key(x)), self._heads(self.value(x)))
 
   def __call__(
@@ -100,7 +100,7 @@ class Attention(nnx.Module):
     memory: Memory,
     bias: Float[Array, "#h t s"],
     *,
-    rate: float = 0.0,
+    dropout_rate: float = 0.0,
     key: Array | None = None,
   ) -> Float[Array, "b t d"]:
     """Attends from x to a memory under an additive bias."""
@@ -113,7 +113,7 @@ class Attention(nnx.Module):
       preferred_element_type=jnp.float32,
     )
     logits = logits * query.shape[-1] ** -0.5 + bias
-    weights = dropout(jax.nn.softmax(logits, axis=-1), rate, key)
+    weights = dropout(jax.nn.softmax(logits, axis=-1), dropout_rate, key)
     mixed = jnp.einsum(
       "nts,nsc->ntc", weights.astype(query.dtype), memory.values
     )

@@ -1,4 +1,4 @@
-"""The dual discriminator: judges an image and its raw rendering together.
+"""The dual discriminator: logits of an image and its raw rendering together.
 
 b batch, h height, w width, r side of the raw image, c channels, l label size.
 """
@@ -69,10 +69,10 @@ class LabelMapping(nnx.Module):
     return self.mapping(activations.normalize_second_moment(self.embed(label)))
 
 
-def minibatch_deviation(
+def minibatch_std(
   x: Float[Array, "b h w c"], group_size: int
 ) -> Float[Array, "b h w 1"]:
-  """Mean standard deviation within groups of examples, as one more channel.
+  """Returns the mean standard deviation within groups, as one more channel.
 
   Examples i, i + m, i + 2m, ... share a group. A batch that `group_size` does
   not divide uses the largest smaller group that does.
@@ -81,9 +81,9 @@ def minibatch_deviation(
   group = max(g for g in range(1, group_size + 1) if num_batch % g == 0)
   grouped = x.astype(jnp.float32).reshape(group, -1, *x.shape[1:])
   variance = jnp.mean(jnp.square(grouped - jnp.mean(grouped, 0)), 0)
-  deviation = jnp.mean(jnp.sqrt(variance + 1e-8), (1, 2, 3))
-  deviation = jnp.tile(deviation, group)[:, None, None, None]
-  return jnp.broadcast_to(deviation, (*x.shape[:3], 1)).astype(x.dtype)
+  std = jnp.mean(jnp.sqrt(variance + 1e-8), (1, 2, 3))
+  std = jnp.tile(std, group)[:, None, None, None]
+  return jnp.broadcast_to(std, (*x.shape[:3], 1)).astype(x.dtype)
 
 
 class DualDiscriminator(nnx.Module):
@@ -125,19 +125,19 @@ class DualDiscriminator(nnx.Module):
     raw_image: Float[Array, "b r r 3"],
     label: Float[Array, "b l"] | None = None,
   ) -> Float[Array, "b"]:
-    """Positive logits mean real; `label` is needed if the Config names one."""
+    """Returns logits, positive for real; `label` if the Config has a size."""
     if (label is None) != (self.label is None):
       raise ValueError(
-        f"label_size={self.config.label_size} but "
-        f"{'no' if label is None else 'a'} label was given: make them agree"
+        f"label_size={self.config.label_size} but there is "
+        f"{'no' if label is None else 'a'} label: make them agree"
       )
     raw_image = jax.image.resize(raw_image, image.shape, "bilinear")
     x = jnp.concatenate([image, raw_image], -1).astype(self.config.dtype)
     x = self.from_image(x)
     for block in self.blocks:
       x = jax.checkpoint(block)(x) if self.config.remat else block(x)
-    deviation = minibatch_deviation(x, self.config.group_size)
-    x = self.conv(jnp.concatenate([x, deviation], -1))
+    std = minibatch_std(x, self.config.group_size)
+    x = self.conv(jnp.concatenate([x, std], -1))
     x = x.reshape(x.shape[0], -1).astype(jnp.float32)
     logits = self.output(activations.leaky_relu(self.hidden(x)))
     if self.label is None:

@@ -27,7 +27,7 @@ class Config:
   Attributes:
     audio_size: channels of the speech encoder.
     period: of the positions and of the bias, in frames.
-    dropout: share dropped when a key is given.
+    dropout: share dropped when there is a key.
     context: past frames that self-attention may see; None: all of them.
     remat: the gradient keeps little and computes the rest again.
     dtype: of the activations; norms, softmax and expressions are float32.
@@ -49,13 +49,13 @@ class Config:
 def periodic_positions(
   frames: Int[Array, "t"], *, width: int, period: int
 ) -> Float[Array, "t d"]:
-  """Sinusoids of the frame number modulo the period, base 10000.
+  """Returns sinusoids of the frame index modulo the period, base 10000.
 
   Sine on even channels, cosine on odd ones. Computed, not tabled: the released
   tables stop at 600 frames, a sequence here may have any length.
   """
-  rate = 10000.0 ** (-jnp.arange(0, width, 2) / width)
-  phase = (frames % period)[:, None].astype(jnp.float32) * rate
+  frequency = 10000.0 ** (-jnp.arange(0, width, 2) / width)
+  phase = (frames % period)[:, None].astype(jnp.float32) * frequency
   both = jnp.stack([jnp.sin(phase), jnp.cos(phase)], axis=-1)
   return both.reshape(len(frames), -1)[:, :width]
 
@@ -85,12 +85,12 @@ class DecoderLayer(nnx.Module):
     """Declares the layer."""
     width, heads = config.width, config.num_heads
     keep = dict(dtype=config.dtype, rngs=rngs)
-    self.rate = config.dropout
+    self.dropout_rate = config.dropout
     self.self_attention = attention.Attention(width, heads, **keep)
     self.cross_attention = attention.Attention(width, heads, **keep)
     self.expand = attention.linear(width, config.ffn, **keep)
     self.contract = attention.linear(config.ffn, width, **keep)
-    # They measure in float32, and give what the rest takes.
+    # Statistics in float32, outputs in the dtype of the rest.
     dtype = jnp.dtype(config.dtype)
     self.norms = nnx.List(
       nnx.LayerNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
@@ -105,24 +105,25 @@ class DecoderLayer(nnx.Module):
     *,
     key: Array | None = None,
   ) -> Float[Array, "b t d"]:
-    """Self-attention of t tokens to the past."""
+    """Attends from t tokens to the past."""
     keys = attention.subkeys(key, 2)
-    y = self.self_attention(x, past, bias, rate=self.rate, key=keys[0])
-    return self.norms[0](x + attention.dropout(y, self.rate, keys[1]))
+    rate = self.dropout_rate
+    y = self.self_attention(x, past, bias, dropout_rate=rate, key=keys[0])
+    return self.norms[0](x + attention.dropout(y, rate, keys[1]))
 
-  def hear(
+  def attend_audio(
     self,
     audio: Float[Array, "b t d"],
     kept: Float[Array, "b t h"] | None = None,
   ) -> Float[Array, "b t d"]:
-    """Cross-attention under the diagonal bias, for all frames at once.
+    """Attends to the audio under the diagonal bias, all frames at once.
 
     The softmax over one key is 1 whatever the query: the query and key maps
     change nothing and get no gradient. They stay, so that published weights
     fit and another bias can be tried.
 
     Args:
-      audio: frame i is all that frame i hears.
+      audio: frame i is all that frame i attends to.
       kept: attention weights after dropout; None: all of them 1.
     """
     values = self.cross_attention.value(audio)
@@ -135,21 +136,19 @@ class DecoderLayer(nnx.Module):
   def finish(
     self,
     x: Float[Array, "b t d"],
-    heard: Float[Array, "b t d"],
+    attended: Float[Array, "b t d"],
     *,
     key: Array | None = None,
   ) -> Float[Array, "b t d"]:
-    """Adds what was heard, then the feed-forward."""
-    keys = attention.subkeys(key, 3)
-    x = self.norms[1](x + attention.dropout(heard, self.rate, keys[0]))
-    y = attention.dropout(jax.nn.relu(self.expand(x)), self.rate, keys[1])
-    return self.norms[2](
-      x + attention.dropout(self.contract(y), self.rate, keys[2])
-    )
+    """Adds the attended audio, then the feed-forward."""
+    rate, keys = self.dropout_rate, attention.subkeys(key, 3)
+    x = self.norms[1](x + attention.dropout(attended, rate, keys[0]))
+    y = attention.dropout(jax.nn.relu(self.expand(x)), rate, keys[1])
+    return self.norms[2](x + attention.dropout(self.contract(y), rate, keys[2]))
 
 
 class Carry(NamedTuple):
-  """What decoding needs to go on: past s tokens, the next and its number.
+  """The decoder's state: past s tokens, the next and its index.
 
   Token p lies in slot p mod s of the cache; `token` has no position yet.
   """
@@ -198,21 +197,21 @@ class ExpressionDecoder(nnx.Module):
     style = self.style_map(identity)[:, None]
     fed_back = self.expression_map(expression[:, :-1]) + style
     tokens = jnp.concatenate([style, fed_back], axis=1)
-    position_key, look_key, hear_key, finish_key = attention.subkeys(key, 4)
+    position_key, look_key, audio_key, finish_key = attention.subkeys(key, 4)
     x = self._positioned(tokens, frames, position_key)
     layer, to_audio = self.layer, self.layer.cross_attention
     past = layer.self_attention.keys_values(x)
     bias = self._past_bias(frames, frames)
     x = layer.look_back(x, past, bias, key=look_key)
-    # Not `hear` but the published module, against which `hear` is tested.
-    heard = to_audio(
+    # Not `attend_audio` but the published module, against which it is tested.
+    attended = to_audio(
       x,
       to_audio.keys_values(self.audio_map(audio_features)),
       attention_bias.diagonal_bias(len(frames))[None],
-      rate=self.config.dropout,
-      key=hear_key,
+      dropout_rate=self.config.dropout,
+      key=audio_key,
     )
-    return self._out(layer.finish(x, heard, key=finish_key))
+    return self._out(layer.finish(x, attended, key=finish_key))
 
   def generate(
     self,
@@ -225,9 +224,9 @@ class ExpressionDecoder(nnx.Module):
 
     Past tokens never change under one causal layer: a scan with cached keys
     and values equals running the whole decoder anew at every frame. With a
-    key, dropout is drawn once a frame (FaceFormer draws it anew for all frames
-    at every step). Gradients flow through what is fed back. Audio too long for
-    one run goes through `start` and `extend`.
+    key, dropout is sampled once a frame (FaceFormer samples it anew for all
+    frames at every step). Gradients flow through what is fed back. Audio too
+    long for one run goes through `start` and `extend`.
     """
     carry = self.start(identity, num_frames=audio_features.shape[1])
     return self.extend(carry, audio_features, key=key)[1]
@@ -235,7 +234,7 @@ class ExpressionDecoder(nnx.Module):
   def start(
     self, identity: Float[Array, "b i"], *, num_frames: int | None = None
   ) -> Carry:
-    """The state before the first frame, for `extend`.
+    """Returns the state before the first frame, for `extend`.
 
     There will be at most `num_frames`; None: any number.
 
@@ -246,7 +245,7 @@ class ExpressionDecoder(nnx.Module):
     if not bounds or min(bounds) < 1:
       raise ValueError(
         f"num_frames={num_frames} with context={self.config.context} bounds no "
-        "cache: give one of them, at least 1"
+        "cache: set one of them, at least 1"
       )
     style, heads = self.style_map(identity), self.config.num_heads
     shape = (len(style) * heads, min(bounds), self.config.width // heads)
@@ -262,35 +261,36 @@ class ExpressionDecoder(nnx.Module):
   ) -> tuple[Carry, Float[Array, "b t e"]]:
     """Predicts the next t frames; any cut into pieces equals one run.
 
-    Dropout is drawn by frame number: give every piece the same key. Frames
-    past the `num_frames` that `start` was told are NaN: the cache is too short.
+    Dropout depends on the key and the frame index: pass every piece the same
+    key. Frames past the `num_frames` of `start` are NaN: the cache is too
+    short.
     """
     size = carry.cache.keys.shape[1]
     frames = carry.frame + jnp.arange(audio_features.shape[1])
-    kept, keys = self._draw(key, len(carry.token), frames)
-    heard = self.layer.hear(self.audio_map(audio_features), kept)
+    kept, keys = self._sample_dropout(key, len(carry.token), frames)
+    attended = self.layer.attend_audio(self.audio_map(audio_features), kept)
     scan = _scan_in_blocks if self.config.remat else jax.lax.scan
-    carry, out = scan(self._next, carry, (heard.swapaxes(0, 1), keys))
+    carry, out = scan(self._next, carry, (attended.swapaxes(0, 1), keys))
     out = out.swapaxes(0, 1)
     if self.config.context is None or size < self.config.context:
       out = jnp.where((frames < size)[:, None], out, jnp.nan)
     return carry, out
 
-  def _draw(self, key, batch, frames):
-    """Attention weights (b t h) for `hear`; keys (t 3) for `_next`."""
+  def _sample_dropout(self, key, batch, frames):
+    """Samples weights (b t h) for `attend_audio`, keys (t 3) for `_next`."""
     if key is None:
       return None, None
 
-    def draw(frame):
+    def sample(frame):
       ones = jnp.ones((batch, self.config.num_heads))
       keys = jax.random.split(jax.random.fold_in(key, frame), 4)
       return attention.dropout(ones, self.config.dropout, keys[0]), keys[1:]
 
-    return jax.vmap(draw, out_axes=(1, 0))(frames)
+    return jax.vmap(sample, out_axes=(1, 0))(frames)
 
   def _next(self, carry, inputs):
-    """One frame: (b d) of what is heard -> (b e) expression."""
-    heard, keys = inputs
+    """Decodes one frame: (b d) attended audio -> (b e) expression."""
+    attended, keys = inputs
     position_key, look_key, finish_key = [None] * 3 if keys is None else keys
     frame, layer = carry.frame, self.layer
     x = self._positioned(carry.token[:, None], frame[None], position_key)
@@ -306,7 +306,7 @@ class ExpressionDecoder(nnx.Module):
     slots = frame - (frame - jnp.arange(size)) % size
     bias = self._past_bias(frame[None], slots)
     x = layer.look_back(x, cache, bias, key=look_key)
-    x = layer.finish(x, heard[:, None], key=finish_key)
+    x = layer.finish(x, attended[:, None], key=finish_key)
     expression = self._out(x)[:, 0]
     token = self.expression_map(expression) + carry.style
     return Carry(cache, token, frame + 1, carry.style), expression

@@ -29,7 +29,7 @@ class Config:
     num_global_blocks: residual blocks at the feature image's size.
     num_local_blocks: residual blocks at half the frame's size.
     input_channels: of the masked frame.
-    output_channels: of the painted frame.
+    output_channels: of the inpainted frame.
     dtype: of the activations; parameters and norms are float32.
     remat: for the gradient only the inputs of every convolution with its norm,
       and of every residual block, are kept.
@@ -50,7 +50,7 @@ class InpaintingOutput(NamedTuple):
   """What the network returns.
 
   Attributes:
-    image: the painted frame, [-1, 1], float32.
+    image: the inpainted frame, [-1, 1], float32.
     bottleneck: after the coarse residual blocks, at the feature image's size.
     coarse: the coarse branch's output, at half the frame's size.
   """
@@ -76,7 +76,7 @@ class Conv(nnx.Module):
     shape = (size, size, num_in, num_out)
     self.kernel = nnx.Param(0.02 * jax.random.normal(rngs.params(), shape))
     # pix2pixHD starts from small random biases; all but the last one's are
-    # undone by the norm that follows, so none is worth a draw.
+    # undone by the norm that follows, so all are zero here.
     self.bias = nnx.Param(jnp.zeros(num_out))
     self.stride = stride
     self.dtype = dtype
@@ -101,7 +101,7 @@ class Conv(nnx.Module):
 class TransposedConv(nnx.Module):
   """Stride-2 transposed 3x3 convolution to exactly twice the size.
 
-  Tap k of input pixel i lands on output pixel 2 i - 1 + k.
+  Kernel offset k of input pixel i lands on output pixel 2 i - 1 + k.
   """
 
   def __init__(
@@ -118,7 +118,7 @@ class TransposedConv(nnx.Module):
     n, h, w, _ = x.shape
     kernel = self.kernel[...].astype(self.dtype)
     x = jnp.pad(x.astype(self.dtype), ((0, 0), (0, 1), (0, 1), (0, 0)))
-    even, odd = slice(1, 2), slice(2, None, -2)  # taps 1; taps 2 and 0
+    even, odd = slice(1, 2), slice(2, None, -2)  # offsets 1; 2 and 0
     rows = []
     for row, last_row in ((even, h), (odd, h + 1)):
       parts = [
@@ -184,7 +184,7 @@ class InpaintingGenerator(nnx.Module):
     image: Float[Array, "b h w c"],
     feature_image: Float[Array, "b h8 w8 g"] | None = None,
   ) -> InpaintingOutput:
-    """Paints a masked frame.
+    """Inpaints a masked frame.
 
     Args:
       image: the frame with the masked pixels already blanked, [-1, 1].
@@ -211,8 +211,8 @@ class InpaintingGenerator(nnx.Module):
     for block in self.fine_blocks:
       x = self._run(block, x)
     x = self._run(self.fine_out, self._normalised(self.fine_up, x))
-    painted = jnp.tanh(x.astype(jnp.float32))
-    return InpaintingOutput(painted, bottleneck, coarse)
+    inpainted = jnp.tanh(x.astype(jnp.float32))
+    return InpaintingOutput(inpainted, bottleneck, coarse)
 
   def _normalised(self, conv, x):
     return self._run(lambda x: normalise(conv(x)), x)
@@ -239,19 +239,22 @@ class InpaintingGenerator(nnx.Module):
       width // factor,
       self.config.feature_channels,
     )
-    given = (*expected[:2], 0)
+    actual = (*expected[:2], 0)
     if feature_image is not None:
-      given = feature_image.shape[1:]
-    if tuple(given) != expected:
+      actual = feature_image.shape[1:]
+    if tuple(actual) != expected:
       raise ValueError(
         f"a {height}x{width} frame halved {self.config.num_downsamples + 1} "
-        f"times meets a feature image of {expected}, not {tuple(given)}: "
+        f"times meets a feature image of {expected}, not {tuple(actual)}: "
         "change num_downsamples, feature_channels or the feature resolution"
       )
 
 
 def normalise(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-  """What follows every convolution but a block's second and the last."""
+  """Normalises and rectifies, as after most convolutions.
+
+  All but the second of a residual block and the last of the network.
+  """
   return jax.nn.relu(pooling.instance_norm(x))
 
 

@@ -44,7 +44,7 @@ class PatchOutput(NamedTuple):
   """What the discriminator returns, the full-resolution scale first.
 
   Attributes:
-    logits: per scale, one number a patch, no sigmoid.
+    logits: per scale, one a patch, no sigmoid.
     features: per scale, the activations of every layer but the last.
   """
 
@@ -128,7 +128,7 @@ class MultiscaleDiscriminator(nnx.Module):
     )
 
   def __call__(self, image: Float[Array, "b h w c"]) -> PatchOutput:
-    """Judges frames with the condition concatenated to their channels."""
+    """Returns logits of frames, the condition concatenated to the channels."""
     if image.shape[-1] != self.config.input_channels:
       raise ValueError(
         f"condition and frame have {image.shape[-1]} channels together, the "

@@ -23,7 +23,7 @@ class Config:
 
   Attributes:
     num_coarse: stratified samples along a ray.
-    num_fine: further samples where the coarse ones found matter; 0 for none.
+    num_fine: further samples where the coarse weights are large; 0 for none.
     ray_start: distance from the camera at which sampling starts, head units.
     ray_end: distance at which it ends.
     ray_reference: distance of a camera from the origin for which start and end
@@ -32,7 +32,7 @@ class Config:
       whose cameras are all at 2.7.
     box_warp: side of the cube that the planes cover, centred at the origin.
     plane_layout: "fixed" (xy, xz, yz), or "eg3d" for that paper's weights.
-    plane_reduce: "sum" (as the paper says) or "mean" (as EG3D's code does).
+    plane_reduce: "sum" (as in the paper) or "mean" (as in EG3D's code).
     hidden_size: width of the decoder's hidden layer.
     remat: recompute the samples in the backward pass instead of storing them.
   """
@@ -50,7 +50,7 @@ class Config:
 
 
 class Samples(NamedTuple):
-  """What the decoder says of points.
+  """The decoder's colours and densities of points.
 
   Attributes:
     color: in about [0, 1], of the decoder's dtype.
@@ -111,7 +111,7 @@ class Renderer(nnx.Module):
     bordered: Float[Array, "b 3 h2 w2 c"],
     points: Float[Array, "b n 3"],
   ) -> Samples:
-    """Decodes world points from planes given as `triplane.border`."""
+    """Decodes world points; the planes have passed `triplane.border`."""
     scaled = points * (2 / self.config.box_warp)
     where = triplane.project(scaled, layout=self.config.plane_layout)
     features = triplane.lookup(bordered, where)

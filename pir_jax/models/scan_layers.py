@@ -13,13 +13,13 @@ from flax import nnx
 
 
 def stack(layers: Sequence[nnx.Module]) -> nnx.Module:
-  """One module that holds the numbers of all, which must be built alike.
+  """Stacks the parameters of layers of equal structure into one module.
 
   Raises:
-    ValueError: there are none, or they differ.
+    ValueError: there are no layers, or they differ.
   """
   if not layers:
-    raise ValueError("no layers: give at least one")
+    raise ValueError("no layers: pass at least one")
   parts = [nnx.split(layer) for layer in layers]
   graphdef = parts[0][0]
   if any(other != graphdef for other, _ in parts):
@@ -29,7 +29,7 @@ def stack(layers: Sequence[nnx.Module]) -> nnx.Module:
 
 
 def unstack(module: nnx.Module, num_layers: int) -> list[nnx.Module]:
-  """The layers of `stack`, each with numbers of its own."""
+  """Undoes `stack`: returns layers with parameters of their own."""
   graphdef, state = nnx.split(module)
   return [
     nnx.merge(graphdef, jax.tree.map(lambda x, i=i: x[i], state))
@@ -56,9 +56,9 @@ def scan(
   """
   graphdef, state = nnx.split(module)
 
-  def body(x, given):
-    numbers, part = given
-    return run(nnx.merge(graphdef, numbers), x, part), None
+  def body(x, inputs):
+    params, part = inputs
+    return run(nnx.merge(graphdef, params), x, part), None
 
   if remat:
     body = jax.checkpoint(body, prevent_cse=False)

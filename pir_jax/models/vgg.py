@@ -1,7 +1,8 @@
 """VGG and AlexNet features and the learned perceptual distance on them.
 
 LPIPS (Zhang et al. 2018): unit-normalised features, squared differences, one
-learned non-negative weight a channel, mean over the image, sum over the taps.
+learned non-negative weight a channel, mean over the image, sum over the
+feature layers: those whose activations are compared.
 
 b batch, h height, w width, c channels.
 """
@@ -29,43 +30,43 @@ class _Layer:
   stride: int = 1
   pad: int = 1
   pool: tuple[int, int] | None = None  # (size, stride) of the pooling before
-  tap: bool = False
+  feature: bool = False  # Whether its activations are returned.
 
 
 _LAYERS = {
   "vgg": (
     _Layer(64),
-    _Layer(64, tap=True),
+    _Layer(64, feature=True),
     _Layer(128, pool=(2, 2)),
-    _Layer(128, tap=True),
+    _Layer(128, feature=True),
     _Layer(256, pool=(2, 2)),
     _Layer(256),
-    _Layer(256, tap=True),
+    _Layer(256, feature=True),
     _Layer(512, pool=(2, 2)),
     _Layer(512),
-    _Layer(512, tap=True),
+    _Layer(512, feature=True),
     _Layer(512, pool=(2, 2)),
     _Layer(512),
-    _Layer(512, tap=True),
+    _Layer(512, feature=True),
   ),
   "alex": (
-    _Layer(64, size=11, stride=4, pad=2, tap=True),
-    _Layer(192, size=5, pad=2, pool=(3, 2), tap=True),
-    _Layer(384, pool=(3, 2), tap=True),
-    _Layer(256, tap=True),
-    _Layer(256, tap=True),
+    _Layer(64, size=11, stride=4, pad=2, feature=True),
+    _Layer(192, size=5, pad=2, pool=(3, 2), feature=True),
+    _Layer(384, pool=(3, 2), feature=True),
+    _Layer(256, feature=True),
+    _Layer(256, feature=True),
   ),
 }
 NETS = tuple(_LAYERS)
-# VGG19 as pix2pixHD taps it: relu1_1, 2_1, 3_1, 4_1, 5_1.
+# VGG19 with pix2pixHD's feature layers: relu1_1, 2_1, 3_1, 4_1, 5_1.
 _VGG19 = tuple(
-  _Layer(channels, pool=(2, 2) if block and not i else None, tap=not i)
+  _Layer(channels, pool=(2, 2) if block and not i else None, feature=not i)
   for block, (channels, num) in enumerate(
     ((64, 2), (128, 2), (256, 4), (512, 4), (512, 1))
   )
   for i in range(num)
 )
-NUM_TAPS = 5
+NUM_LAYERS = 5
 
 
 class Conv(nnx.Module):
@@ -92,15 +93,15 @@ class Conv(nnx.Module):
 
 
 class Features(nnx.Module):
-  """A network for recognition up to its last tap.
+  """A network for recognition up to its last feature layer.
 
   `quick` computes 3x3 convolutions by tiles on a CPU: for losses, not for
   published distances.
 
   Attributes:
-    dtype: of the activations; what `compare` measures is given them in it.
-    remat: for the gradient `compare` keeps only what is between two taps' parts
-      of the network, and computes the rest again.
+    dtype: of the activations, those that `compare` measures included.
+    remat: for the gradient `compare` keeps only what passes from one feature
+      layer's part of the network to the next, and computes the rest again.
   """
 
   dtype: str = "float32"
@@ -110,15 +111,17 @@ class Features(nnx.Module):
     self,
     layers: tuple[_Layer, ...],
     *,
-    taps: int,
+    num_layers: int,
     quick: bool = False,
     rngs: nnx.Rngs,
   ):
-    if not 1 <= taps <= NUM_TAPS:
-      raise ValueError(f"taps={taps} must be from 1 to {NUM_TAPS}")
-    self.taps = taps
+    if not 1 <= num_layers <= NUM_LAYERS:
+      raise ValueError(
+        f"num_layers={num_layers} must be from 1 to {NUM_LAYERS}"
+      )
+    self.num_layers = num_layers
     self.quick = quick
-    self._specs = _leading(layers, taps)
+    self._specs = _leading(layers, num_layers)
     self.layers = nnx.List()
     num_in = 3
     for layer in self._specs:
@@ -126,13 +129,13 @@ class Features(nnx.Module):
       num_in = layer.channels
 
   def prepare(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-    """From [-1, 1] to what the first layer takes."""
+    """Maps [-1, 1] to what the first layer takes."""
     return image
 
   def features(
     self, image: Float[Array, "b h w 3"]
   ) -> tuple[Float[Array, "b _h _w _c"], ...]:
-    """Activations at the taps of an image in [-1, 1], coarsest last."""
+    """Computes the feature layers of an image in [-1, 1], coarsest last."""
     x = self.prepare(image).astype(self.dtype)
     features = []
     for part, pool in self._parts():
@@ -147,37 +150,37 @@ class Features(nnx.Module):
     target: Float[Array, "b h w 3"],
     measure: Callable[[int, Array, Array], Any],
   ) -> list[Any]:
-    """`measure` of (tap, features of the image, of the target) at every tap."""
+    """Measures (layer index, the image's features, the target's) by layer."""
     if not self.remat:
       both = zip(*map(self.features, (image, target)), strict=True)
-      return [measure(tap, *pair) for tap, pair in enumerate(both)]
+      return [measure(index, *pair) for index, pair in enumerate(both)]
     pair = [self.prepare(x).astype(self.dtype) for x in (image, target)]
-    found = []
-    for tap, (part, pool) in enumerate(self._parts()):
+    values = []
+    for index, (part, pool) in enumerate(self._parts()):
 
-      def step(pair, tap=tap, part=part, pool=pool):
+      def step(pair, index=index, part=part, pool=pool):
         pair = [self._run(part, x) for x in pair]
-        return [pool(x) for x in pair], measure(tap, *pair)
+        return [pool(x) for x in pair], measure(index, *pair)
 
       pair, value = jax.checkpoint(step)(pair)
-      found.append(value)
-    return found
+      values.append(value)
+    return values
 
   def adapted(self, *, dtype: str, remat: bool) -> "Features":
-    """The same numbers, to be used in another way."""
+    """Returns a network of the same parameters with other options."""
     made = nnx.merge(*nnx.split(self))
     made.dtype, made.remat = dtype, remat
     return made
 
   def _parts(self):
-    """The layers up to each tap, and the pooling that comes before the next.
+    """Yields the layers up to each feature layer and the pooling after them.
 
     Pooled, what is kept from part to part is the smallest.
     """
     part, parts = [], []
     for conv, layer in zip(self.layers, self._specs, strict=True):
       part.append((conv, layer))
-      if layer.tap:
+      if layer.feature:
         parts.append(part)
         part = []
     first = [part[0][1].pool for part in parts[1:]]
@@ -193,19 +196,19 @@ class Features(nnx.Module):
 
 
 class Vgg19(Features):
-  """pix2pixHD's perceptual network; it is given [-1, 1] as it is."""
+  """pix2pixHD's perceptual network; images in [-1, 1] are not shifted."""
 
   def __init__(
-    self, *, taps: int = NUM_TAPS, quick: bool = False, rngs: nnx.Rngs
+    self, *, num_layers: int = NUM_LAYERS, quick: bool = False, rngs: nnx.Rngs
   ):
-    super().__init__(_VGG19, taps=taps, quick=quick, rngs=rngs)
+    super().__init__(_VGG19, num_layers=num_layers, quick=quick, rngs=rngs)
 
 
 class Lpips(Features):
-  """The features at five taps and the distance learned on them.
+  """Five feature layers and the distance learned on them.
 
-  `net="vgg"` taps VGG16 after relu1_2, 2_2, 3_3, 4_3 and 5_3; `net="alex"`
-  taps AlexNet after every convolution. Fewer `taps` stop early: a cheaper
+  `net="vgg"`: VGG16 after relu1_2, 2_2, 3_3, 4_3 and 5_3; `net="alex"`: AlexNet
+  after every convolution. A smaller `num_layers` stops early: a cheaper
   training loss that is no longer the published distance.
   """
 
@@ -213,18 +216,20 @@ class Lpips(Features):
     self,
     net: str,
     *,
-    taps: int = NUM_TAPS,
+    num_layers: int = NUM_LAYERS,
     quick: bool = False,
     rngs: nnx.Rngs,
   ):
     if net not in _LAYERS:
       raise ValueError(f"net={net!r} must be one of {NETS}")
-    super().__init__(_LAYERS[net], taps=taps, quick=quick, rngs=rngs)
+    super().__init__(
+      _LAYERS[net], num_layers=num_layers, quick=quick, rngs=rngs
+    )
     self.net = net
     self.heads = nnx.List(
       nnx.Param(jnp.full(layer.channels, 1 / layer.channels))
       for layer in self._specs
-      if layer.tap
+      if layer.feature
     )
 
   def prepare(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
@@ -241,20 +246,20 @@ class Lpips(Features):
 
   def distance(
     self,
-    tap: int,
+    layer_index: int,
     features: Float[Array, "b h w c"],
     other: Float[Array, "b h w c"],
   ) -> Float[Array, "b"]:
-    """What the features of one tap add to the distance."""
+    """Returns what the features of one layer add to the distance."""
     ours, theirs = (unit(x.astype(jnp.float32)) for x in (features, other))
     difference = jnp.square(ours - theirs)
-    return jnp.mean(difference @ self.heads[tap][...], axis=(1, 2))
+    return jnp.mean(difference @ self.heads[layer_index][...], axis=(1, 2))
 
 
-def _leading(layers: tuple[_Layer, ...], taps: int) -> tuple[_Layer, ...]:
-  """Up to the last of so many taps."""
-  places = [i for i, layer in enumerate(layers) if layer.tap]
-  return layers[: places[taps - 1] + 1]
+def _leading(layers: tuple[_Layer, ...], num_layers: int) -> tuple[_Layer, ...]:
+  """Returns the layers up to the last of so many feature layers."""
+  places = [i for i, layer in enumerate(layers) if layer.feature]
+  return layers[: places[num_layers - 1] + 1]
 
 
 def unit(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:

@@ -3,9 +3,8 @@
 Group-norm with post-norm layers (wav2vec2-base, -large) and layer-norm with
 pre-norm layers (-lv60, XLSR). As in FaceFormer, the convolutional features are
 resampled to the video frame rate before the transformer.
-b batch, n audio samples, s convolutional frames (50 Hz), t wanted frames,
-d width, h heads, c channels; k taps, g groups, i and o channels of a group,
-m blocks, f frequencies.
+b batch, n audio samples, s convolutional frames (50 Hz), t output frames,
+d width, h heads, c channels, k kernel size, i channels of a group.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ _NORM_EPSILON = 1e-5  # Of the norms between convolutions, in every variant.
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-  """Sizes and rates; the defaults are wav2vec2-large, as in the paper.
+  """Sizes and dropout rates; the defaults are wav2vec2-large, as in the paper.
 
   Attributes:
     feature_norm: "group" (over time, first convolution only) or "layer".
@@ -33,14 +32,14 @@ class Config:
     padding: what the samples past a row's length do. "excluded": nothing, a
       padded row equals the row alone. The others are what transformers does:
       "masked", with an attention mask: hidden too, but the group norm counts
-      them. "silence", without one: zeros, heard like any other sound.
+      them. "silence", without one: zeros, encoded like any other sound.
     normalize: bring each row to zero mean and unit variance first, as the
       published feature extractor does before the network.
     freeze_convolutions: no gradient into the convolutions (FaceFormer).
-    mask_time: share of frames hidden by SpecAugment spans when a key is given.
+    mask_time: share of frames hidden by SpecAugment spans when there is a key.
     mask_time_least: spans in any sequence that can hold them.
     mask_feature, mask_feature_least: the same for channels.
-    layer_drop: chance that a layer is passed over when a key is given.
+    layer_drop: chance that a layer is passed over when there is a key.
     remat: layers are computed again for the gradient, not remembered.
     dtype: of the activations; norms and softmax stay float32.
   """
@@ -77,19 +76,19 @@ class Config:
 
 
 def num_conv_frames(samples: Any, config: Config) -> Any:
-  """Frames that unpadded convolutions make of `samples` (int or array)."""
+  """Returns how many frames the convolutions make of samples (int or array)."""
   steps = zip(config.conv_kernels, config.conv_strides, strict=True)
   for kernel, stride in steps:
     samples = (samples - kernel) // stride + 1
   return samples
 
 
-def _dropout(x, rate, key):
+def _dropout(x, dropout_rate, key):
   """Zeroes a share of x and scales the rest; a None key keeps all."""
-  if key is None or rate == 0.0:
+  if key is None or dropout_rate == 0.0:
     return x
-  keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
-  return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
+  keep = jax.random.bernoulli(key, 1.0 - dropout_rate, x.shape)
+  return jnp.where(keep, x / (1.0 - dropout_rate), jnp.zeros_like(x))
 
 
 def _subkeys(key, num):
@@ -148,10 +147,10 @@ class PositionConv(nnx.Module):
 
   def __init__(self, config: Config, *, rngs: nnx.Rngs):
     """Declares kernel (k i d) and bias."""
-    taps, width = config.position_kernel, config.width
-    shape = taps, width // config.position_groups, width
-    draw = nnx.initializers.normal(2 * (taps * width) ** -0.5)
-    self.kernel = nnx.Param(draw(rngs.params(), shape, jnp.float32))
+    length, width = config.position_kernel, config.width
+    shape = length, width // config.position_groups, width
+    init = nnx.initializers.normal(2 * (length * width) ** -0.5)
+    self.kernel = nnx.Param(init(rngs.params(), shape, jnp.float32))
     self.bias = nnx.Param(jnp.zeros(width))
 
   def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
@@ -194,7 +193,7 @@ class FeatureExtractor(nnx.Module):
   def __call__(
     self, waveform: Float[Array, "b n"], lengths: Int[Array, "b"]
   ) -> Float[Array, "b s c"]:
-    """Features; frames that reach past the true samples are not valid."""
+    """Computes features; those past the true samples are not valid."""
     config = self.config
     if config.padding != "excluded":
       lengths = jnp.full_like(lengths, waveform.shape[1])
@@ -307,25 +306,25 @@ class Wav2Vec2(nnx.Module):
       raise ValueError(f"{num_samples} samples are too few for one frame")
     every = jnp.full((len(waveform),), num_samples)
     lengths = every if lengths is None else lengths
-    heard = jnp.arange(num_samples) < lengths[:, None]
-    waveform = jnp.where(heard, waveform, 0.0)
+    valid = jnp.arange(num_samples) < lengths[:, None]
+    waveform = jnp.where(valid, waveform, 0.0)
     if self.config.padding == "silence":
-      lengths, heard = every, True
-    x = self._convolve(waveform, lengths, heard)
+      lengths, valid = every, True
+    x = self._convolve(waveform, lengths, valid)
     true = num_conv_frames(lengths, self.config)
     if num_frames is not None:
-      given, share = true, lengths / num_samples
+      before, share = true, lengths / num_samples
       true = jnp.maximum(jnp.round(share * num_frames).astype(jnp.int32), 1)
       x = interpolation.resample_linear(
-        x, num_frames, lengths=given, new_lengths=true
+        x, num_frames, lengths=before, new_lengths=true
       )
     return self._transform(x, true, key)
 
-  def _convolve(self, waveform, lengths, heard):
-    """Waveform, zero where it is not `heard`, to convolutional features."""
+  def _convolve(self, waveform, lengths, valid):
+    """Computes the convolutional features; the waveform is 0 unless `valid`."""
     if self.config.normalize:
       mean = jnp.sum(waveform, axis=1, keepdims=True) / lengths[:, None]
-      waveform = jnp.where(heard, waveform - mean, 0.0)
+      waveform = jnp.where(valid, waveform - mean, 0.0)
       square = jnp.sum(waveform**2, axis=1, keepdims=True)
       waveform *= jax.lax.rsqrt(square / lengths[:, None] + 1e-7)
     x = self.features(waveform, lengths)

@@ -3,7 +3,7 @@
 A light stand-in for wav2vec 2.0: log-mel spectrogram, two convolutions, four
 pre-norm transformer layers, 50 frames a second.
 b batch, n audio samples, m mel frames (100 Hz), s encoder frames (50 Hz),
-t wanted frames, d width, h heads, f frequencies, c mel bins.
+t output frames, d width, h heads, f frequencies, c mel bins.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ class Config:
     full_window: pad every waveform with silence to `max_frames`, as Whisper
       was trained. Off by default: 4 s of speech then cost about a tenth, and
       the expression decoder is trained on the features it gets.
-    tap: layers after which the features are taken, without the last norm; None:
-      all of them, and the norm.
+    layer_index: layers after which the features are taken, without the last
+      norm; None: all of them, and the norm.
     floor: least log10 power of the spectrogram; None: 8 below the loudest of
       the row, as published, where a long pause is another sound than a short
       one.
-    dtype: of the activations; the spectrogram, norms, softmax and the features
-      given are float32.
+    dtype: of the activations; the spectrogram, norms, softmax and the returned
+      features are float32.
   """
 
   num_mels: int = 80
@@ -48,14 +48,14 @@ class Config:
   ffn: int = 1536
   max_frames: int = 1500
   full_window: bool = False
-  tap: int | None = None
+  layer_index: int | None = None
   floor: float | None = None
   dtype: str = "float32"
 
 
 @functools.cache
 def mel_filters(num_mels: int) -> Float[np.ndarray, "f c"]:
-  """Triangles of unit area, evenly spaced on Slaney's mel scale to 8 kHz."""
+  """Returns triangles of unit area, evenly spaced on Slaney's mel scale."""
   step = 200.0 / 3  # Hz a mel below 1 kHz; logarithmic above.
   knee, log_step = 1000.0 / step, np.log(6.4) / 27
 
@@ -79,7 +79,7 @@ def log_mel(
   num_mels: int = 80,
   floor: float | None = None,
 ) -> Float[Array, "b m c"]:
-  """Whisper's log-mel spectrogram, one frame every 160 samples (m = n // 160).
+  """Computes Whisper's log-mel spectrogram, m = n // 160 frames.
 
   Hann window of 400 samples centred on the frame; log10, floored 8 below the
   loudest bin of the row (or at `floor`), then (x + 4) / 4. The start is
@@ -179,9 +179,10 @@ class WhisperEncoder(nnx.Module):
       ValueError: the waveform is longer than 30 s; encode it in windows.
     """
     config = self.config
-    if config.tap is not None and not 1 <= config.tap <= config.num_layers:
+    last = config.layer_index
+    if last is not None and not 1 <= last <= config.num_layers:
       raise ValueError(
-        f"tap={config.tap} must lie in 1..{config.num_layers}, the layers"
+        f"layer_index={last} must lie in 1..{config.num_layers}, the layers"
       )
     num_rows, num_samples = waveform.shape
     own = -(-num_samples // STRIDE)  # Encoder frames of the waveform itself.
@@ -193,8 +194,8 @@ class WhisperEncoder(nnx.Module):
     frames = config.max_frames if config.full_window else own
     if lengths is None:
       lengths = jnp.full((num_rows,), num_samples)
-    spoken = jnp.arange(num_samples) < lengths[:, None]
-    waveform = jnp.where(spoken, waveform, 0.0)
+    valid = jnp.arange(num_samples) < lengths[:, None]
+    waveform = jnp.where(valid, waveform, 0.0)
     waveform = jnp.pad(waveform, ((0, 0), (0, frames * STRIDE - num_samples)))
     start = jnp.zeros((num_rows,), jnp.int32)
     if key is not None:
@@ -216,7 +217,7 @@ class WhisperEncoder(nnx.Module):
     `start` is the position of each row's first frame.
     """
     config = self.config
-    if config.full_window:  # Whisper hears its padding as silence.
+    if config.full_window:  # Whisper takes its padding for silence.
       lengths = jnp.full_like(lengths, config.max_frames)
     mel = log_mel(waveform, num_mels=config.num_mels, floor=config.floor)
     half = (jnp.arange(mel.shape[1]) < 2 * lengths[:, None])[..., None]
@@ -229,7 +230,7 @@ class WhisperEncoder(nnx.Module):
     bias = attention_bias.padding_bias(
       jnp.arange(x.shape[1]) < lengths[:, None]
     )
-    for layer in list(self.layers)[: config.tap]:
+    for layer in list(self.layers)[: config.layer_index]:
       x = layer(x, bias)
     x = x.astype(jnp.float32)
-    return self.norm(x) if config.tap is None else x
+    return self.norm(x) if config.layer_index is None else x

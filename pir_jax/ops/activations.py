@@ -13,7 +13,7 @@ LEAKY_GAIN = math.sqrt(2)
 def leaky_relu(
   x: Float[Array, "*b"], *, gain: float = LEAKY_GAIN
 ) -> Float[Array, "*b"]:
-  """Leaky ReLU of slope 0.2, scaled to keep the variance (StyleGAN2)."""
+  """Applies a leaky ReLU of slope 0.2, scaled by `gain` (StyleGAN2)."""
   return jax.nn.leaky_relu(x, SLOPE) * gain
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def head_slopes(num_heads: int) -> Float[Array, "h"]:
-  """Slope of each head's linear bias, the geometric rule of ALiBi.
+  """Returns the slope of each head's linear bias, ALiBi's geometric rule.
 
   For a power of two the slopes are 2^(-8 (i + 1) / h), so 4 heads get 1/4,
   1/16, 1/64, 1/256. Otherwise the nearest smaller power of two is completed by
@@ -36,15 +36,15 @@ def temporal_bias(
   period: int,
   context: int | None = None,
 ) -> Float[Array, "h t s"]:
-  """Causal bias that falls by one slope a period into the past.
+  """Returns a causal bias that falls by one slope a period into the past.
 
   -slope_h floor((i - j) / period) for 0 <= j <= i, else -inf. The supplement
   (eq. 2) prints it without the minus sign, like the FaceFormer paper it takes
   it from; that code negates it, and a plus would favour the far past.
 
   Args:
-    queries: frame numbers i.
-    keys: frame numbers j; a negative one stands for an empty cache slot.
+    queries: frame indices i.
+    keys: frame indices j; a negative one stands for an empty cache slot.
     num_heads: h.
     period: frames over which the bias is constant.
     context: queries see this many frames, their own included; None: all.
@@ -59,7 +59,7 @@ def temporal_bias(
 
 
 def diagonal_bias(num_frames: int) -> Float[Array, "t t"]:
-  """Frame i sees key i only (supplement, eq. 3)."""
+  """Lets frame i see key i only (supplement, eq. 3)."""
   return jnp.where(jnp.eye(num_frames, dtype=bool), 0.0, -jnp.inf)
 
 
@@ -82,18 +82,18 @@ def random_spans(
   min_spans: int,
   lengths: Int[Array, "b"] | None = None,
 ) -> Bool[Array, "b t"]:
-  """Spans of frames to hide, as in SpecAugment for wav2vec 2.0.
+  """Samples spans of frames to hide, as SpecAugment for wav2vec 2.0.
 
   floor(probability length / span + u) spans a row, u uniform in [0, 1), at
-  least `min_spans` and never more than fit; starts are drawn without
+  least `min_spans` and never more than fit; starts are sampled without
   replacement, so spans may overlap.
 
   Args:
-    key: of the draw.
+    key: random.
     shape: (b, t).
     probability: share of frames covered if no two spans overlapped.
     span: frames in a span, at most t.
-    min_spans: spans that are drawn whatever the length.
+    min_spans: least number of spans, whatever the length.
     lengths: true frames of each row; None: all t.
   """
   num_rows, num_frames = shape
@@ -105,7 +105,7 @@ def random_spans(
   u = jax.random.uniform(count_key, (num_rows,))
   count = jnp.floor(probability * lengths / span + u).astype(jnp.int32)
   count = jnp.minimum(jnp.maximum(count, min_spans), lengths // span)
-  # Ranking one uniform number a start is a draw without replacement whose
+  # Ranking one uniform value a start samples without replacement, and its
   # shape does not depend on the count.
   starts = jnp.arange(num_frames)
   order = jax.random.uniform(start_key, shape)

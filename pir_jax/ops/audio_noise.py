@@ -1,4 +1,4 @@
-"""Waveforms disturbed.
+"""Random loudness and noise for waveforms.
 
 b batch, n samples.
 """
@@ -15,16 +15,20 @@ def disturb(
   gain: float,
   noise: float,
 ) -> Float[Array, "b n"]:
-  """Random loudness (decibels, either way) and white noise of each row.
+  """Adds white noise to each row and changes its loudness.
 
-  The noise has `noise` times the row's own standard deviation.
+  Args:
+    key: random.
+    waveform: rows of samples.
+    gain: most decibels louder or quieter.
+    noise: standard deviation of the noise, in the row's own.
   """
   gain_key, noise_key = jax.random.split(key)
   rows = (len(waveform), 1)
   if noise:
-    deviation = jnp.std(waveform, axis=1, keepdims=True)
+    std = jnp.std(waveform, axis=1, keepdims=True)
     grain = jax.random.normal(noise_key, waveform.shape)
-    waveform = waveform + noise * deviation * grain
+    waveform = waveform + noise * std * grain
   if gain:
     decibels = jax.random.uniform(gain_key, rows, minval=-gain, maxval=gain)
     waveform = waveform * 10.0 ** (decibels / 20.0)

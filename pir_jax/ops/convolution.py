@@ -2,7 +2,7 @@
 
 b batch, h height, w width, i input channels, o output channels, k kernel size.
 Kernels are (k, k, i, o) and are correlated with the image, as everywhere in
-JAX; the published up-convolutions flip theirs, which `convert` undoes.
+JAX; the published up-convolutions flip theirs, which `pretrained` undoes.
 """
 
 import functools
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pir_jax.ops import cells, filters, winograd
+from pir_jax.ops import cpu_convolution, filters
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -27,22 +27,22 @@ def conv2d(
   padding: str | Padding = "SAME",
   quick: bool = False,
 ) -> Float[Array, "b h2 w2 o"]:
-  """Correlates.
+  """Correlates features with a kernel.
 
   Args:
     x: features.
     kernel: of any size.
     stride: of both axes.
     padding: SAME (zeros), VALID, or how many zeros at each end.
-    quick: a 3x3 convolution may be computed by `winograd` (float32 on a CPU),
-      with errors of about 1e-5 of the deviation.
+    quick: a 3x3 convolution may be computed by tiles (float32 on a CPU), with
+      errors of about 1e-5 of the standard deviation; see `cpu_convolution`.
   """
   if isinstance(padding, str):
     sizes, strides = kernel.shape[:2], (stride, stride)
     padding = jax.lax.padtype_to_pads(x.shape[1:3], sizes, strides, padding)
   padding = tuple((int(before), int(after)) for before, after in padding)
-  given = _padded(x.shape, padding), kernel.shape, x.dtype
-  if quick and stride == 1 and winograd.fits(*given):
+  sizes = _padded(x.shape, padding), kernel.shape, x.dtype
+  if quick and stride == 1 and cpu_convolution.tiles_fit(*sizes):
     return _by_tiles(_zeros_around(x, padding), kernel)
   return _correlate(x, kernel, stride, padding)
 
@@ -60,11 +60,11 @@ def _plain(x, kernel, stride, padding):
   if kernel.shape[:2] == (1, 1) and stride == 1 and padding == _NONE:
     return x @ kernel[0, 0]
   plain = functools.partial(_derived, stride=stride, padding=padding)
-  given = _padded(x.shape, padding), kernel.shape, x.dtype
-  if stride == 1 and cells.fits(*given):
+  sizes = _padded(x.shape, padding), kernel.shape, x.dtype
+  if stride == 1 and cpu_convolution.blocks_fit(*sizes):
 
     def on_cpu(x, kernel):
-      return cells.conv(_zeros_around(x, padding), kernel)
+      return cpu_convolution.conv_by_blocks(_zeros_around(x, padding), kernel)
 
   elif padding == _NONE:
     # A convolution that pads takes another way through XLA's CPU backend, which
@@ -103,9 +103,9 @@ def _correlate_backward(stride, padding, residuals, gradient):
     # Through `_correlate`, so that a penalty on gradients is quick as well.
     (top, bottom), (left, right) = padding
     rows, columns = kernel.shape[0] - 1, kernel.shape[1] - 1
-    reach = ((rows - top, rows - bottom), (columns - left, columns - right))
+    margin = ((rows - top, rows - bottom), (columns - left, columns - right))
     turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    by_x = _correlate(gradient, turned, 1, reach)
+    by_x = _correlate(gradient, turned, 1, margin)
   else:
     _, pull = jax.vjp(lambda x: _plain(x, kernel, stride, padding), x)
     (by_x,) = pull(gradient)
@@ -120,7 +120,7 @@ _correlate.defvjp(_correlate_forward, _correlate_backward)
 
 @jax.custom_vjp
 def _by_tiles(x, kernel):
-  return winograd.conv3x3(x, kernel)
+  return cpu_convolution.conv3x3(x, kernel)
 
 
 def _by_tiles_forward(x, kernel):
@@ -132,8 +132,8 @@ def _by_tiles_backward(residuals, gradient):
   _, by_kernel = _correlate_backward(1, _NONE, residuals, gradient)
   turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
   # Two more rows and columns of zeros than it takes, to fill the last tiles.
-  reach = _zeros_around(gradient, ((2, 4), (2, 4)))
-  by_x = _by_tiles(reach, turned)[:, : x.shape[1], : x.shape[2]]
+  margined = _zeros_around(gradient, ((2, 4), (2, 4)))
+  by_x = _by_tiles(margined, turned)[:, : x.shape[1], : x.shape[2]]
   return by_x, by_kernel
 
 
@@ -147,9 +147,9 @@ def conv2d_up2(
 
   Between inserted zeros an even row meets only the kernel's middle row and an
   odd one its outer two, and likewise for columns: four small convolutions of
-  1, 2, 2 and 4 taps make the four phases, 9 products for each input pixel. The
-  low-pass then mixes the phases. Folding it into the kernel first would be one
-  convolution of 36 products; a dilated one has a gradient that XLA computes
+  1, 2, 2 and 4 weights make the four phases, 9 products for each input pixel.
+  The low-pass then mixes the phases. Folding it into the kernel first would be
+  one convolution of 36 products; a dilated one has a gradient that XLA computes
   many times slower on a CPU.
   """
   # Odd phases begin with the row (column) before the first input.
@@ -225,7 +225,7 @@ def modulated_conv2d(
       kernel = kernel * demodulation[0]
     return convolve(x, kernel.astype(x.dtype))
   # For many, the scale is put on the input and the demodulation on the output:
-  # the same numbers as a kernel per example, without a grouped convolution.
+  # the same values as a kernel per example, without a grouped convolution.
   y = x * styles[:, None, None, :].astype(x.dtype)
   y = convolve(y, kernel.astype(x.dtype))
   if demodulation is not None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-TAPS = (0.125, 0.375, 0.375, 0.125)
+WEIGHTS = (0.125, 0.375, 0.375, 0.125)
 
 
 def _pad(x, axis, before, after):
@@ -19,10 +19,10 @@ def _pad(x, axis, before, after):
 
 def _blur_axis(x, axis, before, after):
   x = _pad(x, axis, before, after)
-  size = x.shape[axis] - len(TAPS) + 1
+  size = x.shape[axis] - len(WEIGHTS) + 1
   return sum(
-    tap * jax.lax.slice_in_dim(x, i, i + size, axis=axis)
-    for i, tap in enumerate(TAPS)
+    weight * jax.lax.slice_in_dim(x, i, i + size, axis=axis)
+    for i, weight in enumerate(WEIGHTS)
   )
 
 
@@ -77,7 +77,7 @@ def blur_phases(
   def part(x, start):
     return jax.lax.slice_in_dim(x, start, start + size, axis=axis)
 
-  a, b, c, d = (2 * tap for tap in TAPS)
+  a, b, c, d = (2 * weight for weight in WEIGHTS)
   before, after = part(odd, 0), part(odd, 1)
   return (
     a * part(padded, 0) + b * before + c * even + d * after,
@@ -110,8 +110,8 @@ def _downsample_axis(x, axis):
     raise ValueError(f"size {size} must be even to be halved: pad or crop it")
   x = _pad(x, axis, 1, 1)
   return sum(
-    tap * jax.lax.slice_in_dim(x, i, i + size - 1, stride=2, axis=axis)
-    for i, tap in enumerate(TAPS)
+    weight * jax.lax.slice_in_dim(x, i, i + size - 1, stride=2, axis=axis)
+    for i, weight in enumerate(WEIGHTS)
   )
 
 

@@ -1,6 +1,6 @@
 """A long grouped convolution in time: wav2vec 2.0's positions.
 
-b batch, t frames, k taps, d channels, i channels of a group, g groups.
+b batch, t frames, k kernel size, d channels, i channels of a group, g groups.
 """
 
 import functools
@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Taps summed at once: products of 8 * 64 channels fill a matrix unit.
-_TAPS = 8
+# Offsets summed at once: products of 8 * 64 channels fill a matrix unit.
+_CHUNK = 8
 
 
 @functools.partial(jax.checkpoint, prevent_cse=False)
@@ -22,22 +22,22 @@ def correlate(
   An even kernel sees one frame less after than before. On a CPU by Fourier
   transforms: as fast as the direct sum, whose gradient by a grouped kernel
   takes ten times as long in XLA's CPU backend. Elsewhere by products of a few
-  taps at a time: the TPU's compiler takes minutes over a grouped convolution,
-  and longer over the transforms. The gradient remembers nothing but what is
-  given here.
+  kernel offsets at a time: the TPU's compiler takes minutes over a grouped
+  convolution, and longer over the transforms. The gradient keeps nothing but
+  the two inputs.
   """
   return jax.lax.platform_dependent(
-    x.astype(jnp.float32), kernel, cpu=by_transforms, default=by_taps
+    x.astype(jnp.float32), kernel, cpu=by_transforms, default=by_offsets
   )
 
 
 def by_transforms(
   x: Float[Array, "b t d"], kernel: Float[Array, "k i d"]
 ) -> Float[Array, "b t d"]:
-  """`correlate` by Fourier transforms of blocks."""
-  (taps, size, width), (batch, num_frames, _) = kernel.shape, x.shape
-  hop = 1 << (taps - 1).bit_length()
-  num_blocks, before = -(-num_frames // hop), taps // 2
+  """Computes `correlate` by Fourier transforms of blocks."""
+  (length, size, width), (batch, num_frames, _) = kernel.shape, x.shape
+  hop = 1 << (length - 1).bit_length()
+  num_blocks, before = -(-num_frames // hop), length // 2
   after = (num_blocks + 1) * hop - num_frames - before
   y = jnp.pad(x, ((0, 0), (before, after), (0, 0)))
   y = y.reshape(batch, num_blocks + 1, hop, width)
@@ -54,16 +54,16 @@ def by_transforms(
   return y[:, :num_frames]
 
 
-def by_taps(
+def by_offsets(
   x: Float[Array, "b t d"], kernel: Float[Array, "k i d"]
 ) -> Float[Array, "b t d"]:
-  """`correlate` by sums of a few taps."""
-  (taps, size, width), (batch, num_frames, _) = kernel.shape, x.shape
-  num_parts = -(-taps // _TAPS)
-  spare = num_parts * _TAPS - taps  # Taps of zeros.
+  """Computes `correlate` by sums over a few kernel offsets at a time."""
+  (length, size, width), (batch, num_frames, _) = kernel.shape, x.shape
+  num_parts = -(-length // _CHUNK)
+  spare = num_parts * _CHUNK - length  # Zeros at the kernel's end.
   kernel = jnp.pad(kernel, ((0, spare), (0, 0), (0, 0)))
-  before = taps // 2
-  after = taps - 1 - before + spare
+  before = length // 2
+  after = length - 1 - before + spare
   x = jnp.pad(x, ((0, 0), (before, after), (0, 0)))
   x = x.reshape(batch, -1, width // size, size)
 
@@ -72,7 +72,7 @@ def by_taps(
     seen = jnp.stack(
       [
         jax.lax.dynamic_slice_in_dim(x, begin + k, num_frames, 1)
-        for k in range(_TAPS)
+        for k in range(_CHUNK)
       ],
       axis=3,
     )
@@ -82,8 +82,8 @@ def by_taps(
     add,
     jnp.zeros((batch, num_frames, width // size, size)),
     (
-      _TAPS * jnp.arange(num_parts),
-      kernel.reshape(num_parts, _TAPS, size, -1, size),
+      _CHUNK * jnp.arange(num_parts),
+      kernel.reshape(num_parts, _CHUNK, size, -1, size),
     ),
   )
   return y.reshape(batch, num_frames, width)

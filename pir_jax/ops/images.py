@@ -1,4 +1,4 @@
-"""Images moved, cut and shrunk.
+"""Shrinks, crops, warps and tiles images.
 
 b batch, h height, w width, c channels; x to the right, y down, in pixels.
 """
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 def shrink(
   image: Float[Array, "b h w c"], size: int
 ) -> Float[Array, "b {size} {size} c"]:
-  """Square image -> smaller square image by the mean of whole blocks.
+  """Shrinks a square image by the mean of whole blocks.
 
   Raises:
     ValueError: `size` does not divide the image's.
@@ -27,7 +27,7 @@ def shrink(
 def crop(
   image: Float[Array, "b h w c"], corner: Int[Array, "b 2"], size: int
 ) -> Float[Array, "b {size} {size} c"]:
-  """A square of each example, from its own upper left corner (y, x)."""
+  """Cuts a square of each example from its own upper left corner (y, x)."""
   cut = (size, size, image.shape[-1])
   return jax.vmap(
     lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), cut)
@@ -61,7 +61,7 @@ def warp(
 
 
 def grid(rows: list[Float[Array, "b h w 3"]]) -> Float[Array, "H W 3"]:
-  """One picture: a row for each array, a column for each example."""
+  """Tiles images: a row for each array, a column for each example."""
   return jnp.concatenate(
     [jnp.concatenate(list(row), axis=1) for row in rows], axis=0
   )

@@ -1,6 +1,6 @@
-"""Sequences resampled in time, joined, and widened by their neighbours.
+"""Resamples sequences in time, joins them, stacks neighbouring frames.
 
-b batch, s given frames, t wanted frames, o frames of overlap, d channels.
+b batch, s input frames, t output frames, o frames of overlap, d channels.
 """
 
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def resample_linear(
   lengths: Int[Array, "b"] | None = None,
   new_lengths: Int[Array, "b"] | None = None,
 ) -> Float[Array, "b t d"]:
-  """Linear resampling in time that keeps the first and the last frame.
+  """Resamples linearly in time, keeping the first and the last frame.
 
   Output frame i lies at i (s - 1) / (t - 1) (torch's `align_corners=True`, as
   FaceFormer aligns audio with video); a single output frame takes the first.
@@ -27,11 +27,11 @@ def resample_linear(
     new_lengths: true frames of each result; what follows repeats the last.
       None: all t.
   """
-  num_rows, given, _ = x.shape
-  if num_frames < 1 or given < 1:
-    raise ValueError(f"cannot resample {given} frames to {num_frames}")
+  num_rows, num_inputs, _ = x.shape
+  if num_frames < 1 or num_inputs < 1:
+    raise ValueError(f"cannot resample {num_inputs} frames to {num_frames}")
   if lengths is None:
-    lengths = jnp.full((num_rows,), given)
+    lengths = jnp.full((num_rows,), num_inputs)
   if new_lengths is None:
     new_lengths = jnp.full((num_rows,), num_frames)
   last = jnp.maximum(lengths - 1, 0).astype(jnp.float32)[:, None]
@@ -49,7 +49,7 @@ def resample_linear(
 def crossfade(
   left: Float[Array, "b o d"], right: Float[Array, "b t d"]
 ) -> Float[Array, "b t d"]:
-  """`right`, its first o frames faded in while `left` is faded out.
+  """Fades in the first o frames of `right` while `left` fades out.
 
   Frame i of the overlap has (i + 1/2) / o of the right: a window of a network
   knows least at its ends, so each end counts least.
@@ -62,13 +62,13 @@ def crossfade(
 
 
 def stack_neighbours(
-  x: Float[Array, "b t d"], reach: int
+  x: Float[Array, "b t d"], radius: int
 ) -> Float[Array, "b t c"]:
-  """Each frame with `reach` frames either side, c = (2 reach + 1) d channels.
+  """Stacks `radius` frames either side, c = (2 radius + 1) d channels.
 
   From the earliest to the latest; beyond the ends the end itself repeats.
   """
-  padded = jnp.pad(x, ((0, 0), (reach, reach), (0, 0)), mode="edge")
+  padded = jnp.pad(x, ((0, 0), (radius, radius), (0, 0)), mode="edge")
   num_frames = x.shape[1]
-  shifted = [padded[:, i : i + num_frames] for i in range(2 * reach + 1)]
+  shifted = [padded[:, i : i + num_frames] for i in range(2 * radius + 1)]
   return jnp.concatenate(shifted, axis=-1)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 def halve(
   image: Float[Array, "b h w c"],
 ) -> Float[Array, "b h2 w2 c"]:
-  """Mean of the 3x3 neighbours of every second pixel, h2 = ceil(h / 2).
+  """Averages the 3x3 neighbours of every second pixel, h2 = ceil(h / 2).
 
   Pixels outside the image are left out of the mean rather than counted as
   zero, so a constant image stays constant (pix2pixHD's pyramid).
@@ -38,7 +38,7 @@ def halve(
 def max_pool(
   image: Float[Array, "b h w c"], size: int, stride: int
 ) -> Float[Array, "b h2 w2 c"]:
-  """Largest value of each window that lies wholly inside the image."""
+  """Takes the largest value of each window that lies inside the image."""
   for axis in (1, 2):
     num = (image.shape[axis] - size) // stride + 1
     if num < 1:
@@ -61,7 +61,7 @@ def max_pool(
 def instance_norm(
   image: Float[Array, "b h w c"], epsilon: float = 1e-5
 ) -> Float[Array, "b h w c"]:
-  """Each channel of each example to mean 0 and variance 1, in float32."""
+  """Scales each channel of each example to mean 0, variance 1, in float32."""
   x = image.astype(jnp.float32)
   mean = jnp.mean(x, axis=(1, 2), keepdims=True)
   variance = jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)

@@ -1,4 +1,4 @@
-"""A data set of many clips: a folder with a folder for each clip.
+"""Writes a data set of many clips: a folder with a folder for each clip.
 
 It lies on this machine or at an address (gs://, s3://, ...). Beside the clips
 are manifest.json and report.html, made of the clips alone, and failed.json
@@ -41,7 +41,7 @@ class Collection:
   """A data set; use as a context manager, which keeps others from writing."""
 
   def __init__(self, place: str):
-    """Names a data set that is there or shall be made.
+    """Names a data set, to be made or already there.
 
     Args:
       place: a folder or an address.
@@ -86,7 +86,7 @@ class Collection:
         self.folder.rmdir()
 
   def _remove_parts(self) -> None:
-    """What killed processes left behind."""
+    """Removes what killed processes left behind."""
     for path in self.folder.iterdir():
       if not _PART.fullmatch(path.name):
         continue
@@ -96,26 +96,26 @@ class Collection:
         path.unlink(missing_ok=True)
 
   def clip(self, name: str) -> str:
-    """Place of a clip."""
+    """Returns the place of a clip."""
     return f"{self.place}/{name}"
 
   def clips(self) -> dict[str, Known]:
-    """The whole clips that are there, by name."""
+    """Returns the whole clips of the data set, by name."""
     if self.folder is None:
-      found = delivery.read_manifests(self.place)
+      manifests = delivery.read_manifests(self.place)
     else:
-      found = {
+      manifests = {
         path.parent.name: _read(path)
         for path in sorted(self.folder.glob(f"*/{manifest.FILE_NAME}"))
         if (path.parent / records.FRAMES).is_file()
       }
     return {
       name: Known(values.get("preparation", ""), values.get("sha256", ""))
-      for name, values in found.items()
+      for name, values in manifests.items()
     }
 
   def is_taken(self, name: str) -> bool:
-    """Whether something that is no clip of ours has a clip's name."""
+    """Checks whether something that is no clip has a clip's name."""
     return (
       self.folder is not None
       and (self.folder / name).exists()
@@ -134,7 +134,7 @@ class Collection:
     (self.folder / old).rename(self.folder / new)
 
   def failures(self) -> list[dict]:
-    """What an earlier run could not prepare."""
+    """Reads what an earlier run could not prepare."""
     if self.folder is not None:
       path = self.folder / FAILED
       return _read(path).get("clips", []) if path.is_file() else []

@@ -1,8 +1,8 @@
 """A process that prepares clips, one after the other, for another process.
 
-It is given a request a line on its standard input and answers a line each,
-both JSON. Whatever kills it, be it a codec or the system for want of memory,
-costs the clip it was at; when the other process is gone, it ends at once.
+It reads a request a line from its standard input and answers a line each, both
+JSON. Whatever kills it, be it a codec or the system for want of memory, costs
+the clip it was at; when the other process is gone, it ends at once.
 """
 
 import json
@@ -31,15 +31,15 @@ SINGLE = {
 
 
 _RAISED = re.compile(r"[\w.]+(Error|Exception|Exit)\b")
-_SHOWN = 40  # Lines of what a process said before it ended.
+_SHOWN = 40  # Last lines of a process that ended.
 COMMAND = (sys.executable, "-m", "pir_jax.preparation.batch_worker")
 
 
 class Answer(NamedTuple):
-  """What became of a request.
+  """The answer to a request.
 
   Attributes:
-    value: what was asked for; None where it failed.
+    value: the result; None where it failed.
     reason: why it failed, a sentence; "" where it did not.
   """
 
@@ -48,20 +48,20 @@ class Answer(NamedTuple):
 
 
 class Worker:
-  """The other end: starts the process and asks it."""
+  """Starts such a process and asks it."""
 
   def __init__(self, command: Sequence[str] = COMMAND):
-    """The process is started when it is first needed.
+    """Starts nothing yet: the process begins with the first request.
 
     Args:
-      command: that keeps to the same lines.
+      command: that answers in the same way.
     """
     self._command = list(command)
     self._process = None
     self._errors = None
 
   def ask(self, request: dict) -> Answer:
-    """Has one request done; the death of the process is a failure too."""
+    """Has one request done; a process that dies is a failure too."""
     if self._process is None:
       self._start()
     process = self._process
@@ -75,7 +75,7 @@ class Worker:
       return Answer(**json.loads(line))
     if self._process is not process:
       return Answer(None, "it was stopped.")
-    return Answer(None, self._obituary())
+    return Answer(None, self._why_it_ended())
 
   def _start(self) -> None:
     home = str(pathlib.Path(__file__).parents[2])
@@ -100,8 +100,8 @@ class Worker:
       },
     )
 
-  def _obituary(self) -> str:
-    """Why the process ended, in a sentence."""
+  def _why_it_ended(self) -> str:
+    """Returns why the process ended, in a sentence."""
     code = self._process.wait()
     self._errors.seek(0)
     lines = self._errors.read().decode(errors="replace").splitlines()
@@ -116,8 +116,8 @@ class Worker:
     # A fault of ours: whoever mends it needs all of it.
     print("\n".join(lines[-_SHOWN:]), file=sys.stderr, flush=True)
     raised = [line for line in lines if _RAISED.match(line)]
-    said = (raised or lines or ["it said nothing"])[-1]
-    return f"its process ended with code {code}: {said}"
+    last = (raised or lines or ["it printed nothing"])[-1]
+    return f"its process ended with code {code}: {last}"
 
   def close(self) -> None:
     """Ends the process, also in the middle of a clip."""
@@ -139,10 +139,10 @@ def answer(request: dict) -> Answer:
   """
   # After the environment is set: it is read when JAX is loaded.
   from pir_jax.data import hdtf
-  from pir_jax.preparation import delivery
+  from pir_jax.preparation import delivery, pipeline
   from pir_jax.types import InputError
 
-  settings = preparation.Settings.from_json(request["settings"])
+  settings = pipeline.Settings.from_json(request["settings"])
   video, cut = request["video"], request["cut"]
   cut = cut and hdtf.Cut.from_json(cut)
   try:
@@ -152,7 +152,7 @@ def answer(request: dict) -> Answer:
         " keep videos where all machines see them."
       )
     if request["do"] == "check":
-      return Answer(preparation.check(video, settings, cut=cut), "")
+      return Answer(pipeline.check(video, settings, cut=cut), "")
     output = request["output"]
     if not delivery.is_remote(output):
       parent = pathlib.Path(output).parent
@@ -161,7 +161,7 @@ def answer(request: dict) -> Answer:
           f"{parent} is not on machine {os.uname().nodename}: name a folder"
           " that all machines share, or an address such as gs://bucket/data."
         )
-      made = preparation.prepare(
+      made = pipeline.prepare(
         video,
         output,
         settings=settings,
@@ -172,7 +172,7 @@ def answer(request: dict) -> Answer:
     else:
       with tempfile.TemporaryDirectory() as folder:
         clip = pathlib.Path(folder, output.rpartition("/")[2])
-        made = preparation.prepare(
+        made = pipeline.prepare(
           video, clip, settings=settings, cut=cut, with_page=False
         )
         delivery.send(clip, output)
@@ -187,11 +187,11 @@ def answer(request: dict) -> Answer:
 
 
 def main() -> None:
-  """The process."""
+  """Answers requests until the other process is gone."""
   # What libraries print must not get among the answers.
   answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
   os.dup2(2, 1)
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # The other process tells us.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # The other process ends us.
   requests: queue.Queue[str] = queue.Queue()
 
   def listen() -> None:
@@ -204,8 +204,8 @@ def main() -> None:
 
   memory.keep_pages()
   while True:
-    said = answer(json.loads(requests.get()))
-    answers.write(json.dumps(said._asdict()) + "\n")
+    done = answer(json.loads(requests.get()))
+    answers.write(json.dumps(done._asdict()) + "\n")
     answers.flush()
 
 

@@ -1,4 +1,4 @@
-"""Folders that are not on this machine: gs://, s3:// and what fsspec knows.
+"""Writes to folders that are not on this machine: gs://, s3:// and the like.
 
 Nothing there is atomic but the single file. So a clip's manifest.json goes
 last and is the mark that the clip is whole: a folder without one is rubbish of
@@ -15,13 +15,13 @@ from pir_jax.types import InputError
 
 
 def is_remote(place: str | pathlib.Path) -> bool:
-  """Whether a place is an address and not a folder of this machine."""
+  """Checks that a place is an address, not a folder of this machine."""
   return "://" in str(place)
 
 
 @functools.cache
 def _system(place: str) -> tuple[Any, str]:
-  """The file system of an address, and the path in it."""
+  """Returns the file system of an address, and the path in it."""
   try:
     import fsspec
   except ImportError as error:
@@ -64,18 +64,18 @@ def remove(place: str) -> None:
 
 
 def read_manifests(place: str) -> dict[str, dict]:
-  """Manifests of the whole clips in a data set, by the clip's name."""
+  """Reads the manifests of a data set's whole clips, by the clip's name."""
   system, path = _system(place)
   system.invalidate_cache()
-  found = {}
+  manifests = {}
   if not system.exists(path):
-    return found
+    return manifests
   for entry in sorted(system.ls(path, detail=False)):
     mark = f"{entry.rstrip('/')}/{manifest.FILE_NAME}"
     if system.exists(mark):
-      values = json.loads(system.cat_file(mark))
-      found[entry.rstrip("/").rpartition("/")[2]] = values
-  return found
+      name = entry.rstrip("/").rpartition("/")[2]
+      manifests[name] = json.loads(system.cat_file(mark))
+  return manifests
 
 
 def fetch(place: str, name: str, folder: pathlib.Path) -> None:

@@ -1,8 +1,8 @@
-"""The speech sounds of a recording and when they are spoken.
+"""Recognises the speech sounds of a recording and their times.
 
 Two recognisers of pocketsphinx (BSD licence; models for English come with it)
 look at the same sound: one for words, whose sounds are then aligned, and one
-for free sounds, which also hears what is no English word. Each errs elsewhere;
+for free sounds, which need not make an English word. Each errs elsewhere;
 together they find a shift in clips in which one of them does not. In other
 languages than English they err more, and the shift is more often unknown.
 
@@ -22,7 +22,7 @@ EXTRA = "pip install 'pir_jax[sync]'"
 _FRAMES_A_SECOND = 100
 # Narrower beams of the word search: three times as fast, the same shifts.
 _FAST = {"maxhmmpf": 3000, "maxwpf": 10}
-# Speech beyond this tells nothing new: recognised in parts, evenly spread.
+# Of longer speech, parts that are evenly spread: more adds nothing.
 LONGEST = 32.0  # Seconds.
 PART = 16.0
 
@@ -40,12 +40,12 @@ class Phones(NamedTuple):
 
 
 def available() -> bool:
-  """Whether the recogniser is installed: the extra `sync`."""
+  """Checks that the recogniser is installed: the extra `sync`."""
   return importlib.util.find_spec("pocketsphinx") is not None
 
 
 def recognise(waveform: Float[np.ndarray, "n"]) -> Phones:
-  """Both recognisers' phones; at most LONGEST seconds of a recording.
+  """Recognises phones in at most LONGEST seconds of a recording.
 
   Args:
     waveform: mono at SAMPLE_RATE.
@@ -69,7 +69,7 @@ def recognise(waveform: Float[np.ndarray, "n"]) -> Phones:
 
 
 def _parts(num_samples: int) -> list[tuple[int, int]]:
-  """What of a recording is heard, [start, stop) in samples."""
+  """Returns the parts to recognise, [start, stop) in samples."""
   if num_samples <= LONGEST * SAMPLE_RATE:
     return [(0, num_samples)]
   length = int(PART * SAMPLE_RATE)
@@ -79,7 +79,7 @@ def _parts(num_samples: int) -> list[tuple[int, int]]:
 
 
 def _pcm(waveform: Float[np.ndarray, "n"]) -> bytes:
-  """16-bit samples at an even level; nothing for silence."""
+  """Converts to 16-bit samples at an even level; nothing for silence."""
   peak = float(np.abs(waveform).max(initial=0.0))
   if peak < 1e-3:
     return b""
@@ -87,26 +87,26 @@ def _pcm(waveform: Float[np.ndarray, "n"]) -> bytes:
 
 
 def _words(pcm: bytes) -> list[tuple[str, int, int]]:
-  """Name, start and length in frames of the sounds of recognised words."""
+  """Returns name, start and frames of the sounds of recognised words."""
   decoder = _decoder(**_FAST)
-  _hear(decoder, pcm)
+  _decode(decoder, pcm)
   if decoder.hyp() is None or not decoder.hyp().hypstr:
     return []
   decoder.set_alignment()
-  _hear(decoder, pcm)
+  _decode(decoder, pcm)
   words = decoder.get_alignment()
   return [(s.name, s.start, s.duration) for word in words for s in word]
 
 
 def _sounds(pcm: bytes) -> list[tuple[str, int, int]]:
-  """The same of sounds that need not make a word."""
+  """Returns the same of sounds that need not make a word."""
   import pocketsphinx
 
   model = os.path.join(
     pocketsphinx.get_model_path("en-us"), "en-us-phone.lm.bin"
   )
   decoder = _decoder(lm=None, allphone=model, lw=2.0, beam=1e-20, pbeam=1e-20)
-  _hear(decoder, pcm)
+  _decode(decoder, pcm)
   if decoder.hyp() is None:
     return []
   return [
@@ -122,7 +122,7 @@ def _decoder(**options):
   return pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", **options)
 
 
-def _hear(decoder, pcm: bytes) -> None:
+def _decode(decoder, pcm: bytes) -> None:
   decoder.start_utt()
   decoder.process_raw(pcm, full_utt=True)
   decoder.end_utt()

@@ -1,6 +1,6 @@
-"""One video made ready for training: found, fitted, cut out, described.
+"""Prepares one video for training: tracks, fits, crops and grades it.
 
-What comes out is a function of `key`: the video's bytes, the settings and the
+The result is a function of `key`: the video's bytes, the settings and the
 version of the preparation.
 """
 
@@ -17,14 +17,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from pir_jax.data import hdtf, manifest, records, timing
-from pir_jax.face import fit_data, morphable
 from pir_jax.face import masks as masks_lib
+from pir_jax.face import morphable
 from pir_jax.media import prefetch, video_reader
-from pir_jax.metrics import lips
-from pir_jax.preparation import quality, quality_report, tracking
+from pir_jax.preparation import (
+  quality,
+  quality_report,
+  thumbnails,
+  tracking,
+)
 from pir_jax.types import InputError
 
-# Counts up when the same video gives other numbers: clips that an earlier
+# Counts up when the same video gives other values: clips that an earlier
 # preparation finished are then not taken for today's.
 VERSION = 1
 VIDEO = "video.mp4"
@@ -40,7 +44,7 @@ class Settings:
     face: which one, counted from the largest, or a reference picture's path.
     face_model: file of another face model; None is the open head.
     resolution: side of the stored window, never more than the source's.
-    masks: how masks and window are drawn.
+    masks: of masks and window.
   """
 
   face: int | str = 0
@@ -49,16 +53,16 @@ class Settings:
   masks: masks_lib.Config = dataclasses.field(default_factory=masks_lib.Config)
 
   def to_json(self) -> dict:
-    """As plain values, for another process."""
+    """Returns plain values, for another process."""
     return dataclasses.asdict(self)
 
   @classmethod
   def from_json(cls, values: dict) -> "Settings":
-    """The inverse of to_json."""
+    """Inverts to_json."""
     return cls(**values | {"masks": masks_lib.Config(**values["masks"])})
 
   def digest(self) -> str:
-    """Of all that the settings say, files by what is in them.
+    """Returns a hash of the settings, of files by their content.
 
     Raises:
       InputError: a file they name is not there.
@@ -77,7 +81,7 @@ def _digest(values: dict) -> str:
 
 
 def key(sha256: str, settings_digest: str, cut: hdtf.Cut | None = None) -> str:
-  """Names the result of preparing a video: equal keys, equal bytes.
+  """Returns the name of a preparation's result: equal keys, equal bytes.
 
   Args:
     sha256: of the video.
@@ -90,8 +94,17 @@ def key(sha256: str, settings_digest: str, cut: hdtf.Cut | None = None) -> str:
   return _digest(values)
 
 
-def analyse(video: str | pathlib.Path, settings: Settings) -> tracking.Footage:
-  """Finds, follows and fits the chosen face with the chosen model.
+def track(
+  video: str | pathlib.Path,
+  settings: Settings,
+  cut: hdtf.Cut | None = None,
+) -> tracking.TrackedVideo:
+  """Tracks and fits the chosen face with the chosen model.
+
+  Args:
+    video: or the piece that was cut out of one.
+    settings: see Settings.
+    cut: the piece, whose name the video then has.
 
   Raises:
     InputError: the video cannot be used.
@@ -99,22 +112,18 @@ def analyse(video: str | pathlib.Path, settings: Settings) -> tracking.Footage:
   model = None
   if settings.face_model is not None:
     model = morphable.load(settings.face_model)
-  return tracking.analyse(
-    video, face=settings.face, config=settings.masks, model=model
+  info = video_reader.probe(video)
+  if cut is not None:
+    info = info._replace(name=cut.source)
+  return tracking.track(
+    video, video=info, face=settings.face, config=settings.masks, model=model
   )
-
-
-def sound_of(seen: tracking.Footage) -> np.ndarray:
-  """The clip's sound, mono at SAMPLE_RATE; empty where it has none."""
-  if not seen.video.has_audio:
-    return np.zeros(0, np.float32)
-  return video_reader.read_audio(seen.path)
 
 
 def check(
   video: str | pathlib.Path, settings: Settings, cut: hdtf.Cut | None = None
 ) -> tuple[str, bool]:
-  """What a preparation would say of a video, and whether it is rejected.
+  """Returns the report on a video, and whether it is rejected.
 
   Raises:
     InputError: the video cannot be used at all.
@@ -123,18 +132,16 @@ def check(
     tempfile.TemporaryDirectory() as folder,
     _piece(video, pathlib.Path(folder), cut) as piece,
   ):
-    seen = analyse(piece, settings)
-    if cut is not None:
-      seen = seen._replace(video=seen.video._replace(name=cut.source))
-    made = quality.appraise(seen, sound_of(seen))
-  return quality.report(made), made.verdict == "rejected"
+    tracked = track(piece, settings, cut)
+    measured = quality.measure(tracked, tracked.audio())
+  return quality.report(measured), measured.level == "rejected"
 
 
 @contextlib.contextmanager
 def _piece(
   video: str | pathlib.Path, folder: pathlib.Path, cut: hdtf.Cut | None
 ) -> Iterator[pathlib.Path]:
-  """The video itself, or the piece of it that is cut out into a folder."""
+  """Yields the video, or the piece of it that is cut out into a folder."""
   if cut is None:
     yield pathlib.Path(video)
     return
@@ -144,8 +151,7 @@ def _piece(
     yield piece
   except InputError as error:
     # The piece is ours: its place means nothing to the user.
-    said = str(error).replace(str(piece), cut.source)
-    raise InputError(said) from error
+    raise InputError(str(error).replace(str(piece), cut.source)) from error
 
 
 def prepare(
@@ -172,7 +178,9 @@ def prepare(
     InputError: the video cannot be used, or the folder is already there.
   """
   if "://" in str(output):
-    raise InputError(f"{output} is no folder here: for an address say --input.")
+    raise InputError(
+      f"{output} is not a local folder: to write to an address use --input."
+    )
   output = pathlib.Path(output)
   settings = settings or Settings()
   check_free(output, overwrite)
@@ -204,12 +212,12 @@ def check_free(output: pathlib.Path, overwrite: bool) -> None:
     return
   if not (output / records.FRAMES).is_file():
     raise InputError(
-      f"{output} is there and is not a prepared clip, so it is not replaced:"
+      f"{output} exists and is not a prepared clip, so it is not replaced:"
       " choose another name."
     )
   if not overwrite:
     raise InputError(
-      f"{output} is already there: say --overwrite or choose another name."
+      f"{output} exists already: add --overwrite or choose another name."
     )
 
 
@@ -219,62 +227,48 @@ def _write(
   settings: Settings,
   cut: hdtf.Cut | None,
 ) -> manifest.Manifest:
-  seen = analyse(video, settings)
-  if cut is not None:
-    seen = seen._replace(video=seen.video._replace(name=cut.source))
-  sound = sound_of(seen)
-  for note in notes(seen):
-    print(note)
-  largest = round(float(np.median(seen.track.window[:, 2])))
+  tracked = track(video, settings, cut)
+  sound = tracked.audio()
+  if tracked.num_faces > 1:
+    print(
+      f"{tracked.num_faces} people are in the video; --face chooses another"
+      " one."
+    )
+  largest = round(float(np.median(tracked.track.window[:, 2])))
   made = records.write_dataset(
     folder,
-    seen.track,
-    _frames(seen, min(settings.resolution, largest)),
+    tracked.track,
+    _frames(tracked, min(settings.resolution, largest)),
     sound,
-    opening=_openings(seen.track.landmarks),
-    video=seen.video,
-    expression_names=seen.model.expression_names,
-    masks=dataclasses.asdict(seen.config),
-    face_model={"name": seen.model.name, "sha256": seen.model.sha256},
+    opening=quality.openings(tracked.track.landmarks),
+    video=tracked.video,
+    expression_names=tracked.model.expression_names,
+    masks=dataclasses.asdict(tracked.config),
+    face_model={"name": tracked.model.name, "sha256": tracked.model.sha256},
   )
-  found = quality.appraise(seen, sound)
-  made.appraisal = json.loads(json.dumps(dataclasses.asdict(found)))
-  (folder / quality_report.THUMBNAILS).write_bytes(quality.pictures(seen))
+  made.quality = dataclasses.asdict(quality.measure(tracked, sound))
+  strip = thumbnails.make(tracked)
+  (folder / quality_report.THUMBNAILS).write_bytes(strip)
   return made
 
 
-def _openings(landmarks: np.ndarray) -> np.ndarray:
-  """Of the lips in every frame; in parts, for a long clip's are many."""
-  parts = [
-    lips.opening(landmarks[part]) for part in fit_data.chunks(len(landmarks))
-  ]
-  return np.concatenate(parts)
-
-
-def _frames(seen: tracking.Footage, side: int) -> Iterator[records.Frame]:
-  chosen = timing.select_frames(seen.track.times)
-  chosen = chosen[seen.measured[chosen]]
-  crops = prefetch.taken(seen.crops(chosen, side))
+def _frames(
+  tracked: tracking.TrackedVideo, side: int
+) -> Iterator[records.Frame]:
+  """Yields the frames to store, `side` pixels wide."""
+  chosen = timing.select_frames(tracked.track.times)
+  chosen = chosen[tracked.measured[chosen]]
+  crops = prefetch.taken(tracked.crops(chosen, side))
   for start in range(0, len(chosen), _CHUNK):
     part = chosen[start : start + _CHUNK]
     regions = zip(
       part,
-      seen.face_masks(part, side),
-      seen.head_masks(part, side),
-      seen.mouth_masks(part, side),
+      tracked.face_masks(part, side),
+      tracked.head_masks(part, side),
+      tracked.mouth_masks(part, side),
       strict=True,
     )
     for index, mask, head, mouth in regions:
       frame, image = next(crops)
       assert frame == index
       yield records.Frame(int(index), image, mask, head, mouth)
-
-
-def notes(seen: tracking.Footage) -> list[str]:
-  """What a person should know before training on a clip."""
-  found = []
-  if seen.num_faces > 1:
-    found.append(
-      f"{seen.num_faces} people are in the video; --face chooses another one."
-    )
-  return found

@@ -1,52 +1,61 @@
-"""What a clip is good for: figures a person can check, and a verdict.
+"""Measures what a clip is good for, in figures that a person can check.
 
-Everything here is a plain number, text or list, so that it can be kept as JSON
-beside the prepared clip; `verdict.py` judges it and `page.py` shows it.
+All are plain values, kept as JSON in the clip's manifest; `quality_rules`
+grades them and `quality_report` shows them.
 
-t source frames, k points of a curve, n audio samples, l landmarks.
+t source frames, k points of a curve, n audio samples, l landmarks, h height and
+w width of a crop.
 """
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image, ImageDraw
 
 from pir_jax.media import loudness
 from pir_jax.metrics import detail, lips, sync
-from pir_jax.preparation import filmstrip, phonemes, quality_rules, tracking
+from pir_jax.preparation import phonemes, quality_rules, tracking
 from pir_jax.types import SAMPLE_RATE
 
 NUM_POINTS = 240  # Of a curve: as many as a page has room for.
 _PART = 4096  # Frames that are measured together.
-NUM_LOOKED_AT = 8  # Frames whose sharpness is measured.
-# Below this the lids' gap is a pixel or two, and blinks are not told apart.
+NUM_DETAIL_FRAMES = 8  # Frames whose sharpness is measured.
+# Below this the lids' gap is a pixel or two, too little to count blinks.
 SMALLEST_FOR_BLINKS = 100  # Pixels of face height.
 SLOWEST_FOR_BLINKS = 20  # Frames a second; a blink lasts 0.1 to 0.4 s.
 _BLINK_DEPTH = 0.15  # Share of the open eye by which the lids' gap must dip.
 _BLINK_SECONDS = 0.4
 # (upper, lower, outer, inner) of each eye, points of the face mesh.
 _EYES = ((159, 145, 33, 133), (386, 374, 263, 362))
+# The face's outline, points of the face mesh.
+# fmt: off
+OVAL = (
+  10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378,
+  400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21,
+  54, 103, 67, 109)
+# fmt: on
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class Appraisal:
-  """A clip in numbers. None is unknown, and never stands for zero.
+class Quality:
+  """A clip's figures. None is unknown, and never stands for zero.
 
   Attributes:
-    verdict: "good", "usable" or "rejected".
+    level: "good", "usable" or "rejected".
     reasons: why it is not "good": each a dict of `figure` (an attribute here),
-      `level` (the verdict it leads to), `what` and `remedy` in words.
+      `level` (to which it leads), `what` and `remedy` in words.
     seconds, rate, width, height: of the video; rate in frames a second.
     num_frames: of the video.
     measured, interpolated, absent: shares of the frames in which the face was
-      seen, was guessed from its neighbours, or is not known.
+      tracked, was guessed from its neighbours, or is not known.
     longest_gap: seconds without a measured face at the longest.
     num_shots, num_people: seen in the video.
     face_height, smallest_face: pixels from chin to forehead: median, and the
       height that a twentieth of the frames stay below.
     detail: size in pixels of the finest detail on the face, see
       `metrics.detail`; 1 is as sharp as its pixels allow.
-    effective_height: face_height / detail: the pixels that say something.
+    effective_height: face_height / detail: the pixels that carry detail.
     fit_error: RMS distance of the face model to the landmarks, as a share of
       face height.
     worst_error, worst_time: the largest of any frame, and its time in seconds.
@@ -67,7 +76,7 @@ class Appraisal:
       loudness (dB), yaw, pitch (degrees).
   """
 
-  verdict: str = ""
+  level: str = ""
   reasons: list[dict[str, str]] = dataclasses.field(default_factory=list)
   seconds: float
   rate: float
@@ -106,33 +115,33 @@ class Appraisal:
   curves: dict[str, list[float | None]]
 
 
-def appraise(
-  seen: tracking.Footage,
+def measure(
+  tracked: tracking.TrackedVideo,
   sound: Float[np.ndarray, "n"],
   config: quality_rules.Config | None = None,
-) -> Appraisal:
-  """Measures and judges a clip.
+) -> Quality:
+  """Measures and grades a clip.
 
   Args:
-    seen: the clip.
+    tracked: the clip.
     sound: of it, mono at SAMPLE_RATE from its first frame; empty without.
-    config: thresholds of the verdict.
+    config: limits between the levels.
   """
-  track = seen.track
+  track = tracked.track
   levels = loudness.measure(sound)
-  opening = _openings(track.landmarks) * track.window[:, 2]
-  height = _heights(seen)
+  opening = openings(track.landmarks) * track.window[:, 2]
+  height = _heights(tracked)
   turns = np.degrees(angles(track.pose))
   turns[~track.present] = np.nan
   error = np.asarray(track.error / track.face_height, np.float64)
-  shift = _shift(seen, sound, opening / height)
+  shift = _shift(tracked, sound, opening / height)
   values = dict(
     seconds=_round(_duration(track.times)),
-    rate=_round(float(seen.video.rate), 3),
-    width=seen.video.width,
-    height=seen.video.height,
+    rate=_round(float(tracked.video.rate), 3),
+    width=tracked.video.width,
+    height=tracked.video.height,
     num_frames=len(track.times),
-    sound_rate=seen.video.sound_rate,
+    sound_rate=tracked.video.sound_rate,
     sound_seconds=_round(len(sound) / SAMPLE_RATE),
     shift=None if shift.seconds is None else _round(shift.seconds, 3),
     shift_error=_round(shift.uncertainty, 3),
@@ -145,31 +154,42 @@ def appraise(
     values[name] = _round(getattr(levels, name), 1)
   for name in ("clipped", "silence"):
     values[name] = _round(getattr(levels, name), 5)
-  values |= _presence(seen) | _face(seen, error) | _turns(turns)
-  values["blinks"] = _blinks(seen)
-  made = Appraisal(**values)
-  made.verdict, made.reasons = quality_rules.judge(
+  values |= _presence(tracked) | _face(tracked, error) | _turns(turns)
+  values["blinks"] = _blinks(tracked)
+  made = Quality(**values)
+  made.level, made.reasons = quality_rules.grade(
     dataclasses.asdict(made), config
   )
   return made
 
 
-def pictures(seen: tracking.Footage) -> bytes:
-  """A JPEG strip through the clip, landmarks and mask drawn in."""
-  return filmstrip.draw(seen)
-
-
-def report(made: Appraisal) -> str:
-  """The appraisal in a few lines for a terminal."""
+def report(made: Quality) -> str:
+  """Returns the figures in a few lines for a terminal."""
   return "\n".join(quality_rules.lines(dataclasses.asdict(made)))
+
+
+def spread(frames: Int[np.ndarray, "_"], count: int) -> list[int]:
+  """Returns at most `count` of some frames, evenly spread, ends included."""
+  places = np.linspace(0, len(frames) - 1, min(count, len(frames)))
+  return [int(frame) for frame in frames[places.round().astype(int)]]
+
+
+def openings(
+  landmarks: Float[np.ndarray, "t l _"],
+) -> Float[np.ndarray, "t"]:
+  """Measures the lips; in parts, since doubles of an hour are a lot."""
+  parts = range(0, len(landmarks), _PART)
+  return np.concatenate(
+    [lips.opening(landmarks[i : i + _PART, :, :2]) for i in parts]
+  )
 
 
 def angles(
   pose: Float[np.ndarray, "t 4 4"],
 ) -> Float[np.ndarray, "t 3"]:
-  """Yaw, pitch and roll of the head before the camera, radians.
+  """Computes yaw, pitch and roll of the head before the camera, radians.
 
-  Zero looks into the camera's direction; signs as in `Appraisal`.
+  Zero looks into the camera's direction; signs as in `Quality`.
 
   Args:
     pose: camera-to-world, the world being the head's frame (y up, z out of
@@ -186,35 +206,27 @@ def angles(
   return np.stack([yaw, pitch, roll], -1).astype(np.float64)
 
 
-def _heights(seen: tracking.Footage) -> Float[np.ndarray, "t"]:
-  """Face height in source pixels, of guessed frames too."""
-  share = np.ptp(seen.track.landmarks[..., 1], axis=1)
-  return np.asarray(share * seen.track.window[:, 2], np.float64)
+def _heights(tracked: tracking.TrackedVideo) -> Float[np.ndarray, "t"]:
+  """Returns the face height in source pixels, also where interpolated."""
+  share = np.ptp(tracked.track.landmarks[..., 1], axis=1)
+  return np.asarray(share * tracked.track.window[:, 2], np.float64)
 
 
-def _openings(
-  landmarks: Float[np.ndarray, "t l _"],
-) -> Float[np.ndarray, "t"]:
-  """Of the lips; a part at a time, since doubles of an hour are a lot."""
-  parts = range(0, len(landmarks), _PART)
-  return np.concatenate(
-    [lips.opening(landmarks[i : i + _PART, :, :2]) for i in parts]
-  )
-
-
-def _shift(seen, sound, opening) -> sync.Shift:
+def _shift(tracked, sound, opening) -> sync.Shift:
   if not len(sound):
     return sync.unknown("the video has no sound.")
   if not phonemes.available():
     return sync.unknown(f"speech sounds need a recogniser: {phonemes.EXTRA}.")
-  heard = phonemes.recognise(sound)
-  opening = np.where(seen.track.present, opening, np.nan)
-  return sync.estimate(seen.track.times, opening, heard.names, heard.middle)
+  phones = phonemes.recognise(sound)
+  opening = np.where(tracked.track.present, opening, np.nan)
+  return sync.estimate(
+    tracked.track.times, opening, phones.names, phones.middle
+  )
 
 
-def _presence(seen: tracking.Footage) -> dict:
-  """Where the face is known; shots and people."""
-  track, measured = seen.track, seen.measured
+def _presence(tracked: tracking.TrackedVideo) -> dict:
+  """Measures where the face is known; counts shots and people."""
+  track, measured = tracked.track, tracked.measured
   step = _step(track.times)
   gap = longest = 0
   for known in measured:
@@ -227,12 +239,14 @@ def _presence(seen: tracking.Footage) -> dict:
     absent=_round(float((~track.present).mean()), 4),
     longest_gap=_round(longest * step),
     num_shots=len(np.unique(shots)),
-    num_people=seen.num_faces,
+    num_people=tracked.num_faces,
   )
 
 
-def _face(seen: tracking.Footage, error: Float[np.ndarray, "t"]) -> dict:
-  """Size and sharpness of the face, and how well the model fits it."""
+def _face(
+  tracked: tracking.TrackedVideo, error: Float[np.ndarray, "t"]
+) -> dict:
+  """Measures size and sharpness of the face, and the fit's error."""
   known = np.isfinite(error)
   names = (
     "face_height smallest_face detail effective_height fit_error"
@@ -240,10 +254,10 @@ def _face(seen: tracking.Footage, error: Float[np.ndarray, "t"]) -> dict:
   ).split()
   if not known.any():
     return dict.fromkeys(names)
-  height = seen.track.face_height[known]
+  height = tracked.track.face_height[known]
   median = float(np.median(height))
   worst = int(np.nanargmax(error))
-  finest = _detail(seen)
+  finest = _detail(tracked)
   effective = None if finest is None else median / finest
   rms = float(np.sqrt(np.mean(np.square(error[known]))))
   values = (
@@ -253,21 +267,34 @@ def _face(seen: tracking.Footage, error: Float[np.ndarray, "t"]) -> dict:
     _round(effective, 1),
     _round(rms, 5),
     _round(float(error[worst]), 5),
-    _round(float(seen.track.times[worst])),
+    _round(float(tracked.track.times[worst])),
   )
   return dict(zip(names, values, strict=True))
 
 
-def _detail(seen: tracking.Footage) -> float | None:
-  """Median over some frames of the finest detail on the face, pixels."""
-  measured = np.flatnonzero(seen.measured)
-  chosen = filmstrip.spread(measured, NUM_LOOKED_AT)
-  found = []
-  for index, image in filmstrip.frames(seen, chosen):
-    crop, mask = filmstrip.face(image, filmstrip.points(seen, index))
+def _detail(tracked: tracking.TrackedVideo) -> float | None:
+  """Measures the finest detail on the face, pixels: median of some frames."""
+  chosen = spread(np.flatnonzero(tracked.measured), NUM_DETAIL_FRAMES)
+  sizes = []
+  for index, image in tracked.pictures(chosen):
+    crop, mask = face_crop(image, tracked.landmarks(index))
     if mask.any():
-      found.append(detail.finest(crop, mask))
-  return float(np.median(found)) if found else None
+      sizes.append(detail.finest(crop, mask))
+  return float(np.median(sizes)) if sizes else None
+
+
+def face_crop(
+  image: UInt8[np.ndarray, "_ _ 3"], landmarks: Float[np.ndarray, "l 2"]
+) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
+  """Crops a picture to a face; returns where in the crop the face is, too."""
+  size = np.array(image.shape[1::-1])
+  low = np.floor(landmarks.min(0)).astype(int).clip(0, size - 1)
+  high = np.ceil(landmarks.max(0)).astype(int).clip(low + 1, size)
+  crop = image[low[1] : high[1], low[0] : high[0]]
+  mask = Image.new("1", crop.shape[1::-1])
+  outline = [tuple(map(float, p)) for p in landmarks[list(OVAL)] - low]
+  ImageDraw.Draw(mask).polygon(outline, fill=1)
+  return crop, np.array(mask)
 
 
 def _turns(turns: Float[np.ndarray, "t 3"]) -> dict:
@@ -280,9 +307,9 @@ def _turns(turns: Float[np.ndarray, "t 3"]) -> dict:
   }
 
 
-def _blinks(seen: tracking.Footage) -> float | None:
-  """Blinks a minute of measured frames: dips of the gap between the lids."""
-  track, measured = seen.track, seen.measured
+def _blinks(tracked: tracking.TrackedVideo) -> float | None:
+  """Counts blinks a minute of measured frames: dips of the lids' gap."""
+  track, measured = tracked.track, tracked.measured
   step = _step(track.times)
   large = measured.any() and (
     np.nanmedian(track.face_height) >= SMALLEST_FOR_BLINKS
@@ -305,22 +332,24 @@ def _blinks(seen: tracking.Footage) -> float | None:
   return _round(60 * count / (measured.sum() * step), 1)
 
 
-def count_dips(values: Float[np.ndarray, "t"], reach: int, depth: float) -> int:
-  """How often a curve falls by `depth` and rises again, within `reach` each."""
-  count, last = 0, -reach
+def count_dips(
+  values: Float[np.ndarray, "t"], radius: int, depth: float
+) -> int:
+  """Counts how often a curve falls and rises by `depth` within `radius`."""
+  count, last = 0, -radius
   for place in np.flatnonzero(np.isfinite(values)):
-    before = values[max(0, place - reach) : place + 1]
-    after = values[place : place + reach + 1]
+    before = values[max(0, place - radius) : place + 1]
+    after = values[place : place + radius + 1]
     lowest = min(np.nanmin(before), np.nanmin(after))
     rim = min(np.nanmax(before), np.nanmax(after))
     if values[place] == lowest and rim - lowest >= depth:
-      count += int(place - last > reach // 2)
+      count += int(place - last > radius // 2)
       last = place
   return count
 
 
 def _curves(times, error, opening, sound, turns) -> dict:
-  """A few hundred points of each curve: the worst error, means else."""
+  """Thins each curve to a few hundred points: largest errors, else means."""
   count = min(NUM_POINTS, len(times))
   edges = np.linspace(0, len(times), count + 1).astype(int)
   ends = np.append(times, times[-1] + _step(times))
@@ -347,7 +376,7 @@ def _curves(times, error, opening, sound, turns) -> dict:
 
 
 def _step(times: Float[np.ndarray, "t"]) -> float:
-  """Median time of a frame; 1/25 s for a single one."""
+  """Returns the median time of a frame; 1/25 s for a single one."""
   return float(np.median(np.diff(times))) if len(times) > 1 else 0.04
 
 
@@ -356,5 +385,5 @@ def _duration(times: Float[np.ndarray, "t"]) -> float:
 
 
 def _round(value: float | None, digits: int = 2) -> float | None:
-  """For people and for files that do not change with the last bit."""
+  """Rounds, so that files do not change with the last bit."""
   return None if value is None else round(float(value), digits)

@@ -1,17 +1,22 @@
-"""report.html and manifest.json of a data set, made of its clips alone.
+"""Writes report.html and manifest.json of a data set, from its clips alone.
 
 One page that explains itself: no scripts, no other files, no dates, so that
-the same clips give the same bytes. Every text from outside is escaped.
+the same clips give the same bytes. The template escapes every value.
 """
 
-import html
+import base64
+import functools
 import json
+import math
 import pathlib
+import urllib.parse
 import uuid
 from typing import Any, NamedTuple
 
+import jinja2
+
 from pir_jax.data import manifest
-from pir_jax.preparation import quality_rules, report_card
+from pir_jax.preparation import quality_rules
 
 FILE_NAME = "report.html"
 THUMBNAILS = "thumbnails.jpg"
@@ -22,93 +27,143 @@ VERSION = 1
 NUM_PICTURES = 100
 NUM_OPEN = 12  # Cards that are open at first.
 
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 70rem; padding: 1.5rem 1.25rem 4rem;
-  font: 16px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
-  color: #1d2329; background: #fff; overflow-wrap: anywhere; }
-h1 { font-size: 1.7rem; margin: 0 0 .4rem; line-height: 1.2; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
-p { margin: .3rem 0 .7rem; max-width: 46rem; }
-a { color: inherit; text-decoration-color: #9aa4ad;
-  text-underline-offset: 3px; }
-code { font: .88em ui-monospace, "DejaVu Sans Mono", monospace;
-  background: #f1f3f5; padding: .1em .3em; border-radius: 3px; }
-.lead { color: #48525b; }
-.tiles { display: flex; flex-wrap: wrap; gap: .6rem; padding: 0;
-  margin: 1.2rem 0; list-style: none; }
-.tiles li { border: 1px solid #d8dee3; border-radius: 8px; min-width: 7rem;
-  padding: .55rem .9rem; }
-.tiles b { display: block; font-size: 1.5rem; line-height: 1.2; }
-.tiles span { color: #5b656e; font-size: .88rem; }
-.tiles .usable b { color: #8a5300; } .tiles .rejected b { color: #b3261e; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; min-width: 24rem;
-  font-size: .92rem; }
-th, td { text-align: left; padding: .45rem .7rem .45rem 0;
-  border-bottom: 1px solid #e4e8eb; vertical-align: top; }
-th { color: #5b656e; font-weight: 600; white-space: nowrap; }
-td:first-child { min-width: 6.5rem; } td.wide { white-space: nowrap; }
-.badge { display: inline-block; border-radius: 99px; padding: 0 .65em;
-  font-size: .85rem; font-weight: 600; border: 1px solid #c3cad0;
-  color: #48525b; white-space: nowrap; }
-.badge.usable { background: #fff2d6; border-color: #e5b963; color: #7a4a00; }
-.badge.rejected { background: #fde3e1; border-color: #e0837c; color: #9a1b14; }
-.card { border: 1px solid #d8dee3; border-radius: 10px; margin: 1rem 0;
-  padding: .9rem 1.1rem; }
-.card > summary { cursor: pointer; font-weight: 600; font-size: 1.1rem; }
-.card > summary .badge { margin-left: .5rem; }
-.card img { display: block; width: 100%; min-width: 40rem; height: auto;
-  border-radius: 4px; }
-.card .note { color: #5b656e; font-size: .88rem; margin: .35rem 0 0; }
-.reasons { margin: .8rem 0; padding: 0; list-style: none; }
-.reasons li { border-left: 4px solid #e5b963; background: #fffaf0;
-  padding: .45rem .8rem; margin: .4rem 0; }
-.reasons li.rejected { border-color: #d2554c; background: #fff4f3; }
-.reasons span { display: block; color: #48525b; font-size: .92rem; }
-.curves { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));
-  margin: 1rem 0; }
-.curves figure { margin: 0; }
-.curves figcaption { font-size: .88rem; color: #48525b; }
-.curves svg { display: block; width: 100%; height: auto; }
-.figures { display: grid; gap: .9rem 1.6rem; margin: 1rem 0 .3rem;
-  grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); }
-.figures dt { color: #5b656e; font-size: .88rem; }
-.figures dd { margin: 0; font-weight: 600; }
-.figures dd + dd { font-weight: 400; font-size: .84rem; line-height: 1.4;
-  color: #5b656e; }
-.figures .usable, .figures .rejected { padding-left: .6rem;
-  border-left: 4px solid #e5b963; }
-.figures .rejected { border-color: #d2554c; }
-.figures .usable dd:first-of-type { color: #7a4a00; }
-.figures .rejected dd:first-of-type { color: #9a1b14; }
-dd code { white-space: nowrap; }
-footer { margin-top: 2.5rem; color: #5b656e; font-size: .9rem; }
-@media (max-width: 46rem) { .wide { display: none; } }
-@media print { .card { break-inside: avoid; } }
-"""
-_LEAD = (
-  "Before a network can learn a talking face from video, each clip is "
-  "prepared: the face is found and followed, a face model is fitted to every "
-  "frame, and the sound is measured. This page says what was found, whether "
-  "each clip is good enough to learn from, and what to do where it is not."
-)
-_VERDICTS = (
-  "<b>Good</b>: nothing was found that would hurt. <b>Usable</b>: can be "
-  "trained on, but something costs quality; the reason says what. "
-  "<b>Rejected</b>: training on it would do harm or be in vain; leave it out "
-  "or repair it. <b>Failed</b>: could not be prepared at all."
-)
-_FOOTER = (
-  "All figures are measured from the files themselves. Limits between the "
-  "verdicts are those of this program, chosen by its makers. This page holds "
-  "pictures of people: treat it as you treat their video."
+_WIDTH, _HEIGHT = 480, 140  # Of a chart.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 6, 8, 20
+_INK = ("#2b5f8a", "#c46a1b")
+# Title, the range that the scale covers at least, so that calm curves look
+# calm, and name -> (curve, factor) of each line.
+_CHARTS = (
+  (
+    "Fit error, % of face height: should be low and even",
+    (0.0, 3.0),
+    {"fit error": ("fit_error", 100)},
+  ),
+  (
+    "Lips' opening, % of face height",
+    (0.0, 5.0),
+    {"opening": ("opening", 100)},
+  ),
+  (
+    "Loudness of the sound, dB of full scale",
+    (-60.0, 0.0),
+    {"loudness": ("loudness", 1)},
+  ),
+  (
+    "Head turns, degrees",
+    (-20.0, 20.0),
+    {"sideways": ("yaw", 1), "up, down": ("pitch", 1)},
+  ),
 )
 
 
-_WIDE = '<td class="wide">'  # Left out on a narrow screen.
+class Line(NamedTuple):
+  """One curve of a chart, as an SVG path."""
+
+  name: str
+  ink: str
+  path: str
+
+
+class Chart(NamedTuple):
+  """Curves over time, in the units of an SVG picture.
+
+  Attributes:
+    title: of it.
+    lines: on one scale.
+    levels: (label, y) of the horizontal lines.
+    ticks: (label, x) of the times.
+    width, height, left, right: of the picture and of the curves in it.
+  """
+
+  title: str
+  lines: list[Line]
+  levels: list[tuple[str, float]]
+  ticks: list[tuple[str, float]]
+  width: int = _WIDTH
+  height: int = _HEIGHT
+  left: int = _LEFT
+  right: int = _WIDTH - _RIGHT
+
+
+class Clip(NamedTuple):
+  """A prepared clip as the page shows it.
+
+  Attributes:
+    name: of its folder; "" where the page lies in that folder.
+    values: its manifest.
+    strip: its pictures, where there are any.
+  """
+
+  name: str
+  values: dict[str, Any]
+  strip: pathlib.Path | None
+
+  @property
+  def quality(self) -> dict[str, Any]:
+    """Its `quality.Quality`; empty where it was not measured."""
+    return self.values.get("quality") or {}
+
+  @property
+  def level(self) -> str:
+    """One of quality_rules.LEVELS, or ""."""
+    level = self.quality.get("level")
+    return level if level in quality_rules.LEVELS else ""
+
+  @property
+  def source(self) -> str:
+    return str(self.values.get("source", ""))
+
+  @property
+  def title(self) -> str:
+    return self.name or self.source
+
+  @property
+  def seconds(self) -> float:
+    return float(self.values.get("duration", 0.0))
+
+  def cells(self) -> list[str]:
+    """Returns length, face, fit error and sound for the table."""
+    height = self.quality.get("face_height")
+    error = self.quality.get("fit_error")
+    return [
+      f"{self.seconds:.1f} s",
+      "" if height is None else f"{height:.0f} px",
+      "" if error is None else f"{100 * error:.1f} %",
+      _sound(self.quality),
+    ]
+
+  def image(self, embedded: bool) -> str:
+    """Returns the address of the pictures, or the pictures themselves."""
+    if embedded:
+      data = base64.b64encode(self.strip.read_bytes()).decode("ascii")
+      return f"data:image/jpeg;base64,{data}"
+    return urllib.parse.quote(f"{self.name}/{self.strip.name}".lstrip("/"))
+
+  def charts(self) -> list[Chart]:
+    """Returns the curves that have a value."""
+    curves = self.quality["curves"]
+    charts = []
+    for title, least, names in _CHARTS:
+      lines = {
+        name: [None if x is None else factor * x for x in curves[curve]]
+        for name, (curve, factor) in names.items()
+      }
+      if any(x is not None for values in lines.values() for x in values):
+        charts.append(chart(title, curves["seconds"], lines, least))
+    return charts
+
+  def figures(self) -> list[tuple[quality_rules.Figure, str]]:
+    """Returns each figure and, where a reason names it, its level."""
+    levels = {}
+    # The worst reason comes first, and so remains.
+    for reason in reversed(self.quality["reasons"]):
+      levels[reason["figure"]] = reason["level"]
+    marked = []
+    for figure in quality_rules.figures(self.quality):
+      marks = [levels[name] for name in figure.names if name in levels]
+      worst = max(marks, key=quality_rules.LEVELS.index, default="")
+      marked.append((figure, worst))
+    return marked
 
 
 class Failure(NamedTuple):
@@ -121,7 +176,7 @@ class Failure(NamedTuple):
 class DataSet(NamedTuple):
   """What a folder holds: clips, worst first, and failures, by name."""
 
-  clips: list[report_card.Clip]
+  clips: list[Clip]
   failures: list[Failure]
 
 
@@ -136,14 +191,14 @@ def write(folder: str | pathlib.Path) -> None:
   if one is not None and one.get("kind") != manifest.DATA_SET:
     _put(folder / FILE_NAME, render(DataSet([_clip(folder, "", one)], [])))
     return
-  found = collect(folder)
-  text = json.dumps(summary(found), indent=2, ensure_ascii=False)
+  data = collect(folder)
+  text = json.dumps(summary(data), indent=2, ensure_ascii=False)
   _put(folder / manifest.FILE_NAME, text + "\n")
-  _put(folder / FILE_NAME, render(found))
+  _put(folder / FILE_NAME, render(data))
 
 
 def collect(folder: pathlib.Path) -> DataSet:
-  """The clips of a folder and what could not be prepared."""
+  """Reads the clips of a folder and what could not be prepared."""
   clips, failures = [], []
   for path in sorted(folder.glob(f"*/{manifest.FILE_NAME}")):
     name = path.parent.name
@@ -157,157 +212,172 @@ def collect(folder: pathlib.Path) -> DataSet:
       clips.append(_clip(path.parent, name, values))
   for record in (_read(folder / FAILED) or {}).get("clips", []):
     name = str(record.get("name") or record.get("video") or "?")
-    failures.append(Failure(name, str(record.get("reason", "no reason given"))))
-  clips.sort(key=lambda clip: (-_rank(clip), clip.name))
+    reason = str(record.get("reason", "the reason was not recorded"))
+    failures.append(Failure(name, reason))
+  levels = ("", *quality_rules.LEVELS)
+  clips.sort(key=lambda clip: (-levels.index(clip.level), clip.name))
   return DataSet(clips, sorted(failures))
 
 
-def summary(found: DataSet) -> dict[str, Any]:
-  """The data set's manifest: what is in it, in numbers."""
-  clips = sorted(found.clips, key=lambda clip: clip.name)
+def summary(data: DataSet) -> dict[str, Any]:
+  """Returns the data set's manifest: its clips and totals."""
+  clips = sorted(data.clips, key=lambda clip: clip.name)
   return {
     "kind": manifest.DATA_SET,
     "version": VERSION,
     "totals": {
       "clips": len(clips),
-      "seconds": round(sum(_seconds(clip) for clip in clips), 2),
+      "seconds": round(sum(clip.seconds for clip in clips), 2),
       "frames": sum(clip.values.get("num_records", 0) for clip in clips),
-      **{level: _count(clips, level) for level in quality_rules.LEVELS},
-      "failed": len(found.failures),
+      **_counts(clips),
+      "failed": len(data.failures),
     },
     "clips": [
       {
         "name": clip.name,
-        "source": clip.values.get("source", ""),
+        "source": clip.source,
         "sha256": clip.values.get("sha256", ""),
-        "seconds": _seconds(clip),
+        "seconds": clip.seconds,
         "frames": clip.values.get("num_records", 0),
-        "verdict": clip.appraisal.get("verdict", ""),
-        "reasons": [r["what"] for r in clip.appraisal.get("reasons", [])],
+        "quality": clip.level,
+        "reasons": [r["what"] for r in clip.quality.get("reasons", [])],
       }
       for clip in clips
     ],
-    "failures": [failure._asdict() for failure in found.failures],
+    "failures": [failure._asdict() for failure in data.failures],
   }
 
 
-def render(found: DataSet) -> str:
-  """The page."""
-  clips, failures = found
-  parts = [
-    '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-    '<meta name="viewport" content="width=device-width, initial-scale=1">',
-    f"<title>Preparation report</title><style>{_STYLE}</style></head><body>",
-    f'<h1>Preparation report</h1><p class="lead">{_LEAD}</p>',
-    _tiles(clips, failures),
-    f"<p>{_VERDICTS}</p>",
-  ]
-  if len(clips) + len(failures) > 1:
-    parts += ["<h2>All clips, the worst first</h2>", _table(clips, failures)]
-  if clips:
-    parts.append(f"<h2>{'Clip by clip' if len(clips) > 1 else 'The clip'}</h2>")
-  for number, clip in enumerate(clips):
-    parts.append(
-      report_card.render(
-        clip,
-        number,
-        is_open=number < NUM_OPEN,
-        embedded=number < NUM_PICTURES,
-      )
-    )
-  parts.append(f"<footer><p>{_FOOTER}</p></footer></body></html>\n")
-  return "\n".join(parts)
+def render(data: DataSet) -> str:
+  """Renders the page."""
+  return _template().render(
+    clips=data.clips,
+    failures=data.failures,
+    tiles=_tiles(data),
+    num_open=NUM_OPEN,
+    num_pictures=NUM_PICTURES,
+  )
 
 
-def _tiles(clips, failures) -> str:
-  seconds = sum(_seconds(clip) for clip in clips)
+@functools.cache
+def _template() -> jinja2.Template:
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("pir_jax.preparation"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+  )
+  return environment.get_template("report.html")
+
+
+def _tiles(data: DataSet) -> list[tuple[Any, str, str]]:
+  """Returns (value, name, level) of each total."""
+  clips, failures = data
+  seconds = sum(clip.seconds for clip in clips)
   length = f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
-  tiles = [
+  return [
     (len(clips), "clip prepared" if len(clips) == 1 else "clips prepared", ""),
     (length, "of video", ""),
+    *(
+      (count, level, level if count else "")
+      for level, count in _counts(clips).items()
+    ),
+    (len(failures), "failed", "rejected" if failures else ""),
   ]
-  for level in quality_rules.LEVELS:
-    count = _count(clips, level)
-    tiles.append((count, level, level if count else ""))
-  tiles.append((len(failures), "failed", "rejected" if failures else ""))
-  items = "".join(
-    f'<li class="{kind}"><b>{value}</b><span>{name}</span></li>'
-    for value, name, kind in tiles
-  )
-  return f'<ul class="tiles">{items}</ul>'
 
 
-def _table(clips, failures) -> str:
-  head = "<th>Clip</th><th>Verdict</th>" + "".join(
-    f'<th class="wide">{name}</th>'
-    for name in ("Length", "Face", "Fit error", "Sound")
-  )
-  rows = [
-    f"<tr><td>{html.escape(failure.name)}</td>"
-    '<td><span class="badge rejected">failed</span></td>'
-    f"{4 * (_WIDE + '</td>')}<td>{html.escape(failure.reason)}</td></tr>"
-    for failure in failures
-  ]
-  for number, clip in enumerate(clips):
-    v = clip.appraisal
-    reasons = v.get("reasons", [])
-    why = html.escape(" ".join(reason["what"] for reason in reasons))
-    height, error = v.get("face_height"), v.get("fit_error")
-    cells = (
-      f"{_seconds(clip):.1f} s",
-      "" if height is None else f"{height:.0f} px",
-      "" if error is None else f"{100 * error:.1f} %",
-      _sound(v),
-    )
-    rows.append(
-      f'<tr><td><a href="#clip-{number}">{html.escape(clip.title)}</a></td>'
-      f"<td>{report_card.badge(v.get('verdict', ''))}</td>"
-      f"{''.join(f'{_WIDE}{cell}</td>' for cell in cells)}"
-      f"<td>{why}</td></tr>"
-    )
-  return (
-    f'<div class="scroll"><table><thead><tr>{head}<th>Why</th></tr></thead>'
-    f"<tbody>{''.join(rows)}</tbody></table></div>"
-  )
+def _counts(clips: list[Clip]) -> dict[str, int]:
+  """Returns the number of clips of each level."""
+  return {
+    level: sum(clip.level == level for clip in clips)
+    for level in quality_rules.LEVELS
+  }
 
 
 def _sound(v: dict[str, Any]) -> str:
-  """Whether the sound is in step, in two words."""
+  """Returns in two words whether the sound is in step."""
   if not v.get("sound_seconds"):
     return "none" if v else ""
   if v["shift"] is None:
     return "not known"
-  if abs(v["shift"]) <= quality_rules.Config().in_step:
+  if abs(v["shift"]) <= quality_rules.Config().shift[0]:
     return "in step"
   side = "late" if v["shift"] > 0 else "early"
   return f"{1000 * abs(v['shift']):.0f} ms {side}"
 
 
-def _clip(folder: pathlib.Path, name: str, values: dict) -> report_card.Clip:
-  strip = folder / THUMBNAILS
-  return report_card.Clip(name, values, strip if strip.is_file() else None)
+def chart(
+  title: str,
+  seconds: list[float],
+  lines: dict[str, list[float | None]],
+  least: tuple[float, float],
+) -> Chart:
+  """Lays out curves over time.
 
+  Args:
+    title: of the chart.
+    seconds: of the values, rising.
+    lines: name -> values; a gap stays a gap.
+    least: the scale covers at least this range.
+  """
+  known = [x for values in lines.values() for x in values if x is not None]
+  low, high = min([least[0], *known]), max([least[1], *known])
+  first, last = seconds[0], max(seconds[-1], seconds[0] + 1e-3)
 
-def _seconds(clip: report_card.Clip) -> float:
-  return float(clip.values.get("duration", 0.0))
+  def x(second):
+    share = (second - first) / (last - first)
+    return round(_LEFT + share * (_WIDTH - _LEFT - _RIGHT), 1)
 
+  def y(value):
+    share = (high - value) / (high - low)
+    return round(_TOP + share * (_HEIGHT - _TOP - _BOTTOM), 1)
 
-def _count(clips, level: str) -> int:
-  return sum(clip.appraisal.get("verdict") == level for clip in clips)
+  def path(values):
+    # Moves and lines; a point without neighbours is a dot.
+    parts, command = [], "M{} {}h0"
+    for second, value in zip(seconds, values, strict=True):
+      if value is None:
+        command = "M{} {}h0"
+      else:
+        parts.append(command.format(x(second), y(value)))
+        command = "L{} {}"
+    return "".join(parts)
 
-
-def _rank(clip: report_card.Clip) -> int:
-  level = clip.appraisal.get("verdict")
-  return (
-    quality_rules.LEVELS.index(level) if level in quality_rules.LEVELS else -1
+  return Chart(
+    title,
+    [
+      Line(name, ink, path(values))
+      for ink, (name, values) in zip(_INK, lines.items(), strict=False)
+    ],
+    [(str(round(value)), y(value)) for value in (low, high)],
+    [(f"{second:g} s", x(second)) for second in _ticks(first, last)],
   )
 
 
+def _ticks(first: float, last: float) -> list[float]:
+  """Returns about four round seconds between two times."""
+  rough = (last - first) / 4
+  power = 10 ** math.floor(math.log10(rough))
+  step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+  count = math.floor((last - first) / step + 1e-9)
+  start = math.ceil(first / step) * step
+  ticks = (round(start + i * step, 6) for i in range(count + 1))
+  return [tick for tick in ticks if tick <= last]
+
+
+def _clip(folder: pathlib.Path, name: str, values: dict) -> Clip:
+  strip = folder / THUMBNAILS
+  return Clip(name, values, strip if strip.is_file() else None)
+
+
 def _read(path: pathlib.Path) -> dict | None:
-  """A JSON object; None where there is none that can be read."""
+  """Reads a JSON object; returns None where there is none to read."""
+  if not path.is_file():
+    return None
   try:
     values = json.loads(path.read_text(encoding="utf-8"))
-  except (FileNotFoundError, ValueError):
+  except ValueError:
     return None
   return values if isinstance(values, dict) else None
 

@@ -1,4 +1,4 @@
-"""The tasks of a batch on a Ray cluster (extra `ray`).
+"""Runs the tasks of a batch on a Ray cluster (extra `ray`).
 
 The same process as on one machine does each clip, so the bytes are the same. A
 clip that kills its process is a failure of the clip; a clip whose node or whose
@@ -10,8 +10,7 @@ import socket
 from collections.abc import Iterator, Sequence
 
 from pir_jax.preparation import batch_worker
-from pir_jax.preparation.batch import Outcome, Runner
-from pir_jax.preparation.batch_tasks import Task
+from pir_jax.preparation.batch import Outcome, Runner, Task
 from pir_jax.types import InputError
 
 MAX_RETRIES = 5
@@ -20,7 +19,7 @@ _AHEAD = 4
 
 
 def run(address: str) -> Runner:
-  """Does requests on a cluster.
+  """Returns a runner that does requests on a cluster.
 
   Args:
     address: of the cluster: host:port, ray://host:port, or "auto" for the one
@@ -39,7 +38,7 @@ def run(address: str) -> Runner:
   ) -> Iterator[Outcome]:
     mine = not ray.is_initialized()
     if mine:
-      _knock(address)
+      _check_answers(address)
       try:
         ray.init(address=address, log_to_driver=False)
       except (ConnectionError, ValueError) as error:
@@ -64,7 +63,7 @@ def run(address: str) -> Runner:
   return run_on_cluster
 
 
-def _knock(address: str) -> None:
+def _check_answers(address: str) -> None:
   """Raises InputError where nothing listens; Ray itself waits for minutes."""
   host, _, port = address.rpartition("//")[2].rpartition(":")
   if not host or not port.isdigit():
@@ -79,16 +78,16 @@ def _knock(address: str) -> None:
 
 
 def _result(ray, reference) -> batch_worker.Answer:
-  """The answer, or why there is none."""
+  """Returns the answer, or why there is none."""
   try:
     return batch_worker.Answer(*ray.get(reference))
   except ray.exceptions.RayError as error:
-    said = str(error).strip().split("\n")[0]
-    return batch_worker.Answer(None, f"Ray gave it up: {said}")
+    cause = str(error).strip().split("\n")[0]
+    return batch_worker.Answer(None, f"Ray gave it up: {cause}")
 
 
 def _work(request: dict) -> tuple:
-  """One request, in a process of its own on some node."""
+  """Does one request, in a process of its own on some node."""
   own = batch_worker.Worker()
   try:
     return tuple(own.ask(request))

@@ -1,33 +1,36 @@
-"""A video as the networks need it: where the face is, in numbers and masks.
+"""Tracks one face through a video: fit, cameras, masks and windows.
 
-t source frames, i identity and e expression coefficients, r side of a window
-in pixels.
+t source frames, h height, w width, n audio samples, l landmarks, i identity and
+e expression coefficients, r side of a window in pixels.
 """
 
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
-from pir_jax.data import track
+from pir_jax.data import track as track_lib
 from pir_jax.face import fit_data, fitting, landmarks, masks, morphable
 from pir_jax.media import crops, prefetch, video_reader
 from pir_jax.runtime import section_timer
 from pir_jax.types import Cameras, InputError
 
+# A longer way to the next picture is not decoded but jumped over.
+_JUMP = 5.0  # Seconds.
 
-class Footage(NamedTuple):
-  """A video and what is known of one face in it.
+
+class TrackedVideo(NamedTuple):
+  """A video and one face that was tracked through it.
 
   Attributes:
     path: of the video.
-    video: what the file says of itself.
+    video: what its file declares.
     model: the parametric head.
     fit: of the head to every frame.
-    track: the same in the form that is kept on disk.
+    track: the fit in the form that is kept on disk.
     num_faces: people seen in the video.
     config: of masks and window.
   """
@@ -36,23 +39,23 @@ class Footage(NamedTuple):
   video: video_reader.VideoInfo
   model: morphable.FaceModel
   fit: fitting.Fit
-  track: track.Track
+  track: track_lib.Track
   num_faces: int
   config: masks.Config
 
   @property
   def measured(self) -> Bool[np.ndarray, "t"]:
-    """Frames in which the face was seen, not guessed from its neighbours."""
+    """Frames in which the face was seen, not interpolated."""
     return self.track.present & ~self.track.interpolated
 
   def cameras(self, frames: np.ndarray) -> Cameras:
-    """Cameras of the windows of some frames."""
+    """Returns the cameras of some frames' windows."""
     return Cameras(self.track.pose[frames], self.track.intrinsics[frames])
 
   def face_masks(
     self, frames: np.ndarray, side: int
   ) -> Bool[np.ndarray, "t r r"]:
-    """What the inpainting network must paint."""
+    """Returns what the inpainting network must fill in."""
     near = masks.neighbours(
       self.track.times,
       self.track.present,
@@ -68,13 +71,13 @@ class Footage(NamedTuple):
   def head_masks(
     self, frames: np.ndarray, side: int
   ) -> Bool[np.ndarray, "t r r"]:
-    """Where the tri-plane should explain the picture."""
+    """Returns where the tri-plane should explain the picture."""
     return masks.head_mask(*self._of(frames), side, self.config)
 
   def mouth_masks(
     self, frames: np.ndarray, side: int
   ) -> Bool[np.ndarray, "t r r"]:
-    """The lips at rest and at their widest."""
+    """Returns the lips at rest and at their widest."""
     return masks.mouth_mask(*self._of(frames), side, self.config)
 
   def crops(
@@ -88,29 +91,60 @@ class Footage(NamedTuple):
         window = self.track.window[index]
         yield index, crops.crop_window(image, window, side)
 
+  def pictures(
+    self, frames: Sequence[int] | Int[np.ndarray, "_"]
+  ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+    """Yields (frame, picture) of a few frames, in order; jumps over gaps."""
+    reader, at = None, 0.0
+    for index in sorted(int(frame) for frame in frames):
+      wanted = float(self.track.times[index])
+      if reader is None or wanted - at > _JUMP:
+        reader = video_reader.read_frames(self.path, start=wanted)
+      for moment, image in reader:
+        at = float(moment)
+        # Half a millisecond: times went through floats.
+        if at > wanted - 5e-4:
+          yield index, image
+          break
+
+  def landmarks(self, frame: int) -> Float[np.ndarray, "l 2"]:
+    """Returns the landmarks of a frame in source pixels."""
+    window = self.track.window[frame]
+    corner = window[:2] - window[2] / 2
+    points = self.track.landmarks[frame][:, :2] * window[2] + corner
+    return np.asarray(points, np.float64)
+
+  def audio(self) -> Float[np.ndarray, "n"]:
+    """Returns the sound, mono at SAMPLE_RATE; empty where there is none."""
+    if not self.video.has_audio:
+      return np.zeros(0, np.float32)
+    return video_reader.read_audio(self.path)
+
   def _of(self, frames: np.ndarray):
-    """Model, fit and windows of some frames."""
+    """Returns model, fit and windows of some frames."""
     fit = self.fit._replace(pose=self.fit.pose[frames])
     return self.model, fit, self.track.window[frames]
 
 
-def analyse(
+def track(
   path: str | pathlib.Path,
   *,
+  video: video_reader.VideoInfo | None = None,
   face: int | str | pathlib.Path = 0,
   identity: Float[np.ndarray, "i"] | None = None,
   config: masks.Config | None = None,
-  phases: section_timer.Phases | None = None,
+  phases: section_timer.SectionTimer | None = None,
   model: morphable.FaceModel | None = None,
-) -> Footage:
-  """Finds, follows and fits one face.
+) -> TrackedVideo:
+  """Detects, tracks and fits one face.
 
   Args:
     path: of the video.
+    video: what its file declares, where the caller has probed it already.
     face: which one, counted from the largest, or a picture of the person.
     identity: of a person already known; None estimates it.
     config: of masks and window.
-    phases: told how long each part took.
+    phases: collects how long each part took.
     model: the parametric head; None is the open one.
 
   Raises:
@@ -118,8 +152,8 @@ def analyse(
   """
   path = pathlib.Path(path)
   config = config or masks.Config()
-  phases = phases or section_timer.Phases()
-  video = video_reader.probe(path)
+  phases = phases or section_timer.SectionTimer()
+  video = video or video_reader.probe(path)
   times: list[float] = []
 
   def frames() -> Iterator[np.ndarray]:
@@ -129,9 +163,9 @@ def analyse(
 
   rate = float(video.rate)
   begin = time.perf_counter()
-  found = landmarks.track(frames(), face=face, fps=rate)
-  phases.add("find and follow", time.perf_counter() - begin, len(times))
-  measured = found.present & ~found.interpolated
+  tracked = landmarks.track(frames(), face=face, fps=rate)
+  phases.add("detect and track", time.perf_counter() - begin, len(times))
+  measured = tracked.present & ~tracked.interpolated
   if not measured.any():
     raise InputError(
       f"{path} shows no face: choose a video in which one can be seen."
@@ -139,31 +173,33 @@ def analyse(
   model = model or morphable.load()
   with phases.measure("fit", len(times)):
     fit = fitting.fit(
-      found.landmarks,
-      found.present,
+      tracked.landmarks,
+      tracked.present,
       (video.height, video.width),
       model,
       identity=identity,
       fps=rate,
-      shot=found.shot,
+      shot=tracked.shot,
     )
-  window = masks.window(model, fit, rate, config, shot=found.shot)
+  window = masks.window(model, fit, rate, config, shot=tracked.shot)
   cameras = masks.cameras_of(fit, window)
-  known = track.Track(
+  stored = track_lib.Track(
     times=np.asarray(times),
-    present=found.present,
-    interpolated=found.interpolated,
+    present=tracked.present,
+    interpolated=tracked.interpolated,
     pose=np.asarray(cameras.pose, np.float32),
     intrinsics=np.asarray(cameras.intrinsics, np.float32),
     expression=np.asarray(fit.expression, np.float32),
     identity=np.asarray(fit.identity, np.float32),
     window=window,
-    landmarks=_in_window(found.landmarks, window),
+    landmarks=_in_window(tracked.landmarks, window),
     error=np.where(measured, fit.residual, np.nan).astype(np.float32),
-    face_height=np.where(measured, _height(found.box), np.nan),
-    shot=found.shot,
+    face_height=np.where(measured, _height(tracked.box), np.nan),
+    shot=tracked.shot,
   )
-  return Footage(path, video, model, fit, known, found.num_faces, config)
+  return TrackedVideo(
+    path, video, model, fit, stored, tracked.num_faces, config
+  )
 
 
 def _height(box: Float[np.ndarray, "t 4"]) -> Float[np.ndarray, "t"]:
@@ -173,7 +209,7 @@ def _height(box: Float[np.ndarray, "t 4"]) -> Float[np.ndarray, "t"]:
 def _in_window(
   points: Float[np.ndarray, "t l 3"], window: Float[np.ndarray, "t 3"]
 ) -> Float[np.ndarray, "t l 2"]:
-  """Pixels to units of the window; in the place of x and y where these are."""
+  """Converts pixels to units of the window, in place."""
   # A long clip's landmarks lie in a temporary file, of which one is enough.
   corner = window[:, None, :2] - window[:, None, 2:] / 2
   for part in fit_data.chunks(len(points)):

@@ -39,7 +39,7 @@ _FIXED = {
 
 
 def _flipped(weight: np.ndarray) -> np.ndarray:
-  """A transposed convolution's kernel, as the correlation ours is."""
+  """Converts a transposed convolution's kernel to our correlation."""
   return weight_map.conv2d(weight)[::-1, ::-1]
 
 
@@ -49,13 +49,13 @@ def _constant(weight: np.ndarray) -> np.ndarray:
 
 
 def _flat_image(weight: np.ndarray) -> np.ndarray:
-  """A linear layer after a 4x4 image: channels go from first to last."""
+  """Converts a linear layer after a 4x4 image: channels move to the end."""
   image = weight.reshape(weight.shape[0], -1, 4, 4)
   return np.transpose(image, (2, 3, 1, 0)).reshape(-1, weight.shape[0])
 
 
 def _styled(theirs: str, ours: str, *, up: bool) -> list[Rule]:
-  """One modulated convolution with its noise."""
+  """Returns the rules of one modulated convolution with its noise."""
   kernel = _flipped if up else weight_map.conv2d
   return [
     Rule(rf"{theirs}\.weight", f"{ours}.kernel", kernel),
@@ -115,7 +115,7 @@ def _generator_table(sides: list[int], noise: bool) -> list[Rule]:
 
 
 def _sides(state_dict: StateDict, pattern: str) -> list[int]:
-  """Sides n of all blocks named b<n>, rising."""
+  """Returns the sides n of all blocks named b<n>, rising."""
   matches = (re.fullmatch(pattern, name) for name in state_dict)
   return sorted(int(match[1]) for match in matches if match)
 
@@ -130,7 +130,7 @@ def _shape(state_dict: StateDict, name: str) -> tuple[int, ...]:
 
 
 def infer_config(state_dict: StateDict) -> triplane_generator.Config:
-  """Sizes from shapes; identity, expression and rays keep their defaults.
+  """Reads sizes off shapes; identity, expression and rays keep their defaults.
 
   Raises:
     ValueError: this is no generator of EG3D, or one whose upsampler (2x, 4x)
@@ -200,7 +200,7 @@ def from_torch(
 
 
 def read_config(path: str | Path) -> triplane_generator.Config:
-  """The Config that `load` would take from a file.
+  """Returns the Config that `load` would take from a file.
 
   Raises:
     InputError: the file cannot be read.
@@ -240,7 +240,7 @@ def load(
 def _set_options(
   config: triplane_generator.Config, attributes: Mapping[str, Any]
 ) -> None:
-  """Takes over what the pickled object says beside its weights."""
+  """Copies the options that the pickled object holds beside its weights."""
   options = attributes.get("rendering_kwargs", {})
   for name, ours in _OPTIONS.items():
     default = getattr(config.renderer, ours)

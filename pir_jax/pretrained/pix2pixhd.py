@@ -16,7 +16,7 @@ StateDict = Mapping[str, np.ndarray]
 
 
 def from_torch(state_dict: StateDict) -> inpainting.InpaintingGenerator:
-  """LocalEnhancer (one local enhancer, InstanceNorm) -> the inpainting network.
+  """Converts a LocalEnhancer (one enhancer, InstanceNorm) to our network.
 
   Residual blocks wider than the last down-convolution mean that a feature image
   was concatenated before them.
@@ -35,7 +35,7 @@ def from_torch(state_dict: StateDict) -> inpainting.InpaintingGenerator:
 def discriminator_from_torch(
   state_dict: StateDict,
 ) -> patch_discriminator.MultiscaleDiscriminator:
-  """MultiscaleDiscriminator that keeps its features (`scale0_layer0.0.weight`).
+  """Converts a MultiscaleDiscriminator that keeps its features.
 
   Raises:
     ValueError: names or shapes do not fit; all mismatches in one message.
@@ -90,11 +90,11 @@ def discriminator_config(state_dict: StateDict) -> patch_discriminator.Config:
   Raises:
     ValueError: where the names are not those of one that keeps its features.
   """
-  found = [
+  matches = [
     re.fullmatch(r"scale(\d+)_layer(\d+)\.0\.weight", n) for n in state_dict
   ]
-  scales = {int(m[1]) for m in found if m}
-  layers = {int(m[2]) for m in found if m}
+  scales = {int(m[1]) for m in matches if m}
+  layers = {int(m[2]) for m in matches if m}
   if (
     not scales or len(layers) < 3 or "scale0_layer0.0.weight" not in state_dict
   ):
@@ -150,7 +150,7 @@ def _blocks(
 
 
 def _generator_table(config: inpainting.Config) -> list[weight_map.Rule]:
-  """Sequential indices: pad, conv, norm, relu, then (conv, norm, relu) each."""
+  """Returns the rules; indices count pad, conv, norm and relu."""
   num = config.num_downsamples
   rules = _conv("model.1", "coarse_in")
   for i in range(num):
@@ -168,7 +168,7 @@ def _generator_table(config: inpainting.Config) -> list[weight_map.Rule]:
 
 
 def _discriminator_table(config) -> list[weight_map.Rule]:
-  """The published scale 0 is the coarsest; ours is the finest."""
+  """Reverses the scales: the published 0 is the coarsest, ours the finest."""
   rules = []
   for scale in range(config.num_scales):
     name = f"scale{config.num_scales - 1 - scale}_layer"

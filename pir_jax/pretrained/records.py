@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# A tensor may repeat its numbers (stride 0), up to this many elements.
+# A tensor may repeat its elements (stride 0), up to this many elements.
 _MAX_REPEATED = 2**20
 _MAX_AXES = 32
 # Names of torch's types -> how their bytes are read; bfloat16 is widened later.
@@ -41,7 +41,7 @@ _NUMPY_TYPES = tuple("f2 f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1".split())
 
 
 class Damage(ValueError):
-  """The file contradicts itself; the message says how."""
+  """The file contradicts itself; the message has the reason."""
 
 
 class Record:
@@ -86,23 +86,23 @@ class Call:
     return self._function(*args)
 
   def __setstate__(self, unused_state):
-    raise Damage("a function is given attributes")
+    raise Damage("a function with attributes")
 
 
 class Storage:
-  """A run of numbers that tensors look into; filled after the pickle."""
+  """A flat array that tensors are views of; filled after the pickle."""
 
   __slots__ = ("dtype", "num_elements", "_data")
 
   def __init__(self, dtype, num_elements):
     if dtype not in DTYPES:
-      raise Damage("numbers of an unknown type")
+      raise Damage("elements of an unknown type")
     if not is_count(num_elements):
       raise Damage("a storage of no proper size")
     self.dtype, self.num_elements, self._data = dtype, num_elements, None
 
   def __setstate__(self, unused_state):
-    raise Damage("a storage is given attributes")
+    raise Damage("a storage with attributes")
 
   @property
   def num_bytes(self) -> int:
@@ -113,7 +113,7 @@ class Storage:
       raise Damage(f"{len(data)} bytes where {self.num_bytes} should be")
     self._data = data
 
-  def numbers(self) -> np.ndarray:
+  def elements(self) -> np.ndarray:
     return np.frombuffer(
       self._data, np.dtype(DTYPES[self.dtype]), self.num_elements
     )
@@ -131,29 +131,29 @@ class Tensor:
     if not all(isinstance(axis, tuple | list) for axis in axes):
       raise Damage("a tensor without a shape")
     if not all(is_count(n) for n in (offset, *shape, *strides)):
-      raise Damage("a tensor's shape is not of whole numbers")
+      raise Damage("a tensor's shape is not of integers")
     if len(shape) != len(strides) or len(shape) > _MAX_AXES:
       raise Damage("a tensor's shape and strides do not agree")
     size = _size(shape)
     steps = zip(shape, strides, strict=True)
     last = offset + sum((n - 1) * step for n, step in steps)
     if (last if size else offset - 1) >= storage.num_elements:
-      raise Damage("a tensor reaches past the end of its numbers")
+      raise Damage("a tensor ends after its storage")
     if size > max(storage.num_elements, _MAX_REPEATED):
-      raise Damage("a tensor repeats its numbers too often")
+      raise Damage("a tensor repeats its elements too often")
     self._storage, self._offset = storage, offset
     self._shape, self._strides = tuple(shape), tuple(strides)
 
   def __setstate__(self, unused_state):
-    raise Damage("a tensor is given attributes")
+    raise Damage("a tensor with attributes")
 
   def array(self) -> np.ndarray:
-    """Its own copy of the numbers; half precision comes out as float32."""
-    numbers = self._storage.numbers()
+    """Returns a copy of the elements, half precision as float32."""
+    elements = self._storage.elements()
     view = np.lib.stride_tricks.as_strided(
-      numbers[self._offset :] if _size(self._shape) else numbers[:0],
+      elements[self._offset :] if _size(self._shape) else elements[:0],
       self._shape,
-      [step * numbers.itemsize for step in self._strides],
+      [step * elements.itemsize for step in self._strides],
     )
     if self._storage.dtype == "bfloat16":
       return widened(view)
@@ -161,13 +161,13 @@ class Tensor:
 
 
 class NumpyType:
-  """numpy.dtype, of plain numbers only."""
+  """numpy.dtype, of plain numeric types only."""
 
   __slots__ = ("_text", "_order")
 
   def __new__(cls, text, *unused_flags):
     if not isinstance(text, str) or text not in _NUMPY_TYPES:
-      raise Damage("an array of something else than numbers")
+      raise Damage("an array of no numeric type")
     kind = super().__new__(cls)
     kind._text, kind._order = text, "<"
     return kind
@@ -175,7 +175,7 @@ class NumpyType:
   def __setstate__(self, state):
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
     if order not in ("<", ">", "|", "="):
-      raise Damage("an array of something else than numbers")
+      raise Damage("an array of no numeric type")
     self._order = order if order == ">" else "<"
 
   def dtype(self) -> np.dtype:
@@ -202,7 +202,7 @@ class Array:
     if not isinstance(kind, NumpyType) or not isinstance(shape, tuple):
       raise Damage("an array without a type or a shape")
     if not all(map(is_count, shape)) or len(shape) > _MAX_AXES:
-      raise Damage("an array's shape is not of whole numbers")
+      raise Damage("an array's shape is not of integers")
     if isinstance(data, str):  # Python 2 wrote bytes as text.
       data = data.encode("latin1")
     if not isinstance(data, bytes | bytearray):
@@ -213,7 +213,7 @@ class Array:
     self._order = "F" if order == "F" else "C"
 
   def array(self) -> np.ndarray:
-    """Its own copy of the numbers; float16 comes out as float32."""
+    """Returns a copy of the elements, float16 as float32."""
     if self._type is None:
       raise Damage("an array without its parts")
     dtype = self._type.dtype()
@@ -225,7 +225,7 @@ class Array:
 
 
 def widened(bits: np.ndarray) -> np.ndarray:
-  """bfloat16, given as its 16 bits, -> float32."""
+  """Converts bfloat16, as its 16 bits, to float32."""
   out = np.empty(bits.shape, np.uint32)
   return np.left_shift(bits, 16, dtype=np.uint32, out=out).view(np.float32)
 

@@ -21,7 +21,7 @@ from pir_jax.pretrained import records
 from pir_jax.types import InputError
 
 _ZIP = b"PK\3\4"  # how every zip with something in it begins.
-# torch.save's older format opens with these two numbers.
+# torch.save's older format opens with these two values.
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 # Tuples in one pickle; Python hashes nested ones until its stack overflows.
@@ -54,7 +54,7 @@ def load(
   names: Mapping[tuple[str, str], Callable] | None = None,
   what: str = "PyTorch weights",
 ) -> Any:
-  """The object in a file, built of dicts, lists, numbers and our records.
+  """Reads the object in a file: dicts, lists, plain values and our records.
 
   Args:
     path: of the file.
@@ -135,7 +135,7 @@ def _unpickle(
 ) -> Any:
   """Reads one pickle and leaves the stream behind it."""
   start = stream.tell()
-  # The fast unpickler reserves memory by numbers that the file claims; this
+  # The fast unpickler reserves memory by sizes that the file claims; this
   # pass, which only lists the opcodes, has already met the end of the file.
   num_tuples = 0
   for index, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
@@ -151,23 +151,23 @@ def _unpickle(
 
 
 def _load_stream(data: bytes) -> Any:
-  """A bare pickle, or torch.save's older format."""
+  """Reads a bare pickle, or torch.save's older format."""
   stream = io.BytesIO(data)
-  found = _unpickle(stream)
-  if type(found) is not int or found != _MAGIC:
-    return found
+  tree = _unpickle(stream)
+  if type(tree) is not int or tree != _MAGIC:
+    return tree
   return _load_legacy(stream, data)
 
 
 def _load_legacy(stream, data: bytes) -> Any:
-  """The rest of torch.save's older format, after the magic number."""
+  """Reads the rest of torch.save's older format, after the magic number."""
   if _unpickle(stream) != _PROTOCOL:
     raise records.Damage("an unknown version of torch.save's format")
   system = _unpickle(stream)
   if not isinstance(system, dict) or system.get("little_endian") is not True:
-    raise records.Damage("numbers of a big-endian machine")
+    raise records.Damage("data of a big-endian machine")
   storages = {}
-  found = _unpickle(stream, storages)
+  tree = _unpickle(stream, storages)
   keys = _unpickle(stream)
   if not isinstance(keys, list) or set(keys) != set(storages):
     raise records.Damage("storages that it does not announce")
@@ -179,7 +179,7 @@ def _load_legacy(stream, data: bytes) -> Any:
     num_bytes = storages[key].num_bytes
     storages[key].fill(_take(view, position + 8, num_bytes))
     position += 8 + num_bytes
-  return found
+  return tree
 
 
 def _load_zip(data: bytes) -> Any:
@@ -201,12 +201,12 @@ def _load_zip(data: bytes) -> Any:
     folder = pickles[0].removesuffix("data.pkl")
     if folder + "byteorder" in members:
       if member(folder + "byteorder") != b"little":
-        raise records.Damage("numbers of a big-endian machine")
+        raise records.Damage("data of a big-endian machine")
     storages = {}
-    found = _unpickle(io.BytesIO(member(pickles[0])), storages)
+    tree = _unpickle(io.BytesIO(member(pickles[0])), storages)
     for key, storage in storages.items():
       storage.fill(member(f"{folder}data/{key}"))
-  return found
+  return tree
 
 
 def _take(view: memoryview, start: int, size: int) -> memoryview:
@@ -225,7 +225,7 @@ def _storage_from_bytes(data):
 
 
 def _rebuild_tensor(storage, offset, shape, strides, *rest):
-  # The last of the rest says whether the numbers are negated or conjugated.
+  # The last of the rest is whether the tensor is negated or conjugated.
   if len(rest) > 2 and rest[2]:
     raise records.Damage("a tensor that is a negated view")
   return records.Tensor(storage, offset, shape, strides)
@@ -236,7 +236,7 @@ def _rebuild_parameter(tensor, *unused_rest):
 
 
 def _persistent(meta):
-  """The object's state; its source, in `module_src`, is not looked at."""
+  """Returns the object's state; its source, in `module_src`, is not read."""
   record = records.Record()
   record.__setstate__(meta.get("state") if isinstance(meta, dict) else None)
   return record

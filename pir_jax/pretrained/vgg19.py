@@ -16,13 +16,13 @@ _PLACES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
 
 
 def load(
-  path: str | Path, *, taps: int = vgg.NUM_TAPS, quick: bool = False
+  path: str | Path, *, num_layers: int = vgg.NUM_LAYERS, quick: bool = False
 ) -> vgg.Vgg19:
   """Reads `vgg19-dcbb9e9d.pth` or the same as .npz or .safetensors.
 
   Args:
     path: of the file; what is in it is read, not run.
-    taps: keep only so many leading taps.
+    num_layers: keep only so many leading feature layers.
     quick: see `models.vgg.Features`.
 
   Raises:
@@ -30,7 +30,7 @@ def load(
     ValueError: names or shapes do not fit; all mismatches in one message.
   """
   model = zeros.module(
-    lambda: vgg.Vgg19(taps=taps, quick=quick, rngs=nnx.Rngs(0))
+    lambda: vgg.Vgg19(num_layers=num_layers, quick=quick, rngs=nnx.Rngs(0))
   )
   rules = []
   for i, place in zip(range(len(model.layers)), _PLACES, strict=False):

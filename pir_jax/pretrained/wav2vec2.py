@@ -88,7 +88,7 @@ def _fold_position(state_dict):
 
 
 def config_from_json(values: Mapping[str, Any]) -> wav2vec2.Config:
-  """Our Config from the dict of a Hugging Face `config.json`.
+  """Returns our Config from the dict of a Hugging Face `config.json`.
 
   What the dict leaves out has the value of transformers' Wav2Vec2Config.
 
@@ -145,11 +145,11 @@ def config_from_json(values: Mapping[str, Any]) -> wav2vec2.Config:
 
 
 def read_config(folder: pathlib.Path) -> wav2vec2.Config:
-  """The Config of a folder, from its two JSON files.
+  """Reads the Config of a folder, from its two JSON files.
 
   Without `preprocessor_config.json` rows are normalised and padding is ours.
-  With it both are the published ones: batches are masked if it says so, and
-  otherwise padding is heard as silence.
+  With it both are the published ones: batches are masked if it asks for it,
+  otherwise padding is silence.
 
   Raises:
     InputError: as `config_from_json`, or another sampling rate than 16 kHz.
@@ -206,14 +206,14 @@ def from_torch(
 
 
 def find(name_or_path: str) -> pathlib.Path:
-  """The folder with `config.json` and one of the WEIGHTS.
+  """Finds the folder with `config.json` and one of the WEIGHTS.
 
   A folder is taken as it is; a name such as facebook/wav2vec2-large-960h is
   looked up in the Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub or
   ~/.cache/huggingface/hub). Nothing is downloaded.
 
   Raises:
-    InputError: a file is absent; says where it comes from and where it goes.
+    InputError: a file is absent; with where it comes from and where it goes.
   """
   folder = pathlib.Path(name_or_path).expanduser()
   if folder.is_dir():
@@ -241,7 +241,7 @@ def find(name_or_path: str) -> pathlib.Path:
 
 
 def load(name_or_path: str) -> wav2vec2.Wav2Vec2:
-  """The encoder of a folder or of a name in the Hugging Face cache.
+  """Loads the encoder of a folder or of a name in the Hugging Face cache.
 
   Raises:
     InputError: a file is absent or damaged, the model is of another kind, or a
@@ -254,7 +254,7 @@ def load(name_or_path: str) -> wav2vec2.Wav2Vec2:
 
 
 def _missing(folder: pathlib.Path) -> list[str]:
-  """What a folder lacks, safetensors for all kinds of weights."""
+  """Returns what a folder lacks, safetensors for all kinds of weights."""
   lacks = [] if (folder / CONFIG).is_file() else [CONFIG]
   if not any((folder / name).is_file() for name in WEIGHTS):
     lacks.append(WEIGHTS[0])
@@ -272,7 +272,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _read_weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
-  """The state dict of the first of WEIGHTS that is there."""
+  """Reads the state dict of the first of WEIGHTS that exists."""
   single, index, pickled = (folder / name for name in WEIGHTS)
   if single.is_file():
     return _read_safetensors(single)
@@ -299,7 +299,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """A state dict that only torch can read; no code in it is run."""
+  """Reads a state dict that only torch can; no code in it is run."""
   try:
     # By name, so that nothing else in this package can lean on torch.
     torch = importlib.import_module("torch")
@@ -318,7 +318,7 @@ def _read_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _imported(name: str) -> Any:
-  """The package transformers or one it needs, imported only when asked."""
+  """Imports the package transformers or one it needs, on demand."""
   # Its advice to install PyTorch is not for those who come here.
   os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
   try:

@@ -110,7 +110,7 @@ def _route(table, state_dict, targets):
 
 
 def _set(module, path, value):
-  """Assigns the variable at a dotted path (numbers index lists)."""
+  """Assigns the variable at a dotted path (integers index lists)."""
   node = module
   for part in path.split("."):
     node = node[int(part)] if part.isdigit() else getattr(node, part)

@@ -1,6 +1,6 @@
 """Reads published weights, in whichever file they come, as numpy arrays.
 
-No torch, and no code of a file is run: pickles are read by `convert.pickles`.
+No torch, and no code of a file is run: `pretrained.unpickler` reads pickles.
 """
 
 import zipfile
@@ -46,7 +46,7 @@ class Network(NamedTuple):
 
   Attributes:
     weights: published name -> array, parameters and persistent buffers.
-    attributes: the network object's own numbers, texts and dicts of them, such
+    attributes: the network object's own values, texts and dicts of them, such
       as `rendering_kwargs`; empty where the file is not of an object.
   """
 
@@ -55,7 +55,7 @@ class Network(NamedTuple):
 
 
 def read(path: str | Path, *, network: str = "") -> dict[str, np.ndarray]:
-  """The state dict in a file, with its published names and layouts.
+  """Reads the state dict in a file, with its published names and layouts.
 
   Args:
     path: .npz (with names under `param/`, only these are taken, without it),
@@ -75,7 +75,7 @@ def read(path: str | Path, *, network: str = "") -> dict[str, np.ndarray]:
 
 
 def read_network(path: str | Path, *, network: str = "") -> Network:
-  """Like `read`, with the attributes of the network beside its weights."""
+  """Reads like `read`, with the network's attributes beside its weights."""
   path = Path(path)
   if path.suffix.lower() not in SUFFIXES:
     raise InputError(
@@ -85,20 +85,20 @@ def read_network(path: str | Path, *, network: str = "") -> Network:
   if not path.is_file():
     raise InputError(f"there is no file {path}: fetch it from its publisher")
   if path.suffix.lower() == ".npz":
-    found = Network(_read_npz(path), {})
+    contents = Network(_read_npz(path), {})
   elif path.suffix.lower() == ".safetensors":
-    found = Network(_read_safetensors(path), {})
+    contents = Network(_read_safetensors(path), {})
   else:
     tree = unpickler.load(path)
     try:
-      found = _from_pickle(path, tree, network)
+      contents = _from_pickle(path, tree, network)
     except records.Damage as damage:
       raise InputError(
         f"{path} is damaged ({damage}): fetch it anew"
       ) from damage
-  if not found.weights:
+  if not contents.weights:
     raise InputError(f"{path} holds no weights: give a network's state dict")
-  return found
+  return contents
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -152,32 +152,32 @@ def _single(array: np.ndarray) -> np.ndarray:
   return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def _from_pickle(path: Path, found: Any, network: str) -> Network:
-  """Finds the network in what a pickle holds."""
-  if isinstance(found, Mapping) and not _is_state_dict(found):
+def _from_pickle(path: Path, tree: Any, network: str) -> Network:
+  """Picks the network out of the contents of a pickle."""
+  if isinstance(tree, Mapping) and not _is_state_dict(tree):
     name = network or _AVERAGED
-    if name not in found:
-      entries = [_name(n) for n, x in found.items() if _holds_weights(x)]
+    if name not in tree:
+      entries = [_name(n) for n, x in tree.items() if _holds_weights(x)]
       there = ", ".join(map(ascii, entries[:20])) or "none at all"
       raise InputError(
         f"{path} holds no network {name}: choose one of those it has ({there})"
       )
-    found = found[name]
-  if isinstance(found, records.Record):
-    return Network(_walk(found), _attributes(found.state))
-  if not isinstance(found, Mapping):
+    tree = tree[name]
+  if isinstance(tree, records.Record):
+    return Network(_walk(tree), _attributes(tree.state))
+  if not isinstance(tree, Mapping):
     raise InputError(
       f"{path} holds neither a network nor a state dict: give one of these"
     )
-  return Network(_arrays(found), {})
+  return Network(_arrays(tree), {})
 
 
 def _is_array(value: Any) -> bool:
   return isinstance(value, records.Tensor | records.Array)
 
 
-def _is_state_dict(found: Mapping) -> bool:
-  return any(map(_is_array, found.values()))
+def _is_state_dict(entries: Mapping) -> bool:
+  return any(map(_is_array, entries.values()))
 
 
 def _holds_weights(value: Any) -> bool:
@@ -193,7 +193,7 @@ def _name(key: Any) -> str:
 
 
 def _arrays(entries: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
-  """The tensors among the entries; counters and settings are left."""
+  """Returns the tensors among the entries, without counters and settings."""
   return {
     prefix + _name(name): value.array()
     for name, value in entries.items()
@@ -202,7 +202,7 @@ def _arrays(entries: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def _walk(network: records.Record) -> dict[str, np.ndarray]:
-  """The state dict of a pickled torch.nn.Module, dots between the parts."""
+  """Returns the state dict of a pickled torch.nn.Module, names with dots."""
   weights, modules, num_modules = {}, [("", network)], 0
   while modules:
     prefix, module = modules.pop()
@@ -236,7 +236,7 @@ def _part(module: records.Record, name: str) -> Mapping:
 
 
 def _attributes(state: Mapping) -> dict[str, Any]:
-  """The plain values among an object's attributes, one dict deep."""
+  """Returns the plain values among an object's attributes, one dict deep."""
 
   def plain(values):
     return {

@@ -57,7 +57,7 @@ def _table():
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """All variables of a CTranslate2 model file, by name.
+  """Reads all variables of a CTranslate2 model file, by name.
 
   Raises:
     InputError: the file is absent or not of this format.
@@ -109,7 +109,7 @@ def _parse(data):
 def from_variables(
   variables: dict[str, np.ndarray],
 ) -> whisper.WhisperEncoder:
-  """The encoder in these variables, with sizes read off them, in float32.
+  """Builds the encoder of these variables, of their sizes, in float32.
 
   Raises:
     ValueError: naming every missing, unused or mis-shaped weight.
@@ -137,7 +137,7 @@ def from_variables(
 
 
 def load(path: str | os.PathLike, **options: Any) -> whisper.WhisperEncoder:
-  """The encoder of a CTranslate2 Whisper file (`model.bin`).
+  """Loads the encoder of a CTranslate2 Whisper file (`model.bin`).
 
   Args:
     path: of the file.

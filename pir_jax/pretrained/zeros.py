@@ -1,4 +1,4 @@
-"""A module to be filled from a file, without drawing its initial values."""
+"""A module to be filled from a file, without sampling its initial values."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,9 +12,9 @@ Module = TypeVar("Module", bound=nnx.Module)
 
 
 def module(make: Callable[[], Module]) -> Module:
-  """What `make` returns with every array zero.
+  """Returns the module of `make` with every array zero.
 
-  Drawing random values that a file then replaces costs a compilation for every
+  Sampling random values that a file then replaces costs a compilation for every
   shape: seconds for a small network.
   """
   graph, state = nnx.split(nnx.eval_shape(make))

@@ -34,17 +34,16 @@ def make_stage(
   *,
   shapes_only: bool = False,
 ) -> base.Stage:
-  """The stage of an experiment around networks whose numbers are not known.
+  """Builds the stage of an experiment around networks without weights.
 
-  Frozen networks are zeros; the wav2vec 2.0 that is trained on is nothing but
-  shapes, in the paper's size. So the stage can be lowered, but not run.
+  Frozen networks are zeros; a trained wav2vec 2.0 is only shapes, at the
+  paper's size. So the stage can be lowered, but not run.
 
   Args:
-    experiment: whose training is meant.
-    renderer: the tri-plane generator that the inpainting stage draws with.
-    mesh: where it would live.
-    shapes_only: frozen networks are nothing but shapes, too: for devices that
-      are not here.
+    experiment: whose training step is compiled.
+    renderer: the tri-plane generator that the inpainting stage renders with.
+    mesh: its devices.
+    shapes_only: frozen networks are only shapes, too: for absent devices.
 
   Raises:
     ValueError: sizes that do not fit each other.
@@ -65,11 +64,12 @@ def make_stage(
       config, space, _encoder(config, blank), lip_basis=lips, **options
     )
   perceptual = blank(lambda: _perceptual(config))
-  drawn = config.model if isinstance(config, triplane.Config) else renderer
-  if experiment.data.resolution != drawn.resolution:
+  rendered = config.model if isinstance(config, triplane.Config) else renderer
+  if experiment.data.resolution != rendered.resolution:
     raise ValueError(
       f"data.resolution={experiment.data.resolution} must be the tri-plane's "
-      f"own resolution={drawn.resolution}: inpainting takes it from --triplane."
+      f"own resolution={rendered.resolution}: inpainting takes it from "
+      "--triplane."
     )
   if isinstance(config, triplane.Config):
     return triplane.TriPlane(config, space, perceptual, **options)
@@ -87,15 +87,17 @@ def make_stage(
 def _perceptual(
   config: triplane.Config | inpainting.Config,
 ) -> vgg.Features:
-  options = dict(taps=config.perceptual_taps, quick=True, rngs=nnx.Rngs(0))
+  options = dict(
+    num_layers=config.perceptual_layers, quick=True, rngs=nnx.Rngs(0)
+  )
   if isinstance(config, inpainting.Config) and config.vgg19:
     return vgg.Vgg19(**options)
   return vgg.Lpips("vgg", **options)
 
 
 def _encoder(config: expression.Config, blank) -> nnx.Module:
-  if config.encoder == "whisper":  # Frozen: the stage keeps its numbers.
-    options = whisper.Config(tap=config.tap or None)
+  if config.encoder == "whisper":  # Frozen: the stage keeps its weights.
+    options = whisper.Config(layer_index=config.layer_index or None)
     return blank(lambda: whisper.WhisperEncoder(options, rngs=nnx.Rngs(0)))
   options = wav2vec2.Config()
   return nnx.eval_shape(lambda: wav2vec2.Wav2Vec2(options, rngs=nnx.Rngs(0)))
@@ -104,7 +106,7 @@ def _encoder(config: expression.Config, blank) -> nnx.Module:
 def make_batch(
   experiment: Experiment, stage: base.Stage
 ) -> SpeechBatch | FaceBatch:
-  """Shapes and shardings of a training batch."""
+  """Returns shapes and shardings of a training batch."""
   data, split = experiment.data, PartitionSpec(("data", "fsdp"))
   sharding = NamedSharding(stage.mesh, split)
 
@@ -130,7 +132,7 @@ def make_batch(
 
 
 def arguments(experiment: Experiment, stage: base.Stage) -> tuple:
-  """Shapes of the state, the batch and the key that a step is given."""
+  """Returns shapes of the state, the batch and the key of a step."""
   return (
     stage.abstract_state(),
     make_batch(experiment, stage),
@@ -142,10 +144,10 @@ def compile_steps(
   experiment: Experiment,
   renderer: triplane_generator.Config,
 ) -> tuple[base.Stage, list[memory.Footprint]]:
-  """An experiment's stage, and what each of its training steps takes.
+  """Compiles an experiment's training steps; returns stage and footprints.
 
   Args:
-    experiment: whose training is meant.
+    experiment: whose training step is compiled.
     renderer: of the tri-plane that the inpainting stage uses.
 
   Raises:
@@ -153,8 +155,8 @@ def compile_steps(
   """
   try:
     stage = make_stage(experiment, renderer, mesh_for(experiment))
-    given = arguments(experiment, stage)
-    lowered = [step.lower(*given) for step in stage.compiled]
+    args = arguments(experiment, stage)
+    lowered = [step.lower(*args) for step in stage.compiled]
   except ValueError as error:  # Sizes that no network can have, by name.
     raise InputError(f"{error}") from error
   return stage, [memory.measure(step) for step in lowered]
@@ -165,7 +167,7 @@ def describe(
   stage: base.Stage,
   footprints: list[memory.Footprint],
 ) -> str:
-  """The answer as lines of text."""
+  """Formats the stage and its footprints as lines of text."""
   devices, batch = stage.mesh.devices, experiment.data.batch_size
   lines = [
     f"{stage.name}, a step of {batch} examples on {devices.size} x"

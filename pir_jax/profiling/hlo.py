@@ -1,4 +1,4 @@
-"""What a compiled program moves: bytes of memory and between devices.
+"""Counts the bytes a compiled program moves in memory and between devices.
 
 Read from the text of the optimised program, since XLA's own totals take the
 body of a loop once however often it runs.
@@ -49,7 +49,7 @@ class Instruction(NamedTuple):
     name: of its result.
     shape: of its result, as written.
     opcode: what it does.
-    operands: names of what it is given.
+    operands: names of its inputs.
     attributes: what follows them.
     root: whether it is its computation's result.
   """
@@ -68,7 +68,7 @@ class Traffic(NamedTuple):
   Attributes:
     memory: read from and written to the device's main memory; what the compiler
       keeps on the chip does not count.
-    collectives: of the arrays that each kind of collective gives, or for a
+    collectives: of the arrays that each kind of collective returns, or a
       reduce-scatter takes.
   """
 
@@ -77,7 +77,7 @@ class Traffic(NamedTuple):
 
 
 def traffic(text: str) -> Traffic:
-  """The bytes that a program moves.
+  """Counts the bytes that a program moves.
 
   Args:
     text: of the optimised program (`jax.stages.Compiled.as_text`).
@@ -92,21 +92,21 @@ def traffic(text: str) -> Traffic:
 
 
 def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
-  """Computations by name, and the name of the entry."""
+  """Returns the computations by name, and the name of the entry."""
   computations: dict[str, list[Instruction]] = {}
   entry, lines = "", None
   for line in text.splitlines():
     if lines is None:
-      found = _COMPUTATION.match(line)
-      if found:
-        lines = computations.setdefault(found[2], [])
-        entry = found[2] if found[1] else entry
+      match = _COMPUTATION.match(line)
+      if match:
+        lines = computations.setdefault(match[2], [])
+        entry = match[2] if match[1] else entry
     elif line.startswith("}"):
       lines = None
     else:
-      found = _INSTRUCTION.match(line)
-      if found:
-        lines.append(_instruction(*found.groups()))
+      match = _INSTRUCTION.match(line)
+      if match:
+        lines.append(_instruction(*match.groups()))
   return computations, entry
 
 
@@ -124,7 +124,7 @@ def _instruction(root, name, rest):
 
 
 def _end_of_shape(rest: str) -> int:
-  """Where the opcode begins."""
+  """Returns where the opcode begins."""
   if rest.startswith("("):
     return _closing(rest, 0) + 2
   return rest.index(" ") + 1
@@ -140,7 +140,7 @@ def _closing(text: str, begin: int) -> int:
 
 
 def num_bytes(shape: str, *, on_chip: bool = True) -> float:
-  """Of an array or a tuple of them, as written in a program.
+  """Returns the bytes of an array or a tuple, as written in a program.
 
   Args:
     shape: such as `f32[8,128]{1,0:T(8,128)S(1)}`.
@@ -176,9 +176,9 @@ class _Count:
     memory, collectives = 0.0, dict.fromkeys(COLLECTIVES, 0.0)
     for line in self._computations[name]:
       for times, inner in self._inner(line):
-        found = self.of(inner)
-        memory += times * found.memory
-        for kind, value in found.collectives.items():
+        part = self.of(inner)
+        memory += times * part.memory
+        for kind, value in part.collectives.items():
           collectives[kind] += times * value
       kind = line.opcode.removesuffix("-start")
       if kind in COLLECTIVES:
@@ -187,7 +187,7 @@ class _Count:
     return Traffic(memory, collectives)
 
   def _inner(self, line: Instruction) -> list[tuple[float, str]]:
-    """How often it runs which computations."""
+    """Returns which computations it runs, and how often."""
     if line.opcode == "while":
       condition, body = (
         _attribute(line, word) for word in ("condition", "body")
@@ -204,7 +204,7 @@ class _Count:
     return []
 
   def _trips(self, condition: str) -> float:
-    """The bound of `i < bound`, of loops that count from 0; else once."""
+    """Returns the bound of `i < bound`, of loops that count from 0; else 1."""
     seen, bounds = [condition], []
     for name in seen:
       for line in self._computations[name]:
@@ -215,19 +215,17 @@ class _Count:
     return float(max([b for b in bounds if b > 0], default=1))
 
   def _exchanged(self, kind: str, name: str, line: Instruction) -> float:
-    given = sum(
+    size = sum(
       num_bytes(self._by_name[name][operand].shape) for operand in line.operands
     )
     if kind != "all-gather":
-      return given
-    if line.opcode.endswith(
-      "-start"
-    ):  # A tuple of what is given and given back
-      return num_bytes(line.shape) - given
+      return size
+    if line.opcode.endswith("-start"):  # A tuple of inputs and outputs.
+      return num_bytes(line.shape) - size
     return num_bytes(line.shape)
 
   def _moved(self, name: str, line: Instruction) -> float:
-    """Bytes to and from memory of one line."""
+    """Returns the bytes to and from memory of one line."""
     if line.opcode in _FREE or line.opcode.endswith("-done"):
       return 0.0
     if line.opcode in ("while", "conditional", "call", "async-start"):
@@ -240,18 +238,18 @@ class _Count:
     if line.opcode == "fusion":
       return self._fused(_attribute(line, "calls"), line.shape, shapes)
     result = num_bytes(line.shape, on_chip=False)
-    given = [num_bytes(shape, on_chip=False) for shape in shapes]
+    sizes = [num_bytes(shape, on_chip=False) for shape in shapes]
     if line.opcode in ("copy-start", "slice-start"):
       # The result holds source and target: each once.
-      return result - sum(given) * (line.opcode == "slice-start")
+      return result - sum(sizes) * (line.opcode == "slice-start")
     if line.opcode in _SLICES:
       return 2 * result
     if line.opcode in ("dynamic-update-slice", "scatter"):
-      return 2 * given[-1 if line.opcode == "scatter" else 1]
-    return result + sum(given)
+      return 2 * sizes[-1 if line.opcode == "scatter" else 1]
+    return result + sum(sizes)
 
-  def _fused(self, name: str, result: str, given: list[str]) -> float:
-    """What a fusion reads and writes: of what it slices, only the slices."""
+  def _fused(self, name: str, result: str, inputs: list[str]) -> float:
+    """Returns the bytes a fusion moves: of sliced arrays only the slices."""
     lines, by_name = self._computations[name], self._by_name[name]
 
     def origin(line: Instruction) -> Instruction:
@@ -276,32 +274,32 @@ class _Count:
     for line in lines:
       if line.opcode != "parameter":
         continue
-      size = num_bytes(given[int(line.operands[0])], on_chip=False)
+      size = num_bytes(inputs[int(line.operands[0])], on_chip=False)
       if not size or line.name in updated:
         continue
       total += self._read(name, line, size)
     return total
 
-  def _read(self, name: str, given: Instruction, size: float) -> float:
-    """How much of an array of `size` bytes a fusion reads: slices, or all."""
-    found = 0.0
+  def _read(self, name: str, array: Instruction, size: float) -> float:
+    """Returns how much of an array a fusion reads: slices, or all `size`."""
+    total = 0.0
     for line in self._computations[name]:
-      if given.name not in line.operands:
+      if array.name not in line.operands:
         continue
       if line.opcode == "bitcast":
-        found += self._read(name, line, size)
+        total += self._read(name, line, size)
       elif line.opcode == "fusion":  # One within another.
         inner = _attribute(line, "calls")
-        place = str(line.operands.index(given.name))
+        place = str(line.operands.index(array.name))
         parameter = next(
           other
           for other in self._computations[inner]
           if other.opcode == "parameter" and other.operands == (place,)
         )
-        found += self._read(inner, parameter, size)
+        total += self._read(inner, parameter, size)
       else:
-        found += num_bytes(line.shape) if line.opcode in _SLICES else size
-    return min(found, size)
+        total += num_bytes(line.shape) if line.opcode in _SLICES else size
+    return min(total, size)
 
 
 def _attribute(line: Instruction, word: str) -> str:

@@ -1,8 +1,10 @@
-"""What a benchmark times: the parts of a frame's way, a program each.
+"""Measures a network part by part, and prints the table of a benchmark.
 
-The ways themselves are in `workload_triplane` and `workload_inpainting`.
+Every part of a frame's way is a program of its own; `profiling.triplane` and
+`profiling.inpainting` list them.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,12 +18,28 @@ from pir_jax.geometry import cameras
 from pir_jax.models import triplane_generator
 from pir_jax.profiling import abstract_stage, stopwatch
 from pir_jax.runs.experiment import Experiment
-from pir_jax.runtime import sharding
+from pir_jax.runtime import memory, sharding
 from pir_jax.stages import base
 from pir_jax.types import Cameras, InputError
 
 GRADIENT = "forward and backward"
 STEP = "training step"
+_NAMES = 33  # Width of the first column.
+# The other headings, and how wide their columns are.
+_COLUMNS = (
+  ("median ms", 12),
+  ("least ms", 11),
+  ("GFLOP", 12),
+  ("GFLOP/s", 10),
+  ("peak memory", 13),
+  ("compile s", 11),
+)
+_SHARE = ("% of peak", 11)
+_NOTES = """\
+GFLOP: matrix products and convolutions of the traced program, two for a product
+and its sum, loops multiplied; of convolutions by tiles, what the tiles take.
+Memory: arguments, outputs, temporaries.
+"""
 
 
 class Part(NamedTuple):
@@ -29,35 +47,33 @@ class Part(NamedTuple):
 
   Attributes:
     name: as printed.
-    function: (network, *what it takes) -> what it gives.
-    takes: names of earlier parts' results or of what is given.
-    gives: the name of its result; "" where no later part takes it.
+    function: (network, *inputs) -> output.
+    inputs: names of earlier parts' outputs or of the first inputs.
+    output: its name; "" where no later part needs it.
   """
 
   name: str
   function: Callable[..., Any]
-  takes: tuple[str, ...]
-  gives: str = ""
+  inputs: tuple[str, ...]
+  output: str = ""
 
 
 class Row(NamedTuple):
-  """What was measured of one part.
+  """A measured part.
 
   Attributes:
     name: of the part.
     timing: of its repeats.
-    program: that was timed.
-    gflop: nominal, of the whole batch; None where none are counted.
+    program: what was timed, for the whole batch.
   """
 
   name: str
   timing: stopwatch.Timing
   program: stopwatch.Program
-  gflop: float | None
 
 
-def frontal(num_batch: int) -> Cameras:
-  """Cameras in front of the head, a view of 2 atan(1/6) wide."""
+def frontal_cameras(num_batch: int) -> Cameras:
+  """Returns cameras in front of the head, a view of 2 atan(1/6) wide."""
   angle, distance = jnp.zeros(num_batch), jnp.full(num_batch, 2.7)
   intrinsics = jnp.array([[3.0, 0, 0.5], [0, 3.0, 0.5], [0, 0, 1]])
   return Cameras(
@@ -69,18 +85,18 @@ def frontal(num_batch: int) -> Cameras:
 def conditions(
   config: triplane_generator.Config, num_batch: int
 ) -> dict[str, Float[Array, "b _"]]:
-  """What a tri-plane takes: coefficients of the mean face, and cameras."""
+  """Returns a tri-plane's inputs: coefficients of the mean face, cameras."""
   return {
     "identity": jnp.zeros((num_batch, config.identity_size)),
-    "face": jnp.zeros((num_batch, config.expression_size)),
-    "view": cameras.to_vector(frontal(num_batch)),
+    "expression": jnp.zeros((num_batch, config.expression_size)),
+    "camera": cameras.to_vector(frontal_cameras(num_batch)),
   }
 
 
-def draw(shapes: PyTree) -> PyTree:
-  """Arrays without meaning, from a normal distribution.
+def random_arrays(shapes: PyTree) -> PyTree:
+  """Samples arrays of these shapes from a normal distribution.
 
-  Drawn on the host: a network's own beginning takes as long to compile as all
+  On the host: a network's own initialization takes as long to compile as all
   else, and no program here is faster or slower for it.
   """
   random = np.random.default_rng(0)
@@ -90,69 +106,71 @@ def draw(shapes: PyTree) -> PyTree:
   )
 
 
-def numbers(network: base.Network) -> tuple[PyTree, PyTree]:
-  """Parameters and buffers without meaning."""
-  return draw(jax.eval_shape(network.init, jax.random.key(0)))
+def random_state(network: base.Network) -> tuple[PyTree, PyTree]:
+  """Samples a network's parameters and buffers."""
+  return random_arrays(jax.eval_shape(network.init, jax.random.key(0)))
 
 
 def declare(make: Callable[[nnx.Rngs], nnx.Module]) -> base.Network:
-  """A network's structure; InputError where no network has such sizes."""
+  """Returns a network's structure.
+
+  Raises:
+    InputError: no network has such sizes.
+  """
   try:
     return base.Network(make)
   except ValueError as error:
     raise InputError(f"{error}") from error
 
 
-def walk(
+def measure_parts(
   parts: list[Part],
   bind: Callable[[PyTree], Any],
   state: PyTree,
   results: dict[str, Any],
-  gflop: dict[str, float],
   repeats: int,
 ) -> Iterator[Row]:
   """Compiles and times each part in turn, on the first device.
 
   Args:
     parts: in the order of the way.
-    bind: numbers -> the network that the parts take.
-    state: its numbers.
-    results: what is given, by name; what the parts give is added.
-    gflop: of each part and a whole batch, by name.
+    bind: state -> the network that the parts take.
+    state: its parameters and buffers.
+    results: the first inputs, by name; the outputs of the parts are added.
     repeats: of each part.
   """
   for part in parts:
-    given = [results[name] for name in part.takes]
+    inputs = [results[name] for name in part.inputs]
 
-    def function(state, *given, part=part):
-      return part.function(bind(state), *given)
+    def function(state, *inputs, part=part):
+      return part.function(bind(state), *inputs)
 
-    row, result = measured(part.name, function, (state, *given), repeats)
-    yield row._replace(gflop=gflop[part.name] or None)
-    if part.gives:
-      results[part.gives] = result
+    row, result = measure(part.name, function, (state, *inputs), repeats)
+    yield row
+    if part.output:
+      results[part.output] = result
 
 
-def measured(
-  name: str, function: Callable[..., Any], given: tuple[Any, ...], repeats: int
+def measure(
+  name: str, function: Callable[..., Any], args: tuple[Any, ...], repeats: int
 ) -> tuple[Row, Any]:
-  """A row without its nominal work, and the function's result."""
-  program = stopwatch.build(jax.jit(function).lower(*given))
-  timing, result = stopwatch.clock(lambda _: program.run(*given), None, repeats)
-  return Row(name, timing, program, None), result
+  """Compiles and times a function; returns its row and its result."""
+  program = stopwatch.build(jax.jit(function).trace(*args))
+  timing, result = stopwatch.clock(lambda _: program.run(*args), None, repeats)
+  return Row(name, timing, program), result
 
 
-def step(
+def measure_step(
   experiment: Experiment, renderer: triplane_generator.Config, repeats: int
 ) -> Row:
-  """The stage's own step, losses and optimiser included, on empty pictures.
+  """Times the stage's own step, losses and optimizer included, on blank images.
 
-  Its first phase: what a config asks for now and then besides is left out.
+  Only its first phase: what a config adds now and then is left out.
 
   Args:
-    experiment: of a picture stage; its batch size is meant.
+    experiment: of an image stage, with its batch size.
     renderer: the tri-plane of the inpainting stage.
-    repeats: that are timed.
+    repeats: how often the step is timed.
 
   Raises:
     InputError: sizes that do not fit each other.
@@ -167,7 +185,7 @@ def step(
     abstract_stage.make_batch(experiment, stage),
   )
   # A camera of zeros has no ray.
-  view = frontal(experiment.data.batch_size)
+  view = frontal_cameras(experiment.data.batch_size)
   batch = batch._replace(
     cameras=jax.tree.map(
       lambda x, like: jax.device_put(x, like.sharding), view, batch.cameras
@@ -176,10 +194,69 @@ def step(
   compiled = stage.compiled[0]
   key = jax.random.key(1)
   state = stage.init(jax.random.key(0))
-  program = stopwatch.build(compiled.lower(state, batch, key))
+  program = stopwatch.build(compiled.trace(state, batch, key))
   timing, _ = stopwatch.clock(
     lambda carried: program.run(carried[0], stage.frozen, batch, key),
     (state, {}),
     repeats,
   )
-  return Row(STEP, timing, program, None)
+  return Row(STEP, timing, program)
+
+
+def title(topic: str, dtype: str, num_batch: int, repeats: int) -> str:
+  """Returns the line that names network, device and settings."""
+  device = jax.devices()[0]
+  cores = os.cpu_count()
+  usable = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+  )
+  return (
+    f"{topic} on {device.device_kind} ({device.platform}), {usable} of "
+    f"{cores} CPU cores, jax {jax.__version__}, {dtype}, batch of "
+    f"{num_batch}, {repeats} repeats"
+  )
+
+
+def header(peak_tflops: float | None) -> str:
+  """Returns the headings; one more where the device's peak is known."""
+  columns = [*_COLUMNS, _SHARE] if peak_tflops else _COLUMNS
+  return " " * _NAMES + "".join(f"{name:>{size}}" for name, size in columns)
+
+
+def line(row: Row, peak_tflops: float | None) -> str:
+  """Formats a row under the headings."""
+  timing, footprint = row.timing, row.program.footprint
+  gflop = row.program.flops / 1e9
+  speed = gflop / timing.median if gflop else None
+  cells = [
+    f"{1e3 * timing.median:.2f}",
+    f"{1e3 * timing.least:.2f}",
+    f"{gflop:.4g}" if gflop else "-",
+    f"{speed:.4g}" if speed else "-",
+    memory.readable(footprint.peak),
+    f"{footprint.seconds:.1f}",
+  ]
+  text = "".join(
+    f"{cell:>{size}}" for cell, (_, size) in zip(cells, _COLUMNS, strict=True)
+  )
+  if peak_tflops:
+    share = f"{speed / peak_tflops / 10:.2f}" if speed else "-"
+    text += f"{share:>{_SHARE[1]}}"
+  return f"{row.name:{_NAMES}}{text}"
+
+
+def notes(seconds: dict[str, float]) -> str:
+  """Returns what the columns mean, images a second, and the device's memory.
+
+  Args:
+    seconds: an image, by the name of its row.
+  """
+  lines = [
+    f"{name}: {1 / duration:.3g} images a second"
+    for name, duration in seconds.items()
+  ]
+  statistics = jax.devices()[0].memory_stats() or {}  # A CPU keeps none.
+  if "peak_bytes_in_use" in statistics:
+    most = memory.readable(statistics["peak_bytes_in_use"])
+    lines += [f"{most} of the device's memory in use at the most, by any row"]
+  return _NOTES + "\n".join(lines)

@@ -1,8 +1,8 @@
-"""A reenacted frame's time stage by stage, from the source's file to the new.
+"""Times a reenacted frame stage by stage, from the source file to the new one.
 
-Drawn faces and a buzz stand for a video and speech, and networks have random
+Synthetic faces and a buzz stand for video and speech, and networks have random
 weights: the time hardly depends on any of them. Tracker and head model are the
-true ones.
+real ones.
 
 t frames, l landmarks, i identity coefficients, s side of the window, which is
 the whole frame here.
@@ -19,15 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pir_jax.data import speech_augmentation, synthetic
+from pir_jax.data import synthetic
 from pir_jax.data.track import Track
 from pir_jax.face import detector, fitting, masks, morphable
-from pir_jax.media import blending, crops, video_reader, video_writer
+from pir_jax.media import (
+  blending,
+  crops,
+  speech_waveform,
+  video_reader,
+  video_writer,
+)
 from pir_jax.models import triplane_generator
 from pir_jax.profiling import abstract_stage, parts, stopwatch
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import sharding
-from pir_jax.stages import base, expression
+from pir_jax.stages import expression, train_state
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
 NUM_FRAMES = 24  # Pictures in memory at once.
@@ -35,11 +41,11 @@ NUM_FITTED = 64  # The fit goes over a clip at once: as many as it pads to.
 SECONDS = 10  # Of speech.
 _SLOW = 2  # Repeats at the most of what takes seconds at once.
 _NAMES = 33  # Width of the first column.
-_GRAIN = 3.0  # Of the pictures, in bytes: a smooth one would be coded too fast.
+_GRAIN = 3.0  # Of the images, in bytes: a smooth one would be coded too fast.
 
 
 class Stage(NamedTuple):
-  """A row.
+  """One row of the table.
 
   Attributes:
     name: as printed.
@@ -53,7 +59,7 @@ class Stage(NamedTuple):
 
 
 class _Scene(NamedTuple):
-  """What is filmed: a track, its drawn pictures, and true faces' masks."""
+  """The source video: a track, its synthetic frames and their masks."""
 
   track: Track
   images: UInt8[np.ndarray, "t s s 3"]
@@ -61,7 +67,7 @@ class _Scene(NamedTuple):
 
 
 def measure(
-  listener: Experiment,
+  speech: Experiment,
   side: int,
   networks: dict[str, float],
   repeats: int,
@@ -69,10 +75,10 @@ def measure(
   """Times the stages in the order in which a frame goes through them.
 
   Args:
-    listener: of the expression stage: the speech encoder and decoder meant.
+    speech: experiment of the expression stage: speech encoder and decoder.
     side: of the frames and of the window in pixels.
     networks: stages already measured: seconds a frame by name.
-    repeats: whose median is taken.
+    repeats: of which the median is reported.
   """
   scene = _film(side)
 
@@ -90,7 +96,7 @@ def measure(
     yield Stage("decode", seconds, f"H.264, {size}")
     yield from _tracking(scene, clock)
     yield from _fitting(scene, side, clock)
-    yield _listening(listener, clock)
+    yield _expression(speech, clock)
     for name, seconds in networks.items():
       yield Stage(name, seconds, "from the table above")
     yield _compositing(scene, side, clock)
@@ -99,7 +105,7 @@ def measure(
 
 
 def as_lines(stages: Iterable[Stage]) -> Iterator[str]:
-  """Headings, each row as soon as it is known, and their sum."""
+  """Yields headings, each row as soon as it is known, and their sum."""
   yield f"{'reenactment, a frame':{_NAMES}}{'ms':>12}"
   known, missing = [], False
   for stage in stages:
@@ -107,8 +113,8 @@ def as_lines(stages: Iterable[Stage]) -> Iterator[str]:
     missing |= stage.seconds is None
     known.append(stage.seconds or 0.0)
   whole = "all that could be measured" if missing else "all of these"
-  rate = f"{1 / sum(known):.3g} frames a second"
-  yield _line(Stage(whole, sum(known), rate))
+  speed = f"{1 / sum(known):.3g} frames a second"
+  yield _line(Stage(whole, sum(known), speed))
 
 
 def _line(stage: Stage) -> str:
@@ -118,11 +124,11 @@ def _line(stage: Stage) -> str:
 
 def _film(side: int) -> _Scene:
   track = synthetic.synthetic_track(NUM_FITTED, size=side)
-  drawn = [synthetic.draw_face(track, i, side) for i in range(NUM_FRAMES)]
-  images = np.stack([frame.image for frame in drawn])
+  frames = [synthetic.render_face(track, i, side) for i in range(NUM_FRAMES)]
+  images = np.stack([frame.image for frame in frames])
   grain = np.random.default_rng(0).normal(0, _GRAIN, images.shape)
   images = np.clip(images + grain, 0, 255).astype(np.uint8)
-  return _Scene(track, images, np.stack([frame.mask for frame in drawn]))
+  return _Scene(track, images, np.stack([frame.mask for frame in frames]))
 
 
 def _encode(path: pathlib.Path, images: UInt8[np.ndarray, "t s s 3"]) -> None:
@@ -135,7 +141,7 @@ def _encode(path: pathlib.Path, images: UInt8[np.ndarray, "t s s 3"]) -> None:
 def _tracking(scene: _Scene, clock: Callable) -> Iterator[Stage]:
   name = "track"
   try:
-    # Nothing is ever absent: a drawn face costs as much as a true one.
+    # No frame counts as empty: a synthetic face costs as much as a real one.
     tracker = detector.Tracker(min_presence=0.0)
   except InputError as error:
     yield Stage(name, None, str(error))
@@ -190,51 +196,54 @@ def _landmarks(
   identity: Float[np.ndarray, "i"],
   side: int,
 ) -> Float[np.ndarray, "t l 3"]:
-  """As a tracker would see a speaking head: pixels, and z in the same unit."""
+  """Returns the landmarks of a speaking head: pixels, z in the same unit."""
   random = np.random.default_rng(0)
-  spoken = track.expression[:, :1] * morphable.jaw_open(model)
-  person = np.repeat(identity[None], len(spoken), 0)
-  points = np.asarray(morphable.landmarks(model, person, spoken))
+  expression = track.expression[:, :1] * morphable.jaw_open(model)
+  person = np.repeat(identity[None], len(expression), 0)
+  points = np.asarray(morphable.landmarks(model, person, expression))
   pose, k = track.pose, track.intrinsics
   local = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
   scale = side * k[:, :1, :1] / local[..., 2:]
   centre = side * k[:, None, :2, 2]
   far = local[..., 2:] - local[..., 2:].mean(1, keepdims=True)
-  found = np.concatenate([local[..., :2] * scale + centre, far * scale], -1)
-  return (found + random.normal(0, 0.3, found.shape)).astype(np.float32)
+  projected = np.concatenate([local[..., :2] * scale + centre, far * scale], -1)
+  return (projected + random.normal(0, 0.3, projected.shape)).astype(np.float32)
 
 
-def _listening(listener: Experiment, clock: Callable) -> Stage:
+def _expression(speech: Experiment, clock: Callable) -> Stage:
   mesh = sharding.make_mesh(1, jax.devices()[:1])
-  stage = abstract_stage.make_stage(listener, triplane_generator.Config(), mesh)
-  # Not `init`: the optimiser's memory of a large encoder is not needed.
+  stage = abstract_stage.make_stage(speech, triplane_generator.Config(), mesh)
+  # Not `init`: the optimizer's state of a large encoder is not needed.
   shapes = stage.abstract_state()
   nets = {
-    name: base.NetState(*parts.draw((net.params, net.buffers)), None)
+    name: train_state.NetState(
+      *parts.random_arrays((net.params, net.buffers)), None
+    )
     for name, net in shapes.nets.items()
   }
   ema = {name: nets[name].params for name in shapes.ema}
-  state = base.TrainState(jnp.int32(0), nets, ema)
-  stage.frozen = parts.draw(stage.frozen)
-  sound = speech_augmentation.level(
+  state = train_state.TrainState(jnp.int32(0), nets, ema)
+  stage.frozen = parts.random_arrays(stage.frozen)
+  sound = speech_waveform.normalize(
     synthetic.speech_like(float(SECONDS), SAMPLE_RATE)
   )
   identity = np.zeros(stage.space.identity_size, np.float32)
   seconds = clock(
     lambda: stage.predict(state, sound, identity), SECONDS * FRAME_RATE, _SLOW
   )
-  config: expression.Config = listener.stage
+  config: expression.Config = speech.stage
   note = f"{config.encoder}, {SECONDS} s of speech, windows of {config.window}"
   return Stage("speech to expression", seconds, note)
 
 
 def _compositing(scene: _Scene, side: int, clock: Callable) -> Stage:
   window = np.float32([side / 2, side / 2, side])
-  painted = np.float32(scene.images[::-1]) / 127.5 - 1
+  generated = np.float32(scene.images[::-1]) / 127.5 - 1
 
   def work():
-    for given in zip(scene.images, painted, scene.masks, strict=True):
-      frame, patch, mask = given
+    for frame, patch, mask in zip(
+      scene.images, generated, scene.masks, strict=True
+    ):
       blending.paste(frame, window, patch, mask)
 
   return Stage("composite", clock(work), f"into {side}x{side}")

@@ -1,9 +1,9 @@
-"""How long a step takes at best on a slice of chips, by a stated model.
+"""Estimates the seconds of a step on a slice of chips by a roofline model.
 
 The model: a chip computes at its peak while it reads and writes its memory at
 full bandwidth, so the longer of the two counts; collectives run at full link
 bandwidth over all axes of the torus, and nothing hides them. Real programs
-reach neither peak, and hide some of the messages: it is an estimate to compare
+attain neither peak, and hide some of the messages: it is an estimate to compare
 machines by, not a promise.
 """
 
@@ -34,7 +34,7 @@ class Slice(NamedTuple):
 
   @property
   def bandwidth(self) -> float:
-    """Bytes a second out of a chip over all its links, one way.
+    """Returns bytes a second out of a chip over all its links, one way.
 
     An axis that is closed to a ring goes both ways round; a line is half as
     quick.
@@ -63,7 +63,7 @@ class Work(NamedTuple):
   traffic: hlo.Traffic
 
   def plus(self, other: "Work", share: float) -> "Work":
-    """With a share of another step, which is taken that often."""
+    """Returns the sum with a share of another step, which runs that often."""
     mine, theirs = self.traffic, other.traffic
     return Work(
       self.flops + share * other.flops,
@@ -92,22 +92,22 @@ class Estimate(NamedTuple):
 
   @property
   def alone(self) -> float:
-    """What the step would take without other chips."""
+    """Returns the seconds of a step without other chips."""
     return max(self.compute, self.memory)
 
   @property
   def seconds(self) -> float:
-    """Of the step."""
+    """Returns the seconds of the step."""
     return self.alone + self.exchange
 
   @property
   def efficiency(self) -> float:
-    """The share of a chip's own speed that is left among the others."""
+    """Returns the share of a chip's own speed left among the others."""
     return self.alone / self.seconds if self.seconds else 1.0
 
 
 def estimate(work: Work, where: Slice) -> Estimate:
-  """The seconds of some work on each chip of a slice."""
+  """Estimates the seconds of some work on each chip of a slice."""
   exchanged = sum(
     _PASSES[kind] * value for kind, value in work.traffic.collectives.items()
   )
@@ -119,14 +119,14 @@ def estimate(work: Work, where: Slice) -> Estimate:
 
 
 def slice_of(name: str, device_kind: str) -> Slice:
-  """The slice called `name`, of devices of a kind.
+  """Returns the slice called `name`, of devices of a kind.
 
   Raises:
     InputError: the name holds no sides, or the chip's figures are not known.
   """
   chip = chips.find(device_kind)
-  found = re.fullmatch(r"[^:]+:(\d+(?:x\d+)*)", name)
-  if not found:
+  match = re.fullmatch(r"[^:]+:(\d+(?:x\d+)*)", name)
+  if not match:
     raise InputError(
       f"{name!r} is no topology: write chip and sides, such as v5e:16x16."
     )
@@ -135,4 +135,4 @@ def slice_of(name: str, device_kind: str) -> Slice:
       f"the speed of a {device_kind} is not known: choose a TPU of v4, v5e, "
       "v5p or v6e."
     )
-  return Slice(name, chip, tuple(int(side) for side in found[1].split("x")))
+  return Slice(name, chip, tuple(int(side) for side in match[1].split("x")))

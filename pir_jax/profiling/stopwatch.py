@@ -1,4 +1,4 @@
-"""How long compiled programs take, on inputs that are not known beforehand."""
+"""Times compiled programs and counts their operations."""
 
 import statistics
 import time
@@ -7,23 +7,22 @@ from typing import Any, NamedTuple
 
 import jax
 
-from pir_jax.runtime import memory
+from pir_jax.runtime import flops, memory
 
 
 class Program(NamedTuple):
   """A function, compiled.
 
   Attributes:
-    run: takes the arguments again.
-    footprint: what it takes on each device; its `flops` are those left after
-      the compiler's own rewriting.
-    written_flops: of the program as it was written, as XLA counts them: the
-      body of a loop counts once. None where XLA is silent.
+    run: the compiled function, of the same arguments.
+    footprint: its memory on each device and seconds of compilation.
+    flops: operations of its matrix products and convolutions, loops
+      multiplied (`runtime.flops`).
   """
 
   run: Callable[..., Any]
   footprint: memory.Footprint
-  written_flops: float | None
+  flops: float
 
 
 class Timing(NamedTuple):
@@ -33,44 +32,42 @@ class Timing(NamedTuple):
 
   @property
   def median(self) -> float:
-    """Of the repeats: what is usual."""
+    """Returns the median of the repeats."""
     return statistics.median(self.seconds)
 
   @property
   def least(self) -> float:
-    """Of the repeats: what other programs disturbed the least."""
+    """Returns the shortest repeat, which other programs disturbed least."""
     return min(self.seconds)
 
 
-def build(lowered: jax.stages.Lowered) -> Program:
-  """Compiles a lowered program.
+def build(traced: jax.stages.Traced) -> Program:
+  """Compiles a traced program.
 
-  What it was lowered for is an argument of it, so that nothing is folded into
-  the program. For true seconds of compilation the persistent cache must be off.
+  Its inputs are arguments, so that nothing is folded into the program. For true
+  seconds of compilation the persistent cache must be off.
 
   Raises:
-    InputError: the compiler itself finds that it does not fit the device.
+    InputError: the compiler reports that it does not fit the device.
   """
+  lowered = traced.lower()
   footprint = memory.measure(lowered)
-  costs = lowered.cost_analysis()
   # It keeps its executable: nothing is compiled a second time.
   return Program(
-    lowered.compile(), footprint, costs.get("flops") if costs else None
+    lowered.compile(), footprint, flops.of_jaxpr(traced.jaxpr.jaxpr)
   )
 
 
 def clock(
   step: Callable[[Any], Any], start: Any, repeats: int
 ) -> tuple[Timing, Any]:
-  """Times a step that is given what it gave last.
+  """Times a step that takes its own last result.
 
   Args:
-    step: `start`, then its own last result, to the next result. So a training
-      step may give its state's memory away; what carries nothing on ignores
-      what it is given.
-    start: given to the first call, which is not timed: it brings pages and
-      caches in.
-    repeats: that are timed, each up to the moment its result is there.
+    step: last result -> next result, so that a training step may donate its
+      state; a step without a state ignores its argument.
+    start: argument of the first call, which is not timed: it fills caches.
+    repeats: how many calls are timed, each until its result is ready.
 
   Returns:
     The times, and the last result.

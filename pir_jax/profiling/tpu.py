@@ -1,8 +1,8 @@
-"""A training step on TPUs that are not here: compiled for them, and estimated.
+"""Compiles a training step for TPUs that are not here, and estimates its time.
 
-The sharded step that `train` would run is compiled by TPU's own compiler, which
-needs no TPU. What it takes is the compiler's word; how long it takes is
-estimated by the model in runtime/roofline.py.
+The sharded step that `train` would run is compiled by the TPU's own compiler,
+which needs no TPU. The compiler reports the memory; the time is estimated by
+the model in profiling/roofline.py.
 """
 
 import dataclasses
@@ -64,12 +64,12 @@ class Forecast(NamedTuple):
 
   @property
   def fits(self) -> bool:
-    """Whether the compiler found room for it."""
+    """Returns whether the step fits, as the compiler reports."""
     return self.footprint is not None
 
 
 def find_devices(topology: str) -> list[jax.Device]:
-  """The chips of a slice, which need not exist.
+  """Returns the chips of a slice, which need not exist.
 
   Args:
     topology: chip and sides, such as v5e:16x16.
@@ -85,14 +85,16 @@ def find_devices(topology: str) -> list[jax.Device]:
   for name, value in _QUIET.items():
     os.environ.setdefault(name, value)
   try:
-    found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    slices = topologies.get_topology_desc(
+      platform="tpu", topology_name=topology
+    )
   except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
     reason = str(error).strip().splitlines()[0]
     raise InputError(
       f"{topology!r} is no slice of TPUs ({reason}): write chip and sides, "
       "such as v5e:4x4, v6e:16x16 or v5p:8x8x8."
     ) from error
-  return list(found.devices)
+  return list(slices.devices)
 
 
 def forecast(
@@ -106,7 +108,7 @@ def forecast(
   """Compiles an experiment's training step for a slice.
 
   Args:
-    experiment: whose training is meant.
+    experiment: whose training step is compiled.
     renderer: of the tri-plane that the inpainting stage uses.
     topology: see `find_devices`.
     per_device: examples on each chip; None: the experiment's own batch over all
@@ -154,12 +156,12 @@ def _compile(
   stage: base.Stage,
   options: dict[str, str] | None,
 ) -> tuple[memory.Footprint, roofline.Work | None]:
-  """The largest of the stage's steps, and what all of them do in the mean."""
-  given = abstract_stage.arguments(experiment, stage)
+  """Returns the largest step's footprint and the mean work of all steps."""
+  args = abstract_stage.arguments(experiment, stage)
   work = roofline.Work(0.0, hlo.Traffic(0.0, dict.fromkeys(hlo.COLLECTIVES, 0)))
   footprints = []
   for step in stage.compiled:
-    traced = step.trace(*given)
+    traced = step.trace(*args)
     compiled, footprint = memory.compile_lowered(traced.lower(), options)
     footprints.append(footprint)
     try:
@@ -168,10 +170,10 @@ def _compile(
       work = None
     if work is None:
       continue
-    found = roofline.Work(
+    step_work = roofline.Work(
       flops.of_jaxpr(traced.jaxpr.jaxpr) / stage.mesh.size, hlo.traffic(text)
     )
-    work = work.plus(found, 1 / step.every)
+    work = work.plus(step_work, 1 / step.every)
   return max(footprints, key=lambda f: f.peak + f.code), work
 
 
@@ -185,7 +187,7 @@ HEADER = (
 
 
 def row(made: Forecast) -> str:
-  """A line below HEADER.
+  """Formats a forecast as a line below HEADER.
 
   State: arguments of the step. Links: bytes of the arrays in its collectives.
   Bound: what the estimate is made of most.
@@ -205,13 +207,13 @@ def row(made: Forecast) -> str:
   start += f"{total}{'yes':>9}"
   if made.work is None:
     return start + "  no estimate: jaxlib cannot read the compiled program"
-  found = roofline.estimate(made.work, made.where)
-  parts = found._asdict()
+  estimate = roofline.estimate(made.work, made.where)
+  parts = estimate._asdict()
   exchanged = sum(made.work.traffic.collectives.values())
   return (
     start
     + f"{made.work.flops / 1e12:9.2f}{made.work.traffic.memory / 1e9:9.1f}"
-    + f"{exchanged / 1e9:10.2f}{1e3 * found.seconds:10.1f}"
-    + f"{max(parts, key=parts.get):>9}{found.efficiency:9.2f}"
+    + f"{exchanged / 1e9:10.2f}{1e3 * estimate.seconds:10.1f}"
+    + f"{max(parts, key=parts.get):>9}{estimate.efficiency:9.2f}"
     + f"{made.seconds:11.0f}"
   )

@@ -1,4 +1,4 @@
-"""What the expression network hears in a clip's own sound, frame by frame.
+"""Expressions predicted from a clip's own speech, frame by frame.
 
 t source frames, n training frames, s audio samples, k ticks, e expression
 coefficients.
@@ -10,53 +10,59 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pir_jax.data import manifest, records, sources, speech_augmentation, timing
-from pir_jax.data.track import load_track
+from pir_jax.data import timing
+from pir_jax.data.dataset import Clip, Dataset
+from pir_jax.media import speech_waveform
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runs.run import open_run
 from pir_jax.stages import inpainting
-from pir_jax.types import FaceSpace, InputError
+from pir_jax.types import InputError
 
 
 def expressions(
-  data: str | pathlib.Path,
-  speak: Callable[[Float[np.ndarray, "s"]], Float[np.ndarray, "k e"]],
+  clip: Clip,
+  predict: Callable[[Float[np.ndarray, "s"]], Float[np.ndarray, "k e"]],
 ) -> tuple[Float[np.ndarray, "t e"], Bool[np.ndarray, "t"]]:
-  """Raw expressions at every source frame, and where there is sound to hear.
+  """Predicts raw expressions at every source frame, and where it could.
 
   Args:
-    data: a prepared clip.
-    speak: speech -> raw expressions at FRAME_RATE.
+    clip: with its speech.
+    predict: speech -> raw expressions at FRAME_RATE.
+
+  Returns:
+    The expressions, and which frames have sound.
   """
-  data = pathlib.Path(data)
-  track, _ = load_track(data)
+  track = clip.track
   ticks = timing.tick_times(track.times)
-  heard = np.zeros((len(ticks), track.expression.shape[1]), np.float32)
+  predicted = np.zeros((len(ticks), track.expression.shape[1]), np.float32)
   known = np.zeros(len(ticks), bool)
-  for record in records.open_records(data / records.CLIPS):
-    clip = records.decode_clip(record)
-    place = slice(clip.start, clip.start + len(clip.valid))
-    heard[place] = speak(clip.waveform)[: len(clip.valid)]
+  for run in clip.speech():
+    place = slice(run.start, run.start + len(run.valid))
+    predicted[place] = predict(run.waveform)[: len(run.valid)]
     known[place] = True
   if not known.any():
     return np.zeros_like(track.expression), np.zeros(len(track.times), bool)
-  found, _ = timing.interpolate(ticks, heard, known, track.times)
+  frames, _ = timing.interpolate(ticks, predicted, known, track.times)
   nearest = np.abs(ticks[None] - track.times[:, None]).argmin(1)
-  return np.asarray(found, np.float32), known[nearest]
+  return np.asarray(frames, np.float32), known[nearest]
 
 
 def training_table(
-  experiment: Experiment, space: FaceSpace, workdir: pathlib.Path
+  experiment: Experiment, data: Dataset, workdir: pathlib.Path
 ) -> Float[np.ndarray, "n e"] | None:
-  """Of every training frame of stage 3; None where it does not ask for any.
+  """Predicts expressions for every training frame of stage 3.
 
-  A frame without sound keeps what was fitted to it.
+  A frame without sound keeps its fitted one. None where the stage does not use
+  predicted expressions.
 
   Raises:
     InputError: stage 1 is missing, or is of another face model.
   """
   config = experiment.stage
-  if not isinstance(config, inpainting.Config) or not config.augmentation.heard:
+  if (
+    not isinstance(config, inpainting.Config)
+    or not config.augmentation.predicted
+  ):
     return None
   place = pathlib.Path(
     config.expression or workdir.resolve().parent / "expression"
@@ -65,24 +71,22 @@ def training_table(
     run = open_run(place)
   except InputError as error:
     raise InputError(
-      f"augmentation.heard asks for stage 1: {error} Or set "
-      "--config.stage.augmentation.heard=0."
+      f"augmentation.predicted asks for stage 1: {error} Or set "
+      "--config.stage.augmentation.predicted=0."
     ) from error
-  if not run.space.is_like(space):
+  if not run.space.is_like(data.space):
     raise InputError(f"{place} was trained with another face model.")
   rows = []
-  for folder in experiment.data.paths:
-    identity = np.float32(manifest.load_manifest(folder).identity)
+  for clip in data:
+    identity = np.float32(clip.manifest.identity)
 
-    def speak(waveform, identity=identity):
+    def predict(waveform, identity=identity):
       return run.stage.predict(
-        run.state, speech_augmentation.level(waveform), identity
+        run.state, speech_waveform.normalize(waveform), identity
       )
 
-    heard, known = expressions(folder, speak)
-    track, _ = load_track(folder)
-    frames = sources.stored_frames(folder, "train")
-    rows.append(
-      np.where(known[frames, None], heard[frames], track.expression[frames])
-    )
+    predicted, known = expressions(clip, predict)
+    frames = clip.frames("train")
+    fitted = clip.track.expression[frames]
+    rows.append(np.where(known[frames, None], predicted[frames], fitted))
   return np.concatenate(rows)

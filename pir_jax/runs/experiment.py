@@ -34,7 +34,7 @@ class Data:
     resolution: of the network's frame (picture stages).
     num_frames: of a speech window (the expression stage).
     pauses: put into speech windows in training.
-    speeds: at which speech is learnt; 1.0 is as it was spoken.
+    speeds: at which speech is learnt; 1.0 is as recorded.
   """
 
   path: str = ""
@@ -61,7 +61,7 @@ class Experiment:
   """All that a training run is made from.
 
   Attributes:
-    stage: the Config of one stage; its type says which.
+    stage: the Config of one stage; known by its type.
     data: what is read.
     loop: how long.
     seed: of everything random.
@@ -76,11 +76,11 @@ class Experiment:
 
 
 def mesh_for(experiment: Experiment, devices: list | None = None) -> Mesh:
-  """As many devices as the batch can be shared out to evenly.
+  """Makes a mesh of as many devices as share the batch evenly.
 
   Args:
     experiment: whose batch is meant.
-    devices: of the machine; all that jax sees where none are given.
+    devices: of the machine; by default all that jax sees.
 
   Raises:
     InputError: the devices are of several processes, each of which must have
@@ -110,7 +110,7 @@ def mesh_for(experiment: Experiment, devices: list | None = None) -> Mesh:
 
 
 def experiment_of(record: dict[str, Any]) -> Experiment:
-  """The experiment that a run.json tells of.
+  """Rebuilds the experiment that a run.json records.
 
   Raises:
     InputError: another version of pir_jax wrote it.

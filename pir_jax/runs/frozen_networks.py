@@ -22,7 +22,7 @@ WHISPER_FLOOR = -7.0
 
 
 def speech_encoder(config: expression.Config) -> nnx.Module:
-  """What stage 1 hears with, as its config says.
+  """Loads the speech encoder of stage 1 that its config names.
 
   Raises:
     InputError: its file is missing or is another network's.
@@ -30,7 +30,7 @@ def speech_encoder(config: expression.Config) -> nnx.Module:
   if config.encoder == "whisper":
     return whisper_weights.load(
       config.encoder_path or assets.fetch("whisper"),
-      tap=config.tap or None,
+      layer_index=config.layer_index or None,
       floor=WHISPER_FLOOR,
     )
   encoder = wav2vec2_weights.load(config.encoder_path)
@@ -63,15 +63,17 @@ def perceptual(config: triplane.Config | inpainting.Config) -> vgg.Features:
   Raises:
     InputError: its file is missing or is another network's.
   """
-  taps = config.perceptual_taps
+  num_layers = config.perceptual_layers
   if isinstance(config, inpainting.Config) and config.vgg19:
     try:
-      return vgg19_weights.load(config.vgg19, taps=taps, quick=True)
+      return vgg19_weights.load(config.vgg19, num_layers=num_layers, quick=True)
     except InputError:  # It names the file itself.
       raise
     except ValueError as error:
       raise InputError(f"{config.vgg19}: {error}") from error
-  return lpips_weights.load(assets.fetch("lpips"), "vgg", taps=taps, quick=True)
+  return lpips_weights.load(
+    assets.fetch("lpips"), "vgg", num_layers=num_layers, quick=True
+  )
 
 
 def lpips_network(kind: str) -> vgg.Features:

@@ -1,4 +1,4 @@
-"""A run: its config, its stage, its directory. Made, written down, reopened."""
+"""A training run: its stage made from a config, or opened from a directory."""
 
 import dataclasses
 import pathlib
@@ -15,7 +15,7 @@ from pir_jax.pretrained import eg3d as eg3d_weights
 from pir_jax.runs import frozen_networks
 from pir_jax.runs.experiment import Experiment, experiment_of
 from pir_jax.runtime import checkpoint, sharding
-from pir_jax.stages import base, expression, inpainting, triplane
+from pir_jax.stages import base, expression, inpainting, train_state, triplane
 from pir_jax.types import FaceSpace, InputError
 
 
@@ -24,7 +24,7 @@ class Run(NamedTuple):
 
   experiment: Experiment
   stage: Any
-  state: base.TrainState
+  state: train_state.TrainState
   space: FaceSpace
   step: int
   people: list[dict[str, Any]]
@@ -35,26 +35,26 @@ def make_stage(
   space: FaceSpace,
   workdir: pathlib.Path,
   mesh: Mesh,
-  heard: Float[np.ndarray, "n e"] | None = None,
+  predicted: Float[np.ndarray, "n e"] | None = None,
 ) -> base.Stage:
-  """The stage of an experiment, with the frozen networks it needs.
+  """Makes the stage of an experiment, with the frozen networks it needs.
 
   Args:
     experiment: what to make.
     space: coefficients of the data.
     workdir: of the run; the inpainting stage looks for stage 2 beside it.
     mesh: where it lives.
-    heard: see `inpainting.Inpainting`; for training only.
+    predicted: expressions, see `inpainting.Inpainting`; for training only.
 
   Raises:
     InputError: a file is missing, or sizes do not fit each other.
   """
-  stage = _stage(experiment, space, workdir, mesh, heard)
+  stage = _stage(experiment, space, workdir, mesh, predicted)
   stage.split_by(experiment.sharding)
   return stage
 
 
-def _stage(experiment, space, workdir, mesh, heard) -> base.Stage:
+def _stage(experiment, space, workdir, mesh, predicted) -> base.Stage:
   config = experiment.stage
   num_steps = experiment.loop.num_steps
   size = experiment.data.batch_size
@@ -88,8 +88,8 @@ def _stage(experiment, space, workdir, mesh, heard) -> base.Stage:
   source = pathlib.Path(
     config.triplane or workdir.resolve().parent / "triplane"
   )
-  drawn_by = open_run(source, mesh)
-  generator = generator_of(drawn_by)
+  triplane_run = open_run(source, mesh)
+  generator = generator_of(triplane_run)
   _check_resolution(experiment, generator.config)
   stage = inpainting.Inpainting(
     config,
@@ -98,14 +98,14 @@ def _stage(experiment, space, workdir, mesh, heard) -> base.Stage:
     generator,
     num_steps=num_steps,
     mesh=mesh,
-    heard=heard,
+    predicted_expression=predicted,
   )
-  stage.triplane_step = drawn_by.step
+  stage.triplane_step = triplane_run.step
   return stage
 
 
-def settle(experiment: Experiment, num_frames: int) -> Experiment:
-  """An experiment with what only its data and its files can say.
+def resolve(experiment: Experiment, num_frames: int) -> Experiment:
+  """Completes an experiment with what only its data and its files can say.
 
   Args:
     experiment: as it was asked for; stays as it is.
@@ -128,16 +128,16 @@ def settle(experiment: Experiment, num_frames: int) -> Experiment:
     )
   if config.warm_start:
     try:
-      found = eg3d_weights.read_config(config.warm_start)
+      published_config = eg3d_weights.read_config(config.warm_start)
     except InputError:  # It names the file itself.
       raise
     except ValueError as error:
       raise InputError(f"{config.warm_start}: {error}") from error
     renderer = dataclasses.replace(
-      found.renderer, remat=config.model.renderer.remat
+      published_config.renderer, remat=config.model.renderer.remat
     )
     changes["model"] = dataclasses.replace(
-      found,
+      published_config,
       map_depth=config.model.map_depth,
       dtype=config.model.dtype,
       renderer=renderer,
@@ -168,7 +168,7 @@ def _check_resolution(experiment, model) -> None:
 
 
 def generator_of(run: Run) -> nnx.Module:
-  """The tri-plane generator of a stage 2 run, with its averaged parameters."""
+  """Returns the generator of a stage 2 run, with its averaged parameters."""
   return run.stage.generator.bind(
     run.state.ema["generator"], run.state.nets["generator"].buffers
   )
@@ -177,7 +177,7 @@ def generator_of(run: Run) -> nnx.Module:
 def check_generator(
   workdir: pathlib.Path, record: dict[str, Any], stage: Any
 ) -> None:
-  """The feature images must be those that stage 3 was trained on.
+  """Checks that the feature images are those that stage 3 was trained on.
 
   Raises:
     InputError: the tri-plane run was trained on since.
@@ -194,11 +194,11 @@ def check_generator(
 
 
 def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
-  """The newest checkpoint of a run that is whole, and its stage.
+  """Opens the newest whole checkpoint of a run, and its stage.
 
   Args:
     workdir: of the run.
-    mesh: where it lives; one device unless said otherwise.
+    mesh: where it lives; one device by default.
 
   Raises:
     InputError: no such run, or it has no checkpoint yet.
@@ -219,9 +219,9 @@ def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
   check_generator(workdir, record, stage)
   # It may be in training: nothing in it is moved.
   checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
-  found = checkpoints.restore_newest(stage.abstract_state())
+  restored = checkpoints.restore_newest(stage.abstract_state())
   checkpoints.close()
-  if found is None:
+  if restored is None:
     raise InputError(f"{workdir} has no checkpoint: train it first.")
-  step, state = found
+  step, state = restored
   return Run(experiment, stage, state, space, step, record["people"])

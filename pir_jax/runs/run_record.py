@@ -1,4 +1,4 @@
-"""What a run is made from: config, code, data, machine; and may it go on so?
+"""Records what a run is made from, and checks that it is resumed with the same.
 
 Restart order: this run, else another one that was named (`adopt`), else the
 published weights its stage starts from, else from scratch.
@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pir_jax.data import manifest
+from pir_jax.data.dataset import Dataset
 from pir_jax.runs.experiment import Experiment, experiment_of, name_of
 from pir_jax.runs.run import check_generator
 from pir_jax.runtime import checkpoint, config_io
@@ -25,8 +25,6 @@ _LIBRARIES = (
   *("pir_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"),
   *("grain", "numpy"),
 )
-# Bytes read at either end of a file of data; whole ones may take hours.
-_END = 2**16
 # How long, where, and how the memory is shared out. Most of it changes only
 # roundings; a rate that falls follows the new length, and parts of a batch draw
 # for themselves.
@@ -39,31 +37,29 @@ _FREE = (
 def check(
   workdir: pathlib.Path,
   experiment: Experiment,
-  space: FaceSpace,
-  people: list[dict[str, Any]],
+  data: Dataset,
 ) -> None:
-  """A run that is there must be gone on with as it began; else nothing is said.
+  """Checks that a run, where there is one, is resumed as it began.
 
   Cheap: to be called before anything is compiled or written.
 
   Args:
     workdir: of the run.
     experiment: what it is to run.
-    space: coefficients of its data.
-    people: in its data, see `people`.
+    data: what it is to train on.
 
   Raises:
     InputError: the directory holds a run of something else; every field of the
       config that differs and matters is named with its old and new value.
   """
   if (workdir / "run.json").exists():
-    _compare(workdir, experiment, _record(experiment, space, people))
+    _compare(workdir, experiment, _record(experiment, data))
 
 
 def _compare(
   workdir: pathlib.Path, experiment: Experiment, new: dict[str, Any]
 ) -> dict[str, Any]:
-  """The record that is there, if a run with the record `new` may go on."""
+  """Returns the record of the run, if one with the record `new` may resume."""
   old = checkpoint.read_record(workdir)
   if old["stage"] != new["stage"]:
     raise InputError(
@@ -72,9 +68,9 @@ def _compare(
     )
   # Through the classes: a field that is newer than the run has its default.
   was = config_io.to_dict(experiment_of(old))
-  if found := changes(was, config_io.to_dict(experiment)):
+  if changed := changes(was, config_io.to_dict(experiment)):
     raise InputError(
-      f"{workdir} holds a run of another config ({'; '.join(found)}): give it "
+      f"{workdir} holds a run of another config ({'; '.join(changed)}): use "
       "the old values, or choose another --workdir (--resume_from takes over "
       "what this one has learnt)."
     )
@@ -92,23 +88,21 @@ def _compare(
 def write(
   workdir: pathlib.Path,
   experiment: Experiment,
-  space: FaceSpace,
-  people: list[dict[str, Any]],
+  data: Dataset,
   stage: Any,
 ) -> None:
-  """Writes run.json, if this may go on with what is there.
+  """Writes run.json, if the run may go on with what is there.
 
   Args:
-    workdir: see `check`, as for the next three.
+    workdir: of the run.
     experiment: what it runs.
-    space: coefficients of its data.
-    people: in its data.
+    data: what it trains on.
     stage: that is trained.
 
   Raises:
     InputError: see `check`; or the tri-plane run below was trained on.
   """
-  record = _record(experiment, space, people)
+  record = _record(experiment, data)
   record["triplane_step"] = getattr(stage, "triplane_step", None)
   if (workdir / "run.json").exists():
     old = _compare(workdir, experiment, record)
@@ -150,16 +144,14 @@ def adopt(
   checkpoint.adopt(workdir, source, stage.abstract_state())
 
 
-def _record(
-  experiment: Experiment, space: FaceSpace, people: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _record(experiment: Experiment, data: Dataset) -> dict[str, Any]:
   record = {
     "stage": name_of(experiment),
     "config": config_io.to_dict(experiment),
     "seed": experiment.seed,
-    "space": _space(space),
-    "people": people,
-    "data": data(experiment.data.paths),
+    "space": _space(data.space),
+    "people": data.people,
+    "data": data.digest,
     "versions": versions(),
     "code": code(),
     "machine": machine(),
@@ -179,28 +171,19 @@ def _space(space: FaceSpace) -> dict[str, Any]:
   }
 
 
-def people(paths: manifest.Paths) -> list[dict[str, Any]]:
-  """Source, sha256, identity, masks and face model of each clip."""
-  kept = ("source", "sha256", "identity", "masks", "face_model")
-  return [
-    {name: getattr(made, name) for name in kept}
-    for made in map(manifest.load_manifest, manifest.as_paths(paths))
-  ]
-
-
 def versions() -> dict[str, str]:
-  """Of this package, where it is installed, and of what it stands on."""
-  found = {}
+  """Returns the versions of this package and of what it stands on."""
+  result = {}
   for name in _LIBRARIES:
     try:
-      found[name] = importlib.metadata.version(name)
+      result[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-      found[name] = "not installed"
-  return found
+      result[name] = "not installed"
+  return result
 
 
 def code() -> str:
-  """The sha256 of this package's own source files, names included."""
+  """Returns the sha256 of this package's own source files, with their names."""
   root = pathlib.Path(__file__).parents[1]
   digest = hashlib.sha256()
   for path in sorted(root.rglob("*.py")):
@@ -210,7 +193,7 @@ def code() -> str:
 
 
 def machine() -> dict[str, Any]:
-  """The devices in sight, of all processes."""
+  """Describes the devices of all processes."""
   devices = jax.devices()
   return {
     "device_kind": devices[0].device_kind,
@@ -219,37 +202,11 @@ def machine() -> dict[str, Any]:
   }
 
 
-def data(paths: manifest.Paths) -> list[dict[str, str]]:
-  """Hashes by which the data of a run can be told, one record a clip.
-
-  `manifest` is the sha256 of the clip's manifest; `holds` that of the names and
-  sizes of its files and of both ends of each.
-  """
-  return [_clip(folder) for folder in manifest.as_paths(paths)]
-
-
-def _clip(folder: pathlib.Path) -> dict[str, str]:
-  digest = hashlib.sha256()
-  for path in sorted(path for path in folder.iterdir() if path.is_file()):
-    size = path.stat().st_size
-    digest.update(f"{path.name}\0{size}\0".encode())
-    with path.open("rb") as file:
-      digest.update(file.read(_END))
-      file.seek(max(_END, size - _END))
-      digest.update(file.read(_END))
-  text = (folder / manifest.FILE_NAME).read_bytes()
-  return {
-    "name": folder.name,
-    "manifest": hashlib.sha256(text).hexdigest(),
-    "holds": digest.hexdigest(),
-  }
-
-
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-  """The fields that a run going on must share with what it was, one by one.
+  """Lists the fields that must not change when a run resumes, but do.
 
   Args:
-    old: config of the run, as `configs.to_dict` gives it.
+    old: config of the run, from `config_io.to_dict`.
     new: config that it is to go on with.
 
   Returns:
@@ -266,7 +223,7 @@ def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def changed_clips(
   old: list[dict[str, str]], new: list[dict[str, str]]
 ) -> list[str]:
-  """Names of the clips that are not what they were when the run began."""
+  """Lists the clips that are not what they were when the run began."""
   if len(old) != len(new):
     return [f"{len(old)} clips -> {len(new)}"]
   hashes = ("manifest", "holds")

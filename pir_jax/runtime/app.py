@@ -1,9 +1,11 @@
-"""How every main starts: flags read, user errors told in one sentence."""
+"""Starts every command: reads its flags, reports a user's errors in a line."""
 
+import errno
 import pathlib
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -12,31 +14,42 @@ from pir_jax import assets
 from pir_jax.runtime import memory, preemption
 from pir_jax.types import InputError
 
+# A full disk, or a place that may not be written: no bug of this program.
+_DISK_ERRORS = (
+  errno.EACCES,
+  errno.EDQUOT,
+  errno.EIO,
+  errno.ENOSPC,
+  errno.EPERM,
+  errno.EROFS,
+)
+
 
 def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
   """Runs `main` under absl; an InputError is one line and exit code 1.
 
-  What was preempted and has saved ends with exit code 0 after SIGTERM, and with
-  130 after Ctrl-C; so does what had nothing to save.
+  A preempted run that has saved ends with exit code 0 after SIGTERM, and with
+  130 after Ctrl-C; so does any other interrupted command. A bug keeps its
+  traceback.
 
   Args:
     main: the command.
-    topics: words of which the user must say one, without dashes; `main` is
-      given it. Without any, `main` takes nothing.
+    topics: words of which the user must choose one, without dashes; `main`
+      takes it as its argument. Without any, `main` takes nothing.
   """
 
   def guarded(argv: list[str]) -> None:
-    given = _topic(argv[1:], topics)
-    # absl raises the level to INFO: other libraries' news are not the user's.
+    args = _topic(argv[1:], topics)
+    # absl sets the level to INFO, with the news of other libraries.
     logging.set_verbosity(logging.WARNING)
-    # Orbax logs the traceback of what it then raises, too.
+    # Orbax also logs the traceback of what it raises.
     logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     _keep_compilations()
     memory.keep_pages()
-    # What is told to end cleans up as what is interrupted does.
+    # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-      main(*given)
+      main(*args)
     except InputError as error:
       _fail(str(error))
     except preemption.Preempted as error:
@@ -44,34 +57,49 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
       sys.exit(error.code)
     except KeyboardInterrupt:
       print(
-        "stopped: the same command goes on from what was saved, if anything.",
+        "stopped: the same command continues from what was saved, if anything.",
         file=sys.stderr,
       )
       sys.exit(130)
     except OSError as error:
-      # A full disk, a folder that may not be written: not ours to explain more.
-      _fail(f"{error.strerror or error}: {error.filename or 'no file named'}.")
+      if error.errno not in _DISK_ERRORS or not error.filename:
+        raise
+      _fail(f"{error.strerror}: {error.filename}.")
 
   app.run(guarded, flags_parser=_parse)
+
+
+def required(*holders: flags.FlagHolder) -> list[Any]:
+  """Returns the values of flags that the user must set.
+
+  Raises:
+    InputError: some are missing; names all of them.
+  """
+  missing = [f"--{flag.name}" for flag in holders if not flag.value]
+  if missing:
+    raise InputError(f"Missing required flags: {', '.join(missing)}.")
+  return [flag.value for flag in holders]
 
 
 def _parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
+  except SystemExit:  # absl's --help and its kind end with 1.
+    sys.exit(0)
   except flags.Error as error:
     # ml_collections puts a whole traceback in the message of one flag.
-    said = [line for line in str(error).splitlines() if line.strip()]
-    _fail(f"{said[-1].removeprefix('ValueError: ')}; --help lists the flags.")
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    _fail(f"{lines[-1].removeprefix('ValueError: ')}; --help lists the flags.")
   except SyntaxError as error:  # --config names a file of something else.
     _fail(f"{error.filename} is not Python ({error.msg}): name an experiment.")
-  except KeyError as error:  # ml_collections: a --config.field not there.
+  except KeyError as error:  # ml_collections: an unknown --config.field.
     _fail(f"{error.args[0]}; the Config dataclasses name them.")
 
 
 def _topic(words: list[str], topics: tuple[str, ...]) -> list[str]:
   if topics and (not words or words[0] not in topics):
-    said = f"{words[0]!r} is no topic" if words else "it needs a topic"
-    _fail(f"{said}: say {' or '.join(topics)}.")
+    problem = f"{words[0]!r} is not a topic" if words else "no topic is named"
+    _fail(f"{problem}: choose {' or '.join(topics)}.")
   extra = words[1:] if topics else words
   if extra:
     _fail(f"unexpected argument {extra[0]!r}: flags are written --name=value.")

@@ -1,8 +1,8 @@
-"""Checkpoints: the state and the place in the data, whole or not there.
+"""Checkpoints: the state and the data iterator, whole or absent.
 
 A folder `checkpoints/STEP` holds three items: `state` (arrays), `data` (the
-place in the data) and `about` (step, config and versions). What is found to be
-damaged is moved to `damaged/`, never deleted.
+state of the data iterator) and `about` (step, config and versions). Damaged
+checkpoints are moved to `damaged/`, see checkpoint_integrity.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -25,12 +25,12 @@ from orbax.checkpoint.checkpoint_managers import (
   LatestN,
 )
 
-from pir_jax.runtime import checkpoint_files, checkpoint_integrity
+from pir_jax.runtime import checkpoint_integrity
 from pir_jax.types import InputError
 
 _ITERATOR = "iterator.json"
-_OLD = "old"  # Replaced checkpoints go there whole, and then away.
-# How file systems, and tensorstore for them, say that nothing more can be kept.
+_OLD = "old"  # Replaced checkpoints are moved there, and then deleted.
+# Errors of file systems, and of tensorstore for them, that prevent a save.
 _FULL = tuple(
   os.strerror(number)
   for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
@@ -40,10 +40,10 @@ _FULL = tuple(
 class Checkpoints:
   """The numbered checkpoints of one run directory.
 
-  A checkpoint is written beside its final name, sealed with a list of its
-  files, and renamed when it is complete, so that an interrupted save leaves
-  none. Older ones go only when a newer one is complete. Every process of a
-  cluster must call the same methods in the same order; they share one disk.
+  A checkpoint is written beside its final name with a list of its files, and
+  renamed when it is complete, so that an interrupted save leaves none. Older
+  ones are deleted only when a newer one is complete. Every process of a cluster
+  must call the same methods in the same order; they share one disk.
   """
 
   def __init__(
@@ -54,15 +54,15 @@ class Checkpoints:
     best: str = "",
     read_only: bool = False,
   ):
-    """Opens the checkpoints, and clears away what a stopped save left.
+    """Opens the checkpoints, and deletes the remains of an interrupted save.
 
     Args:
       workdir: of the run.
-      keep: newest checkpoints kept.
-      best: held-out metric of which the best checkpoint is kept besides; the
-        highest is best, or the lowest after a minus ("psnr", "-lpips").
-      read_only: write, move and delete nothing: another process may be
-        training this run.
+      keep: number of newest checkpoints kept.
+      best: held-out metric whose best checkpoint is kept as well; the highest
+        is best, or the lowest after a minus ("psnr", "-lpips").
+      read_only: writes, moves and deletes nothing, as another process may be
+        training this run; files are not hashed, see `newest_whole`.
     """
     self._workdir = pathlib.Path(workdir).resolve()
     self._folder = self._workdir / "checkpoints"
@@ -70,11 +70,10 @@ class Checkpoints:
     self._read_only = read_only
     self._saving: int | None = None
     self._failed = False
-    self._shelf = checkpoint_files.Shelf(self._workdir, read_only=read_only)
     if not read_only and jax.process_index() == 0:
       _remove(self._folder / _OLD)
-      self._shelf.look_over()
-    _together("checkpoints opened")
+      checkpoint_integrity.set_aside_damaged(self._workdir)
+    multihost_utils.sync_global_devices("checkpoints opened")
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=self._options(keep),
@@ -101,27 +100,23 @@ class Checkpoints:
     return ocp.CheckpointManagerOptions(
       create=True,
       cleanup_tmp_directories=True,
-      # Moved first: a deletion that is interrupted must not leave half of one.
+      # An interrupted deletion must not leave half a checkpoint.
       todelete_subdir=_OLD,
       best_fn=self._score if self._best else None,
       preservation_policy=AnyPreservationPolicy(policies),
       async_options=ocp.AsyncOptions(
-        post_finalization_callback=self._seal,
-        # On a full disk the save might wait for a folder that never comes.
+        post_finalization_callback=self._write_file_list,
+        # On a full disk an asynchronous save may wait for ever.
         create_directories_asynchronously=False,
       ),
     )
 
-  def latest(self) -> int | None:
-    """The newest step saved; its files may still turn out to be damaged."""
-    return self._manager.latest_step()
-
   def best(self) -> int | None:
-    """The step with the best held-out metric; None where none has it."""
+    """Returns the step with the best held-out metric; None without any."""
     return self._manager.best_step() if self._best else None
 
   def steps(self) -> list[int]:
-    """All steps saved, ascending."""
+    """Lists the steps saved, ascending."""
     return sorted(self._manager.all_steps())
 
   def save(
@@ -132,14 +127,14 @@ class Checkpoints:
     metrics: Mapping[str, float] | None = None,
     wait: bool = False,
   ) -> None:
-    """Saves behind the caller's back; a step that is there already is kept.
+    """Saves in the background; a step that exists already is kept.
 
     Args:
       step: optimiser steps done.
-      state: whose arrays may be given away as soon as this returns.
-      iterator: of the data; `get_state` tells its place in JSON values.
+      state: its arrays may be donated as soon as this returns.
+      iterator: of the data; `get_state` returns JSON values.
       metrics: on held-out data, at this step.
-      wait: return only when the checkpoint is complete.
+      wait: returns only when the checkpoint is complete.
 
     Raises:
       InputError: this or the last checkpoint cannot be written (a full disk),
@@ -171,7 +166,7 @@ class Checkpoints:
       self.wait()
 
   def wait(self) -> None:
-    """Waits for the save under way.
+    """Waits for the current save.
 
     Raises:
       InputError: it cannot be written.
@@ -183,10 +178,10 @@ class Checkpoints:
   def restore(
     self, step: int, abstract_state: PyTree, iterator: Any = None
   ) -> PyTree:
-    """The state at `step`; `iterator`, when given, is wound on in place.
+    """Returns the state at `step`; restores `iterator`, if any, in place.
 
     Args:
-      step: one that was saved.
+      step: a saved one.
       abstract_state: shapes, dtypes and shardings to restore onto.
       iterator: a grain iterator over the same data.
 
@@ -194,20 +189,20 @@ class Checkpoints:
       InputError: the checkpoint is of networks of other sizes.
     """
     self.check_shapes(step, abstract_state)
-    wanted = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-    state = self._manager.restore(step, args=wanted).state
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+    state = self._manager.restore(step, args=items).state
     if iterator is not None:
-      place = self._shelf.path(step) / "data"
-      iterator.set_state(json.loads(next(place.glob("*.json")).read_text()))
+      path = self._folder / str(step) / "data" / _ITERATOR
+      iterator.set_state(json.loads(path.read_text()))
     return state
 
   def restore_newest(
     self, abstract_state: PyTree, iterator: Any = None
   ) -> tuple[int, PyTree] | None:
-    """The newest checkpoint that is whole: its step and state.
+    """Returns the step and state of the newest undamaged checkpoint.
 
-    A damaged one is told of on stderr and moved to `damaged/`, so that its step
-    can be saved again. None where the run has saved nothing yet.
+    A damaged one is reported on stderr and moved to `damaged/`, so that its
+    step can be saved again. Returns None where nothing is saved yet.
 
     Args:
       abstract_state: see `restore`.
@@ -216,42 +211,50 @@ class Checkpoints:
     Raises:
       InputError: there are checkpoints, and all are damaged.
     """
-    step = self.newest_whole()
+    step = self.newest_whole(thorough=not self._read_only)
     if step is None:
       return None
     return step, self.restore(step, abstract_state, iterator)
 
-  def newest_whole(self) -> int | None:
-    """Its step; None where nothing was saved. See `restore_newest`.
+  def newest_whole(self, *, thorough: bool = True) -> int | None:
+    """Returns the newest undamaged step; None where nothing is saved yet.
+
+    Args:
+      thorough: hashes every file; otherwise only sizes are compared.
 
     Raises:
       InputError: there are checkpoints, and all are damaged.
     """
-    step = self._agree(self._shelf.newest_whole)
-    if step == checkpoint_files.NONE_WHOLE:
+    step = checkpoint_integrity.NONE
+    if jax.process_index() == 0:
+      step = checkpoint_integrity.newest_whole(
+        self._workdir, thorough=thorough, read_only=self._read_only
+      )
+    step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
+    if step == checkpoint_integrity.ALL_DAMAGED:
       raise InputError(
         f"every checkpoint of {self._workdir} is damaged: put a copy of one "
         f"into {self._folder}, or train in another --workdir."
       )
     if not self._read_only:
       self._manager.reload()
-    return None if step == checkpoint_files.NONE else step
+    return None if step == checkpoint_integrity.NONE else step
 
   def close(self) -> None:
-    """Waits for saves under way and frees the manager.
+    """Waits for the current save and frees the manager.
 
     Raises:
       InputError: the last save cannot be written.
     """
-    if self._failed:  # Told already, and the manager would tell it again.
+    if self._failed:  # Reported already: the manager would raise it again.
       return
     self.wait()
     self._manager.close()
     if not self._read_only and jax.process_index() == 0:
       _remove(self._folder / _OLD)
 
-  def _seal(self) -> None:
-    # Orbax calls this when all is written and before the folder gets its name.
+  def _write_file_list(self) -> None:
+    # Orbax calls this when all is written, and renames the folder afterwards.
     checkpoint_integrity.write(
       next(self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"))
     )
@@ -260,26 +263,22 @@ class Checkpoints:
     value = metrics[self._best.removeprefix("-")]
     return -value if self._best.startswith("-") else value
 
-  def _agree(self, choose: Callable[[], int]) -> int:
-    """What process 0 chooses, in every process."""
-    if jax.process_count() == 1:
-      return choose()
-    chosen = np.int32(choose() if jax.process_index() == 0 else 0)
-    return int(multihost_utils.broadcast_one_to_all(chosen))
-
   def check_shapes(self, step: int, abstract_state: PyTree) -> None:
-    """Raises an InputError where the arrays at `step` are of other shapes."""
+    """Raises an InputError where the arrays at `step` have other shapes."""
     saved = _shapes(self._manager.item_metadata(step).state)
-    wanted = _shapes(abstract_state)
-    every = {**wanted, **saved}
-    wrong = [name for name in every if wanted.get(name) != saved.get(name)]
+    expected = _shapes(abstract_state)
+    wrong = [
+      name
+      for name in {**expected, **saved}
+      if expected.get(name) != saved.get(name)
+    ]
     if wrong:
       name = wrong[0]
       raise InputError(
         f"checkpoint {step} of {self._workdir} is of other networks: {name} is "
-        f"{saved.get(name, 'not there')} in it and "
-        f"{wanted.get(name, 'not there')} here ({len(wrong)} differ): use the "
-        "config that it was trained with."
+        f"{saved.get(name, 'missing')} in it and "
+        f"{expected.get(name, 'missing')} here ({len(wrong)} differ): use the "
+        "config it was trained with."
       )
 
   @contextlib.contextmanager
@@ -287,29 +286,27 @@ class Checkpoints:
     try:
       yield
     except (OSError, ValueError, RuntimeError) as error:
-      said = next((text for text in _FULL if text in _all_said(error)), None)
-      if said is None:
+      messages = _messages(error)
+      reason = next((text for text in _FULL if text in messages), None)
+      if reason is None:
         raise
       self._failed = True
-      kept = [step for step in self._shelf.steps() if step != self._saving]
+      steps = checkpoint_integrity.steps(self._workdir)
+      kept = [step for step in steps if step != self._saving]
       rest = f"step {kept[-1]} is kept" if kept else "nothing was saved before"
       raise InputError(
         f"checkpoint {self._saving} cannot be written to {self._folder} "
-        f"({said}): {rest}; make room and give the same command again."
+        f"({reason}): {rest}; free some space and run the same command again."
       ) from error
 
 
-def _all_said(error: BaseException | None) -> str:
-  said = []
+def _messages(error: BaseException | None) -> str:
+  """Joins the messages of an error and of all its causes."""
+  messages = []
   while error is not None:
-    said.append(str(error))
+    messages.append(str(error))
     error = error.__cause__ or error.__context__
-  return " ".join(said)
-
-
-def _together(name: str) -> None:
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
+  return " ".join(messages)
 
 
 def _remove(folder: pathlib.Path) -> None:
@@ -326,7 +323,7 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
 
 
 def _about(workdir: pathlib.Path, step: int) -> dict[str, Any]:
-  """What the run is, as far as it is written down, at this step."""
+  """Returns the step, and the record of the run where there is one."""
   has_record = (workdir / "run.json").exists()
   record = read_record(workdir) if has_record else {}
   kept = ("stage", "config", "versions", "code")
@@ -336,10 +333,10 @@ def _about(workdir: pathlib.Path, step: int) -> dict[str, Any]:
 def adopt(
   workdir: pathlib.Path, source: pathlib.Path, abstract_state: PyTree
 ) -> None:
-  """Copies the newest whole checkpoint of another run into one without any.
+  """Copies the newest undamaged checkpoint of another run into a new one.
 
   Args:
-    workdir: of the run that has none; where it has some, nothing is done.
+    workdir: of the new run; where it has a checkpoint, nothing is done.
     source: the other run.
     abstract_state: shapes that the copy must have.
 
@@ -356,17 +353,17 @@ def adopt(
   other.check_shapes(step, abstract_state)
   if jax.process_index() == 0:
     folder = pathlib.Path(workdir) / "checkpoints"
-    # A copy that is cut short is cleared away like a save that is.
+    # An interrupted copy is deleted like an interrupted save.
     part = folder / f"{step}.orbax-checkpoint-tmp"
     _remove(part)
     shutil.copytree(pathlib.Path(source) / "checkpoints" / str(step), part)
     part.rename(folder / str(step))
-    print(f"goes on from step {step} of {source}.")
-  _together("checkpoint adopted")
+    print(f"continues from step {step} of {source}.")
+  multihost_utils.sync_global_devices("checkpoint adopted")
 
 
 def abstract(state: PyTree, shardings: PyTree) -> PyTree:
-  """What `restore` wants to know of a state: shapes, dtypes, shardings."""
+  """Returns the shapes, dtypes and shardings of a state, for `restore`."""
   return jax.tree.map(
     lambda leaf, sharding: jax.ShapeDtypeStruct(
       leaf.shape, leaf.dtype, sharding=sharding
@@ -377,7 +374,7 @@ def abstract(state: PyTree, shardings: PyTree) -> PyTree:
 
 
 def write_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
-  """Writes run.json (what the run is) whole or not at all."""
+  """Writes run.json, the description of a run, whole or not at all."""
   workdir.mkdir(parents=True, exist_ok=True)
   part = workdir / "run.json.part"
   part.write_text(json.dumps(record, indent=2) + "\n")
@@ -393,7 +390,7 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
   path = workdir / "run.json"
   if not path.exists():
     raise InputError(
-      f"{workdir} is not a training run (it has no run.json): give the "
+      f"{workdir} is not a training run (it has no run.json): name the "
       "--workdir of a finished `python -m pir_jax.train`."
     )
   try:

@@ -1,4 +1,4 @@
-"""What accelerators can do at best, by their makers' data sheets.
+"""Peak performance of accelerators, by their makers' data sheets.
 
 TPUs: Google Cloud's system architecture pages and "How to Scale Your Model"
 (links, one way). GPUs: NVIDIA's data sheets, dense bfloat16 without sparsity.
@@ -33,7 +33,7 @@ class Chip(NamedTuple):
 
 _GIB = 2**30
 
-# By the device_kind that JAX tells; the first key that it begins with counts.
+# By the prefix of jax's device_kind; the first match counts.
 CHIPS = {
   "TPU v4": Chip("TPU v4", 275e12, 32 * _GIB, 1.23e12, 4.5e10, 3),
   "TPU v5 lite": Chip(
@@ -53,7 +53,7 @@ CHIPS = {
 
 
 def find(device_kind: str) -> Chip | None:
-  """The chip of a `jax.Device.device_kind`; None where it is not known."""
+  """Returns the chip of a `jax.Device.device_kind`; None if unknown."""
   return next(
     (chip for kind, chip in CHIPS.items() if device_kind.startswith(kind)),
     None,

@@ -1,4 +1,4 @@
-"""Configs as plain data: a run writes its own down and is read back from it."""
+"""Converts configs to plain data, with which a run is recorded, and back."""
 
 import dataclasses
 import types
@@ -11,12 +11,12 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-  """A config dataclass as nested dicts of JSON values."""
+  """Converts a config dataclass to nested dicts of JSON values."""
   return dataclasses.asdict(config)
 
 
 def from_dict(kind: type[T], values: dict[str, Any], path: str = "config") -> T:
-  """The config dataclass `kind` from what `to_dict` gave.
+  """Builds the config dataclass `kind` from the result of `to_dict`.
 
   Raises:
     InputError: a field is unknown, by its whole path: the run was written by

@@ -1,4 +1,4 @@
-"""How many operations a program is: products and sums, loops multiplied.
+"""Counts the operations of a program, with loops multiplied.
 
 XLA's own count takes the body of a loop once however often it runs; this one
 walks the traced program. Only matrix products and convolutions are counted, two
@@ -14,7 +14,7 @@ from jax.extend import core
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> float:
-  """Operations of one call, over all devices together.
+  """Counts the operations of one call, over all devices together.
 
   What a gradient computes again (rematerialisation) is counted again. A loop
   whose length depends on data counts once, and of branches the longest.
@@ -27,7 +27,7 @@ def count(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def of_jaxpr(jaxpr: core.Jaxpr) -> float:
-  """`count`, of what is traced already."""
+  """Counts the operations of a traced program, see `count`."""
   return sum((_of_equation(equation) for equation in jaxpr.eqns), 0.0)
 
 
@@ -49,35 +49,35 @@ def _of_equation(equation) -> float:
 
 
 def _of_convolution(equation) -> float:
-  """Products with inserted or surrounding zeros are not counted."""
+  """Counts products, except those with inserted or surrounding zeros."""
   params = equation.params
-  numbers = params["dimension_numbers"]
-  given, kernel = (variable.aval.shape for variable in equation.invars[:2])
+  axes = params["dimension_numbers"]
+  image, kernel = (variable.aval.shape for variable in equation.invars[:2])
   result = equation.outvars[0].aval.shape
   pairs = 1.0
   for axis, (low, _) in enumerate(params["padding"]):
     pairs *= _num_pairs(
-      given[numbers.lhs_spec[2 + axis]],
-      kernel[numbers.rhs_spec[2 + axis]],
-      result[numbers.out_spec[2 + axis]],
+      image[axes.lhs_spec[2 + axis]],
+      kernel[axes.rhs_spec[2 + axis]],
+      result[axes.out_spec[2 + axis]],
       low,
       params["window_strides"][axis],
       params["lhs_dilation"][axis],
       params["rhs_dilation"][axis],
     )
-  batch = given[numbers.lhs_spec[0]] / params["batch_group_count"]
-  inputs, outputs = kernel[numbers.rhs_spec[1]], kernel[numbers.rhs_spec[0]]
+  batch = image[axes.lhs_spec[0]] / params["batch_group_count"]
+  inputs, outputs = kernel[axes.rhs_spec[1]], kernel[axes.rhs_spec[0]]
   return 2.0 * batch * inputs * outputs * pairs
 
 
-def _num_pairs(num_in, num_taps, num_out, low, stride, dilation, spread):
-  """How often a tap meets a true input along one axis."""
+def _num_pairs(num_in, num_weights, num_out, low, stride, dilation, spread):
+  """Counts how often a weight meets an input along one axis."""
   length = (num_in - 1) * dilation + 1
-  found = 0
-  for tap in range(num_taps):
+  pairs = 0
+  for weight in range(num_weights):
     # Output o reads place o * stride + start, of which every `dilation`th is
     # an input.
-    start = tap * spread - low
+    start = weight * spread - low
     first = max(0, -(start // stride))
     last = min(num_out - 1, (length - 1 - start) // stride)
     if last < first:
@@ -86,5 +86,5 @@ def _num_pairs(num_in, num_taps, num_out, low, stride, dilation, spread):
     places = range(first, min(last, first + period - 1) + 1)
     for o in places:
       if (o * stride + start) % dilation == 0:
-        found += (last - o) // period + 1
-  return found
+        pairs += (last - o) // period + 1
+  return pairs

@@ -1,6 +1,6 @@
-"""The loop: batch, step, now and then a report, a check and a checkpoint.
+"""The loop: batch, step, and now and then a report, an evaluation, a save.
 
-Restart order: this run's newest whole checkpoint, else from scratch.
+Restart order: this run's newest undamaged checkpoint, otherwise from scratch.
 """
 
 import contextlib
@@ -24,20 +24,24 @@ from pir_jax.runtime import (
 )
 from pir_jax.types import InputError
 
+# A file of the workdir: all steps are done. Training ends with exit code 0 also
+# when it was preempted, and a launcher must know which it was.
+FINISHED = "finished"
+
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-  """How long, and how often what.
+  """How long to train, and how often to report, save and evaluate.
 
   Attributes:
     num_steps: optimiser steps of the whole run, resumed or not.
-    log_every: steps between reports; every step is looked at for NaN.
+    log_every: steps between reports; every step is checked for NaN.
     save_every: steps between checkpoints; the last step is always saved.
     evaluate_every: steps between held-out evaluations; also after the last.
-    keep: newest checkpoints kept.
-    best: held-out metric whose best checkpoint is kept besides, such as
-      "psnr", or "-lpips" where less is better; "" keeps none. Otherwise every
-      evaluated step is saved.
+    keep: number of newest checkpoints kept.
+    best: held-out metric whose best checkpoint is kept as well, such as
+      "psnr", or "-lpips" where less is better, with every evaluated step
+      saved; "" keeps none.
   """
 
   num_steps: int
@@ -58,15 +62,16 @@ def fit(
   seed: int,
   profile: tuple[int, int] | None = None,
 ) -> Any:
-  """Trains `stage` to `config.num_steps`, going on from where the run is.
+  """Trains `stage` up to `config.num_steps`, from the newest checkpoint.
 
   Args:
     stage: see stages/base.py.
     config: of the loop.
-    batches: endless training batches (a grain dataset): of each global batch
-      the rows that this process has.
-    held_out: makes the (finite) held-out batches anew, whole on every process.
-    workdir: of the run; holds checkpoints and TensorBoard files.
+    batches: endless training batches (a grain dataset): the rows of this
+      process of each global batch.
+    held_out: returns the (finite) held-out batches, whole on every process.
+    workdir: of the run; holds checkpoints and TensorBoard files, and at the end
+      the file FINISHED.
     seed: of initialisation and of every step's noise.
     profile: the first step and the number of steps to trace.
 
@@ -74,12 +79,15 @@ def fit(
     The last state.
 
   Raises:
-    InputError: the run is past its last step; a term, gradient or number of the
-      state is not finite, by name and step; or `profile` or `config.best` ask
-      for what there is not.
-    Preempted: the process was told to end; the state is saved.
+    InputError: the run is past its last step; a term, gradient or value of the
+      state is not finite, by name and step; or `profile` or `config.best` do
+      not fit the run.
+    Preempted: the process was asked to stop; the state is saved.
   """
   key = jax.random.key(seed)
+  finished = workdir / FINISHED
+  if jax.process_index() == 0:
+    finished.unlink(missing_ok=True)
   iterator = iter(batches)
   with (
     preemption.watch() as notice,
@@ -90,29 +98,32 @@ def fit(
       workdir, name=stage.name, num_steps=config.num_steps
     ) as reporter,
   ):
-    found = checkpoints.restore_newest(stage.abstract_state(), iterator)
-    start = found[0] if found else 0
+    restored = checkpoints.restore_newest(stage.abstract_state(), iterator)
+    start = restored[0] if restored else 0
     if start > config.num_steps:
       raise InputError(
         f"{workdir} is at step {start} already, past --config.loop.num_steps="
-        f"{config.num_steps}: say more, or choose another --workdir."
+        f"{config.num_steps}: raise it, or choose another --workdir."
       )
     steps = range(start + 1, config.num_steps + 1)
     with profiler.Trace(profile, workdir, steps) as trace:
       reporter.start(start)
-      state = found[1] if found else stage.init(key)
+      state = restored[1] if restored else stage.init(key)
       run = _Run(
         stage, config, held_out, iterator, checkpoints, reporter, notice, trace
       )
       if steps:
-        validation.rehearse(stage, state, held_out(), config.best)
+        validation.warm_up(stage, state, held_out(), config.best)
       else:
         reporter.say(f"{stage.name}: all {start} steps are done.")
-      return _train(run, state, key, steps, workdir)
+      state = _train(run, state, key, steps, workdir)
+  if jax.process_index() == 0:
+    finished.write_text(f"{config.num_steps}\n")
+  return state
 
 
 class _Run(NamedTuple):
-  """What a run goes on with; see `fit`."""
+  """The parts of a run; see `fit`."""
 
   stage: Any
   config: Config
@@ -124,7 +135,7 @@ class _Run(NamedTuple):
   trace: profiler.Trace
 
   def due(self, step: int, every: int) -> bool:
-    """Whether what is done every so many steps is done after this one."""
+    """Returns whether something done every so many steps is due now."""
     return step % every == 0 or step == self.config.num_steps
 
 
@@ -135,45 +146,46 @@ def _train(
   steps: range,
   workdir: pathlib.Path,
 ) -> Any:
-  """The state after `steps`, the first step of all being 1."""
+  """Takes `steps`, counted from 1, and returns the last state."""
   stage, config = run.stage, run.config
-  watch, clock = finite_checks.Watch(stage, workdir), throughput.Pace(stage)
+  checks = finite_checks.FiniteChecks(stage, workdir)
+  clock = throughput.Throughput(stage)
   for step in steps:
     with clock.waiting():
       batch = next(run.iterator)
-    given = state, sharding.shard_batch(stage.mesh, batch), key
+    args = state, sharding.shard_batch(stage.mesh, batch), key
     with run.trace.step(step):
-      state, values = stage.step(*given, index=step - 1)
-    watch.add(step, state, values)
-    clock.count(given, step - 1, values)
+      state, metrics = stage.step(*args, index=step - 1)
+    checks.add(step, state, metrics)
+    clock.count(args, step - 1, metrics)
     if step == steps[0]:
-      numbers = watch.settle()
-      # Compiled here, so that a save when told to end is quick.
-      watch.check_state(step)
-      run.reporter.compiled(step, numbers)
+      metrics = checks.resolve()
+      # Compiles it now, so that a save on preemption is quick.
+      checks.check_state(step)
+      run.notice.start()
+      run.reporter.compiled(step, metrics)
       clock.restart()
     elif run.due(step, config.log_every):
-      numbers = watch.settle()
-      run.reporter.scalars(step, numbers, clock.window())
+      run.reporter.scalars(step, checks.resolve(), clock.window())
     if run.trace.ends(step):
-      watch.settle()
+      checks.resolve()
       with clock.paused():
         run.reporter.say(run.trace.finish())
-    told, scores = run.notice.given(step), {}
-    if run.due(step, config.evaluate_every) and not told:
-      watch.settle()
+    stop, held_out = run.notice.should_stop(step), {}
+    if run.due(step, config.evaluate_every) and not stop:
+      checks.resolve()
       with clock.paused():
-        scores = validation.take(
+        held_out = validation.evaluate(
           stage, state, run.held_out(), step, run.reporter, run.notice
         )
-      told = run.notice.given(step)
-    if run.due(step, config.save_every) or told or (scores and config.best):
-      watch.settle()
+      stop = run.notice.should_stop(step)
+    if run.due(step, config.save_every) or stop or (held_out and config.best):
+      checks.resolve()
       with clock.paused():
-        # A state that is not finite must not replace one that is; the numbers
-        # of the step are of the parameters before it.
-        watch.check_state(step)
-        run.checkpoints.save(step, state, run.iterator, scores or None, told)
-    if told:
+        # The metrics are of the parameters before the step: only this shows
+        # that the state to save is finite.
+        checks.check_state(step)
+        run.checkpoints.save(step, state, run.iterator, held_out or None, stop)
+    if stop:
       raise run.notice.preempted(step, workdir)
   return state

@@ -1,4 +1,4 @@
-"""What a compiled program takes on each device, before it is ever run."""
+"""Memory of a compiled program on each device, before it is ever run."""
 
 import ctypes
 import sys
@@ -16,14 +16,14 @@ class Footprint(NamedTuple):
   """A compiled program on one of its devices; sizes in bytes.
 
   Attributes:
-    arguments: what is given to it.
-    outputs: what it returns.
-    reused: outputs that take the place of arguments given away.
-    temporaries: what it needs besides, at its worst moment.
+    arguments: its inputs.
+    outputs: its results.
+    reused: outputs in the place of donated arguments.
+    temporaries: intermediate results, at the peak.
     code: of the program itself.
     flops: floating-point operations of one run, as XLA counts them: the body
       of a loop counts once, however often it runs. None where XLA is silent.
-    seconds: that the compilation took.
+    seconds: of the compilation.
   """
 
   arguments: int
@@ -36,7 +36,7 @@ class Footprint(NamedTuple):
 
   @property
   def peak(self) -> int:
-    """Bytes a device must have free for the program and all it touches."""
+    """Bytes a device needs for the program and its arguments."""
     return self.arguments + self.outputs - self.reused + self.temporaries
 
 
@@ -64,7 +64,7 @@ def keep_pages() -> None:
 
 
 class TooLarge(InputError):
-  """A program that its devices have no room for.
+  """A program that does not fit its devices.
 
   Attributes:
     reason: the compiler's own words.
@@ -79,7 +79,7 @@ class TooLarge(InputError):
 
 
 def measure(lowered: jax.stages.Lowered) -> Footprint:
-  """Compiles a lowered program and reads what it will take.
+  """Compiles a lowered program and returns its footprint.
 
   Raises:
     TooLarge: the compiler itself finds that it does not fit the device.
@@ -90,7 +90,7 @@ def measure(lowered: jax.stages.Lowered) -> Footprint:
 def compile_lowered(
   lowered: jax.stages.Lowered, options: dict[str, str] | None = None
 ) -> tuple[jax.stages.Compiled, Footprint]:
-  """The compiled program, and what it will take.
+  """Compiles a lowered program and returns it with its footprint.
 
   Args:
     lowered: what to compile.
@@ -120,7 +120,7 @@ def compile_lowered(
 
 
 def readable(num_bytes: int) -> str:
-  """Bytes with a unit: `3.68 GiB`."""
+  """Formats bytes with a unit: `3.68 GiB`."""
   size, unit = float(num_bytes), 0
   while size >= 1000 and unit < len(_UNITS) - 1:  # At most three digits.
     size, unit = size / 1024, unit + 1
@@ -128,7 +128,7 @@ def readable(num_bytes: int) -> str:
 
 
 def describe(footprint: Footprint) -> str:
-  """A footprint in lines, each of them a number and what it is."""
+  """Formats a footprint, one figure a line."""
   f = footprint
   lines = [
     f"{readable(f.peak)} at the peak: arguments, new outputs, temporaries",
@@ -137,7 +137,7 @@ def describe(footprint: Footprint) -> str:
     " arguments",
     f"{readable(f.temporaries)} temporaries",
   ]
-  if f.code:  # The CPU's compiler does not tell.
+  if f.code:  # The CPU's compiler does not report it.
     lines.append(f"{readable(f.code)} code")
   if f.flops is not None:
     lines.append(f"{f.flops:.3g} FLOPs, with a loop's body counted once")

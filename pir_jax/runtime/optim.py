@@ -35,7 +35,7 @@ class Config:
 
 
 def schedule(config: Config, num_steps: int) -> optax.Schedule:
-  """The learning rate at a step of a run of `num_steps`."""
+  """Returns the learning rate at each step of a run of `num_steps`."""
   begin = int(config.decay_start * num_steps)
 
   def rate(step):
@@ -49,7 +49,7 @@ def schedule(config: Config, num_steps: int) -> optax.Schedule:
 
 
 def build(config: Config, num_steps: int) -> optax.GradientTransformation:
-  """The optax chain for `config`."""
+  """Builds the optax chain for `config`."""
   adam = optax.adam(
     schedule(config, num_steps), b1=config.b1, b2=config.b2, eps=config.eps
   )
@@ -59,7 +59,7 @@ def build(config: Config, num_steps: int) -> optax.GradientTransformation:
 
 
 def with_lazy_steps(config: Config, every: int) -> Config:
-  """Adam for a network that takes an extra step of its own every few ones.
+  """Returns Adam for a network that takes an extra step every few steps.
 
   StyleGAN2's correction: k steps and one of the regulariser should move the
   averages of Adam, and the parameters, as far as k steps would.
@@ -77,7 +77,7 @@ def with_lazy_steps(config: Config, every: int) -> Config:
 def build_lazy(
   config: Config, num_steps: int, every: int
 ) -> optax.GradientTransformation:
-  """`build`, for a network with extra steps every few ones (0: it has none)."""
+  """Builds Adam for a network with extra steps every few steps (0: never)."""
   if not every:
     return build(config, num_steps)
   # The schedule counts the extra steps, too.
@@ -91,7 +91,7 @@ def ema_update(
   decay: float,
   step: Float[Array, ""] | int | Array,
 ) -> PyTree:
-  """Exponential moving average whose early steps forget the start faster.
+  """Updates an exponential moving average, which forgets its start faster.
 
   The decay is min(decay, (1 + step) / (10 + step)), so that a short run's
   average is not its initialisation.

@@ -9,7 +9,7 @@ from pir_jax.types import InputError
 
 
 def parse(text: str | None) -> tuple[int, int] | None:
-  """`START:STEPS` as (first step, number of steps); None of nothing.
+  """Parses `START:STEPS` as (first step, number of steps); None if empty.
 
   Raises:
     InputError: it is something else.
@@ -17,30 +17,30 @@ def parse(text: str | None) -> tuple[int, int] | None:
   if not text:
     return None
   start, _, num_steps = text.partition(":")
-  for number in (start, num_steps):
-    if not (number.isascii() and number.isdigit() and int(number)):
+  for part in (start, num_steps):
+    if not (part.isascii() and part.isdigit() and int(part)):
       raise InputError(
-        f"--profile={text} is not START:STEPS, two whole numbers from 1: say "
+        f"--profile={text} is not START:STEPS, two integers from 1: set "
         "--profile=20:5 for the steps 20 to 24."
       )
   return int(start), int(num_steps)
 
 
 class Trace:
-  """Records the steps asked for into `workdir`/profile; a context manager."""
+  """Records the requested steps into `workdir`/profile; a context manager."""
 
   def __init__(
     self, wanted: tuple[int, int] | None, workdir: pathlib.Path, steps: range
   ):
-    """Notes what is wanted.
+    """Checks the requested steps.
 
     Args:
-      wanted: first step and number of steps; None: nothing is recorded.
+      wanted: first step and number of steps; None records nothing.
       workdir: of the run.
       steps: that will be taken, the first step of a run being 1.
 
     Raises:
-      InputError: what is wanted is not among these.
+      InputError: the run does not take all of them.
     """
     self._folder = workdir / "profile"
     self._recording = False
@@ -65,21 +65,21 @@ class Trace:
       self.finish()
 
   def step(self, step: int) -> contextlib.AbstractContextManager:
-    """Around the step that makes `step` done."""
+    """Returns a context around step number `step`, and starts the trace."""
     if self._wanted and step == self._wanted[0]:
       jax.profiler.start_trace(str(self._folder))
       self._recording = True
     return jax.profiler.StepTraceAnnotation("step", step_num=step)
 
   def ends(self, step: int) -> bool:
-    """Whether `step` is the last one wanted."""
+    """Returns whether `step` is the last requested one."""
     return self._recording and step == self._wanted[-1]
 
   def finish(self) -> str:
-    """Writes the trace and says so. The device must have done its steps."""
+    """Writes the trace, once the device is done; returns how to open it."""
     self._recording = False
     jax.profiler.stop_trace()
     return (
-      f"steps {self._wanted[0]} to {self._wanted[-1]} are traced: look at them "
+      f"steps {self._wanted[0]} to {self._wanted[-1]} are traced: open them "
       f"with `xprof --logdir={self._folder}`"
     )

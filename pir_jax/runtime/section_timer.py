@@ -1,4 +1,4 @@
-"""How long each part of a long work took, as a table for a person."""
+"""Times the sections of a long computation, and prints them as a table."""
 
 import contextlib
 import time
@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 
 class Span(NamedTuple):
-  """One stretch of a part: its seconds and how many frames it made."""
+  """One run of a section: its seconds and how many frames it processed."""
 
   seconds: float
   frames: int
 
 
-class Phases:
-  """The stretches of every part, in the order in which parts began.
+class SectionTimer:
+  """The runs of every section, in the order in which sections began.
 
   Attributes:
-    spans: of each part, in their order.
+    spans: of each section, in their order.
   """
 
   def __init__(self):
@@ -25,20 +25,20 @@ class Phases:
 
   @contextlib.contextmanager
   def measure(self, name: str, frames: int = 1) -> Iterator[None]:
-    """Times what is done inside; what raises is not counted."""
+    """Times a run of a section, unless it raises."""
     begin = time.perf_counter()
     yield
     self.add(name, time.perf_counter() - begin, frames)
 
   def add(self, name: str, seconds: float, frames: int) -> None:
-    """Counts a stretch that was timed elsewhere."""
+    """Adds a run that was timed elsewhere."""
     self.spans.setdefault(name, []).append(Span(seconds, frames))
 
   def table(self) -> str:
-    """A line for each part, and their sum.
+    """Returns a line for each section, and their sum.
 
-    The first stretch of a part is set apart, as it may hold a compilation; a
-    part that has but one shows it there and per frame.
+    The first run of a section is shown apart, as it may include a compilation;
+    a section with only one run shows it there and per frame.
     """
     lines = [f"{'':30}{'first call':>12}{'then a frame':>14}{'in all':>10}"]
     whole, usual = 0.0, 0.0

@@ -29,11 +29,11 @@ class Config:
       number of devices.
     min_size: elements from which an array is large: smaller ones cost more to
       gather than to keep whole on every device.
-    rules: (regular expression, what to do) pairs; the first that is found in
-      an array's path, such as "ema/generator/synthesis/0/kernel", counts. To
-      do is "largest": split the longest axis that `fsdp` divides, if the array
-      is large; "whole": keep it whole; or the number of the axis to split,
-      such as "-1", whatever the size. Where no rule is found: "largest".
+    rules: (regular expression, action) pairs; the first that matches a part
+      of an array's path, such as "ema/generator/synthesis/0/kernel", counts.
+      Actions are "largest": split the longest axis that `fsdp` divides, if the
+      array is large; "whole": keep it whole; or the index of the axis to split,
+      such as "-1", whatever the size. Without a match: "largest".
   """
 
   fsdp: int = 1
@@ -42,7 +42,7 @@ class Config:
 
 
 def make_mesh(fsdp: int | Config = 1, devices: list | None = None) -> Mesh:
-  """A (data, fsdp) mesh over `devices` (default: all that jax sees).
+  """Makes a (data, fsdp) mesh over `devices` (default: all that jax sees).
 
   Raises:
     ValueError: the devices do not divide by `fsdp`.
@@ -65,25 +65,23 @@ def make_mesh(fsdp: int | Config = 1, devices: list | None = None) -> Mesh:
 def state_shardings(
   mesh: Mesh, abstract_state: PyTree, config: Config | None = None
 ) -> PyTree:
-  """Where each array of a state lives, by the rules of `config`.
+  """Returns the sharding of each array of a state, by the rules of `config`.
 
   Args:
-    mesh: of `make_mesh`; it says how many devices share a copy.
+    mesh: of `make_mesh`.
     abstract_state: arrays, or their shapes.
-    config: its rules; the default's where none is given.
+    config: has the rules; None: the default.
 
   Raises:
-    ValueError: a rule is no rule, or names an axis that cannot be split.
+    ValueError: a rule is malformed, or names an axis that cannot be split.
   """
   config = config or Config()
-  rules = [(_expression(pattern), what) for pattern, what in config.rules]
+  rules = [(_compile(regex), action) for regex, action in config.rules]
 
   def place(path, leaf) -> NamedSharding:
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    found = (what for pattern, what in rules if pattern.search(name))
-    axis = _axis(
-      next(found, "largest"), name, leaf, mesh.shape["fsdp"], config.min_size
-    )
+    action = next((a for regex, a in rules if regex.search(name)), "largest")
+    axis = _axis(action, name, leaf, mesh.shape["fsdp"], config.min_size)
     if axis is None:
       return replicated(mesh)
     spec = [None] * len(leaf.shape)
@@ -93,19 +91,19 @@ def state_shardings(
   return jax.tree_util.tree_map_with_path(place, abstract_state)
 
 
-def _expression(pattern: str) -> re.Pattern:
+def _compile(pattern: str) -> re.Pattern:
   try:
     return re.compile(pattern)
   except re.error as error:
     raise ValueError(
-      f"sharding.rules: {pattern!r} is no regular expression ({error})."
+      f"sharding.rules: {pattern!r} is not a regular expression ({error})."
     ) from error
 
 
 def _axis(
   what: str, name: str, leaf: Any, size: int, min_size: int
 ) -> int | None:
-  """The axis of an array that is split; None: it stays whole."""
+  """Returns the axis of an array to split; None: it stays whole."""
   if what == "whole" or (what == "largest" and size == 1):
     return None
   if what == "largest":
@@ -127,12 +125,12 @@ def _axis(
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """The whole array on every device."""
+  """Returns the sharding with the whole array on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def device_bytes(state: PyTree) -> tuple[int, int]:
-  """Bytes of a state on one device, and of one whole copy of it.
+  """Counts the bytes of a state on one device, and of one whole copy.
 
   Args:
     state: arrays, or abstract ones with their shardings.
@@ -147,7 +145,7 @@ def device_bytes(state: PyTree) -> tuple[int, int]:
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
-  """Rows of every global batch that this process's devices need, ascending.
+  """Lists the rows of each global batch that this process needs, ascending.
 
   Raises:
     ValueError: the batch does not divide by the devices.
@@ -166,7 +164,7 @@ def local_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
 
 
 def shard_batch(mesh: Mesh, batch: PyTree[np.ndarray]) -> PyTree[jax.Array]:
-  """Rows of this process -> global arrays, split over the mesh by their rows.
+  """Makes global arrays, split over the mesh, of the rows of this process.
 
   Args:
     mesh: of the run.
@@ -183,7 +181,7 @@ def shard_batch(mesh: Mesh, batch: PyTree[np.ndarray]) -> PyTree[jax.Array]:
 
 
 def place_whole(mesh: Mesh, batch: PyTree[np.ndarray]) -> PyTree[jax.Array]:
-  """A batch that every process has whole -> global arrays.
+  """Makes global arrays of a batch that every process has whole.
 
   Split over the mesh where its size divides by the devices; else every device
   has all of it, as a last, short batch of held-out examples needs.

@@ -1,4 +1,4 @@
-"""How fast a run is: times between reports, without what is no step."""
+"""Training throughput, excluding evaluation and checkpointing."""
 
 import contextlib
 import os
@@ -13,18 +13,18 @@ from jax.sharding import Mesh
 from pir_jax.runtime import chips, flops
 
 
-class Pace:
-  """The clock of a run, read at its reports.
+class Throughput:
+  """Measures the steps between two reports.
 
-  A report comes when the device has done its last step; so the times between
-  are the device's, however early it was given its work.
+  A report waits for the device to finish its last step; so the time between
+  two is the device's, however early its work was dispatched.
   """
 
   def __init__(self, stage: Any):
-    """Starts.
+    """Starts the first window.
 
     Args:
-      stage: whose steps they are; see stages/base.py.
+      stage: see stages/base.py.
     """
     self._stage = stage
     device = stage.mesh.devices.flat[0]
@@ -35,7 +35,7 @@ class Pace:
     self.restart()
 
   def restart(self) -> None:
-    """A new window begins."""
+    """Starts a new window."""
     self._begin = time.perf_counter()
     self._waited = self._paused = 0.0
     self._flops = 0.0
@@ -43,73 +43,71 @@ class Pace:
 
   @contextlib.contextmanager
   def waiting(self) -> Iterator[None]:
-    """Around what asks for data."""
+    """Times a wait for data."""
     begin = time.perf_counter()
     yield
     self._waited += time.perf_counter() - begin
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Around what is no step: an evaluation, a checkpoint."""
+    """Excludes an evaluation or a checkpoint."""
     begin = time.perf_counter()
     yield
     self._paused += time.perf_counter() - begin
 
-  def count(self, given: tuple, index: int, values: Mapping[str, Any]) -> None:
-    """A step was taken.
+  def count(self, args: tuple, index: int, metrics: Mapping[str, Any]) -> None:
+    """Counts a step.
 
     Args:
-      given: its state, batch and key, of which only shapes are looked at.
+      args: its state, batch and key, of which only the shapes are read.
       index: of the step.
-      values: that it gave. Their names tell which phases it had: the work of
-        each combination is counted once.
+      metrics: of the step. Their names identify its phases: the operations of
+        each combination are counted once.
     """
     self._steps += 1
-    self._examples += len(jax.tree.leaves(given[1])[0])
+    self._examples += len(jax.tree.leaves(args[1])[0])
     if self._peak is None:
       return
-    phases = frozenset(values)
+    phases = frozenset(metrics)
     if phases not in self._work:
       with self.paused():
         self._work[phases] = flops.count(
-          lambda *given: self._stage.step(*given, index=index),
-          *jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), given
-          ),
+          lambda *args: self._stage.step(*args, index=index),
+          *jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args),
         )
     self._flops += self._work[phases]
 
   def window(self) -> dict[str, float]:
-    """What the steps since the last report took; the next ones are counted.
+    """Returns the throughput since the last report, and starts a new window.
 
     `data_wait_seconds` is the host's, of each step: where it is shorter than
     the step, the device need not have waited at all. `mfu` is the share of the
-    chip's peak in bfloat16, and is left out where that is not known.
+    chip's peak in bfloat16, and is left out where the peak is not known.
     """
     now = time.perf_counter()
     seconds = max(now - self._begin - self._paused, 1e-9)
-    found = {
-      "step_seconds": seconds / max(self._steps, 1),
-      "data_wait_seconds": self._waited / max(self._steps, 1),
-      "examples_per_second_per_device": self._examples
-      / seconds
-      / self._num_devices,
+    per_device = seconds * self._num_devices
+    steps = max(self._steps, 1)
+    metrics = {
+      "step_seconds": seconds / steps,
+      "data_wait_seconds": self._waited / steps,
+      "examples_per_second_per_device": self._examples / per_device,
     }
     if self._peak is not None:
-      found["mfu"] = self._flops / seconds / self._num_devices / self._peak
-    found |= memory(self._stage.mesh)
+      metrics["mfu"] = self._flops / per_device / self._peak
+    metrics |= memory(self._stage.mesh)
     self.restart()
-    return found
+    return metrics
 
 
 def memory(mesh: Mesh) -> dict[str, float]:
-  """GiB in use, and at the most, on the fullest of this process's devices.
+  """Returns GiB in use, and the peak, on this process's fullest device.
 
-  Of the process (`process_memory_gib`) where its devices do not tell.
+  Where its devices do not count them, `process_memory_gib` of the process.
   """
-  told = [device.memory_stats() for device in mesh.local_devices]
+  statistics = [device.memory_stats() for device in mesh.local_devices]
   fullest = max(
-    filter(None, told), key=lambda told: told["bytes_in_use"], default=None
+    filter(None, statistics), key=lambda s: s["bytes_in_use"], default=None
   )
   if fullest:
     return {

@@ -1,4 +1,4 @@
-"""How good a state is on held-out examples, and pictures of some."""
+"""Validation: metrics on the held-out examples, and images of some."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,32 +11,32 @@ from pir_jax.runtime import metric_writer, preemption, sharding
 from pir_jax.types import InputError
 
 
-def rehearse(
+def warm_up(
   stage: Any, state: Any, batches: Iterable[Any], best: str = ""
 ) -> None:
-  """Compiles what takes the scores, before there is anything to lose.
+  """Compiles the evaluation, before there is any training to lose.
 
   Args:
     stage: see stages/base.py.
     state: of it.
     batches: held out, whole on every process.
-    best: a score that must be among them, with or without a minus before it.
+    best: a metric that must be among them, with or without a minus before it.
 
   Raises:
     InputError: it is not.
   """
   names: list[str] = []
   for batch in batches:
-    names = [*_measure(stage, state, batch, pictures=True)[0]]
+    names = [*_evaluate(stage, state, batch, images=True)[0]]
     break
   if best and best.removeprefix("-") not in names:
     raise InputError(
-      f"--config.loop.best={best} is not measured on the held-out data: say "
+      f"--config.loop.best={best} is not measured on the held-out data: choose "
       f"one of {', '.join(names) or 'nothing, as there is none'}."
     )
 
 
-def take(
+def evaluate(
   stage: Any,
   state: Any,
   batches: Iterable[Any],
@@ -44,41 +44,41 @@ def take(
   reporter: metric_writer.Reporter,
   notice: preemption.Notice,
 ) -> dict[str, float]:
-  """Means over the examples, reported; nothing if told to stop meanwhile.
+  """Reports and returns means over the examples; none if interrupted.
 
   Args:
     stage: see stages/base.py.
     state: after `step` steps.
     batches: held out, whole on every process.
     step: steps done.
-    reporter: gets scores, and pictures of the first batch.
-    notice: looked at before every batch.
+    reporter: gets metrics, and images of the first batch.
+    notice: checked before every batch.
   """
   total: dict[str, float] = {}
   count = 0
   for batch in batches:
-    if notice.given(step):
+    if notice.should_stop(step):
       return {}
-    found, grids = _measure(stage, state, batch, pictures=not count)
+    metrics, grids = _evaluate(stage, state, batch, images=not count)
     for name, grid in grids.items():
       reporter.image(step, name, grid)
     size = len(jax.tree.leaves(batch)[0])
-    for name, value in found.items():
+    for name, value in metrics.items():
       total[name] = total.get(name, 0.0) + size * value
     count += size
-  scores = {name: value / count for name, value in total.items()}
-  if scores:
-    reporter.evaluation(step, scores)
-  return scores
+  means = {name: value / count for name, value in total.items()}
+  if means:
+    reporter.evaluation(step, means)
+  return means
 
 
-def _measure(
-  stage: Any, state: Any, batch: Any, *, pictures: bool
+def _evaluate(
+  stage: Any, state: Any, batch: Any, *, images: bool
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-  key = jax.random.key(0)  # The same draws at every evaluation.
+  key = jax.random.key(0)  # The same noise at every evaluation.
   batch = sharding.place_whole(stage.mesh, batch)
-  found = stage.evaluate(state, batch, key)
-  grids = stage.preview(state, batch, key) if pictures else {}
+  metrics = stage.evaluate(state, batch, key)
+  grids = stage.preview(state, batch, key) if images else {}
   # Every process takes part, although only one of them reports.
   grids = multihost_utils.process_allgather(grids, tiled=True)
-  return {name: float(value) for name, value in found.items()}, grids
+  return {name: float(value) for name, value in metrics.items()}, grids

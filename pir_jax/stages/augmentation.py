@@ -1,9 +1,9 @@
-"""How the feature image is disturbed in training of the inpainting network.
+"""Augmentation of the feature image in training of the inpainting network.
 
-So that the network takes place and colour from the frame, and in training
-meets what it meets in use: expressions guessed from speech, and poses that are
-off. The paper has such a step ("the augmented feature map") and does not say
-which: all of this is our choice, and each part is a switch.
+The network should take place and colour from the frame, and should meet in
+training what it meets in use: expressions predicted from speech, and poses that
+are off. The paper has such a step ("the augmented feature map") and does not
+describe it: all of this is our choice, and each part can be switched off.
 
 b batch, r side and c channels of the feature image, e expression coefficients.
 """
@@ -22,18 +22,18 @@ from pir_jax.types import AnyArray, Cameras
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-  """Of each example anew; 0 switches a part off. The paper's is not known.
+  """Random changes of each example; 0 switches a part off.
 
   Attributes:
     shift: of the feature image, in its pixels, standard deviation.
-    angle: of its turning, in radians, standard deviation.
+    angle: rotation of the feature image, radians, standard deviation.
     scale: of its size, relative, standard deviation.
     gain: of each channel, standard deviation.
     noise: added, standard deviation.
     expression: added to the standardised expression before rendering,
       standard deviation.
-    heard: share of examples that show the expression which stage 1 hears in
-      the clip's own sound, not the fitted one.
+    predicted: share of examples rendered with the expression which stage 1
+      predicts from the clip's own sound, not the fitted one.
     turn: of the camera about the head, radians, standard deviation of each
       axis.
     move: of the camera, head units, standard deviation of each axis.
@@ -45,15 +45,15 @@ class Config:
   gain: float = 0.05
   noise: float = 0.02
   expression: float = 0.05
-  heard: float = 0.0
+  predicted: float = 0.0
   turn: float = 0.003
   move: float = 0.001
 
 
-def disturb(
+def disturb_features(
   feature_image: Float[Array, "b r r c"], config: Config, key: Key[Array, ""]
 ) -> Float[Array, "b r r c"]:
-  """Small random affine, gain and noise, drawn for each example."""
+  """Applies a small random affine, gain and noise to each example."""
   b, _, _, c = feature_image.shape
   keys = jax.random.split(key, 5)
   if config.shift or config.angle or config.scale:
@@ -74,8 +74,10 @@ def disturb(
   return feature_image * gain + noise
 
 
-def moved(cameras: Cameras, config: Config, key: Key[Array, ""]) -> Cameras:
-  """Cameras a little beside where the fit has them."""
+def disturb_cameras(
+  cameras: Cameras, config: Config, key: Key[Array, ""]
+) -> Cameras:
+  """Turns and moves each camera a little."""
   if not (config.turn or config.move):
     return cameras
   shape = (cameras.pose.shape[0], 3)
@@ -84,27 +86,27 @@ def moved(cameras: Cameras, config: Config, key: Key[Array, ""]) -> Cameras:
   return camera_geometry.moved(cameras, turn, move)
 
 
-def shown(
+def disturb_expression(
   fitted: Float[AnyArray, "b e"],
-  heard: Float[AnyArray, "b e"] | None,
+  predicted: Float[AnyArray, "b e"] | None,
   scale: Float[AnyArray, "e"],
   config: Config,
   key: Key[Array, ""],
 ) -> Float[Array, "b e"]:
-  """The expression to render: fitted or heard, and a little noise.
+  """Chooses the fitted or the predicted expression, and adds a little noise.
 
   Args:
     fitted: raw.
-    heard: raw, of the same frames; None where stage 1 was not asked.
-    scale: of the coefficients; the noise is counted in it.
+    predicted: raw, of the same frames; None where stage 1 is not used.
+    scale: of the coefficients; the noise is in units of it.
     config: of the augmentation.
-    key: of the draws.
+    key: of the choice and the noise.
   """
   expression = jnp.asarray(fitted)
-  if heard is not None:
+  if predicted is not None:
     chosen = jax.random.bernoulli(
-      prng.named(key, "heard"), config.heard, (len(fitted), 1)
+      prng.named(key, "predicted"), config.predicted, (len(fitted), 1)
     )
-    expression = jnp.where(chosen, heard, expression)
+    expression = jnp.where(chosen, predicted, expression)
   noise = jax.random.normal(prng.named(key, "expression"), expression.shape)
   return expression + config.expression * scale * noise

@@ -1,4 +1,4 @@
-"""What the two picture stages share: conditions, masked frames, LPIPS crops.
+"""What the two image stages share: conditions, masked frames, LPIPS crops.
 
 b batch, h height, w width, i identity and e expression coefficients.
 """
@@ -29,7 +29,7 @@ def inputs(
   expression: Float[Array, "b e"],
   cameras: Cameras,
 ) -> Inputs:
-  """Raw coefficients and cameras -> what the generator takes."""
+  """Standardises raw coefficients and flattens cameras for the generator."""
   return Inputs(
     identity,
     space.standardise(expression),
@@ -42,22 +42,22 @@ def masked(
   mask: Float[Array, "b h w 1"],
   blank: float = 0.0,
 ) -> Float[Array, "b h w 3"]:
-  """The frame as the network may see it: `blank` where the mask is not 0."""
+  """Replaces the frame by `blank` where the mask is not 0."""
   # `where`, not a product: not even a NaN under the mask comes through.
   return jnp.where(mask > 0, blank, image)
 
 
 def crops(
-  pictures: tuple[Float[Array, "b h w 3"], ...], size: int, key: Key[Array, ""]
+  batches: tuple[Float[Array, "b h w 3"], ...], size: int, key: Key[Array, ""]
 ) -> tuple[Float[Array, "b _s _s 3"], ...]:
-  """The same random squares of some pictures; 0 for the whole of each."""
-  first = pictures[0]
+  """Crops the same random squares from several images; size 0 crops none."""
+  first = batches[0]
   if not size or size >= first.shape[1]:
-    return pictures
+    return batches
   corner = jax.random.randint(
     key, (first.shape[0], 2), 0, first.shape[1] - size + 1
   )
-  return tuple(images.crop(image, corner, size) for image in pictures)
+  return tuple(images.crop(image, corner, size) for image in batches)
 
 
 def perceptual(
@@ -67,12 +67,12 @@ def perceptual(
   size: int,
   key: Key[Array, ""],
 ) -> Float[Array, "b"]:
-  """LPIPS of a random crop of side `size`; 0 for the whole image."""
+  """Computes LPIPS of a random crop of side `size`; 0 takes the whole image."""
   return lpips(*crops((image, target), size, key))
 
 
 def psnr(image: Float[Array, "b h w 3"], batch: FaceBatch) -> Float[Array, "b"]:
-  """Of what an image in [-1, 1] shows of the head, against the frame; dB."""
+  """Computes the PSNR within the head of an image in [-1, 1], in dB."""
   gap = jnp.square(jnp.clip(image, -1.0, 1.0) - batch.image)
   area = jnp.sum(batch.head, (1, 2, 3)) * image.shape[-1]
   error = jnp.sum(batch.head * gap, (1, 2, 3)) / jnp.maximum(area, 1.0)

@@ -1,8 +1,8 @@
 """Stage 1: speech and identity -> expression.
 
-The loss is the mean square of standardised coefficients, like FaceFormer's on
-vertices; the paper's own is not known. Waveforms are levelled: zero mean and
-unit variance over the whole utterance.
+The loss is the mean square error of standardised coefficients, like
+FaceFormer's on vertices; the paper's own is not known. Waveforms are
+normalised: zero mean and unit variance over the whole utterance.
 b batch, n audio samples, t frames, d feature channels, i identity and e
 expression coefficients, p coordinates of lip points.
 """
@@ -23,11 +23,13 @@ from pir_jax.models import faceformer
 from pir_jax.ops import audio_noise, interpolation
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import base, precision
+from pir_jax.stages import accumulation, base, precision, train_state
+from pir_jax.stages.train_state import Metrics, TrainState
 from pir_jax.types import (
   FRAME_RATE,
   SAMPLE_RATE,
   AnyArray,
+  ConfigError,
   FaceSpace,
   SpeechBatch,
 )
@@ -35,19 +37,19 @@ from pir_jax.types import (
 HOP = SAMPLE_RATE // FRAME_RATE  # samples of a frame.
 MODES = ("autoregressive", "teacher_forced")
 ENCODERS = ("wav2vec2", "whisper")
-# Whisper heard recordings, not unit variance: speech at about -20 dB.
+# Whisper was trained on recordings, not unit variance: speech at about -20 dB.
 WHISPER_LEVEL = 0.1
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Weights:
-  """What each term counts for; the paper leaves them open.
+  """Weights of the loss terms; the paper gives none.
 
   Attributes:
     expression: mean square error of standardised coefficients.
     velocity: the same of their change from frame to frame.
-    lips: mean square distance of the lip points they move, as a share of what
-      one deviation of every coefficient gives.
+    lips: mean square distance of the lip points, as a share of what one std of
+      every coefficient moves them.
   """
 
   expression: float = 1.0
@@ -61,28 +63,28 @@ class Config:
 
   Attributes:
     model: of the decoder; its sizes of audio, identity and expression are
-      overwritten by what the encoder and the data have, its dtype and remat by
+      overwritten by those of the encoder and the data, its dtype and remat by
       ours.
     optim: FaceFormer's: Adam, constant rate.
     weights: of the losses.
     mode: in training, "autoregressive" feeds predictions back (FaceFormer) and
-      "teacher_forced" the true frames; the use is always autoregressive.
+      "teacher_forced" the target frames; inference is autoregressive.
     encoder: "wav2vec2", fine-tuned but for its convolutions, or "whisper",
       frozen.
     encoder_path: folder or Hugging Face name (wav2vec2), or file (whisper);
       "" takes the pinned asset, where there is one.
-    reach: frames at either side whose features are stacked to a frame's own: a
-      frozen encoder cannot learn to bring their context along.
-    tap: layers of Whisper after which its features are taken; 0: all.
-    gain: the waveform is scaled by up to this many decibels, either way.
-    noise: white noise of this share of the waveform's own deviation.
+    context_frames: neighbours at either side whose features are stacked to a
+      frame's own: a frozen encoder cannot learn to include their context.
+    layer_index: layers of Whisper after which its features are taken; 0: all.
+    gain: the waveform is scaled by up to this many decibels, up or down.
+    noise: white noise of this share of the waveform's own std.
     window: frames encoded at once in `predict`.
-    margin: half of what neighbouring windows share, where they are crossfaded.
+    margin: half of the overlap in which neighbouring windows are crossfaded.
     ema_decay: of the averaged parameters, which are the ones used; 0 uses the
       trained ones themselves.
-    accumulate: equal parts of a batch, done in turn; see `base.accumulate`.
-    dtype: of the networks' activations; see `activations`, as for
-    remat: what the gradient computes again.
+    accumulate: equal parts of a batch, one after another.
+    dtype: of the networks' activations; see `precision`.
+    remat: what the gradient computes again; see `precision`.
   """
 
   model: faceformer.Config = dataclasses.field(
@@ -95,8 +97,8 @@ class Config:
   mode: str = "autoregressive"
   encoder: str = "wav2vec2"
   encoder_path: str = "facebook/wav2vec2-large-960h-lv60-self"
-  reach: int = 0
-  tap: int = 0
+  context_frames: int = 0
+  layer_index: int = 0
   gain: float = 0.0
   noise: float = 0.0
   window: int = 100
@@ -108,7 +110,7 @@ class Config:
 
 
 class Expression(base.Stage):
-  """The expression decoder, and its speech encoder, against the face fits."""
+  """Trains the expression decoder, and its speech encoder, on the face fits."""
 
   name = "expression"
 
@@ -123,17 +125,17 @@ class Expression(base.Stage):
     lip_basis: Float[AnyArray, "e p"] | None = None,
   ):
     if config.encoder not in ENCODERS:
-      raise ValueError(f"encoder={config.encoder!r} must be one of {ENCODERS}")
+      raise ConfigError(f"encoder={config.encoder!r} must be one of {ENCODERS}")
     if config.mode not in MODES:
-      raise ValueError(f"mode={config.mode!r} must be one of {MODES}")
+      raise ConfigError(f"mode={config.mode!r} must be one of {MODES}")
     if not 0 <= 2 * config.margin < config.window:
-      raise ValueError(
+      raise ConfigError(
         f"margin={config.margin} must be below half of window={config.window}"
       )
     if config.weights.lips and lip_basis is None:
-      raise ValueError(
-        f"weights.lips={config.weights.lips} needs a lip_basis: what each "
-        "coefficient moves the lip points by"
+      raise ConfigError(
+        f"weights.lips={config.weights.lips} needs a lip_basis: the motion of "
+        "the lip points by each coefficient"
       )
     self.config = config
     self.space = space
@@ -145,7 +147,7 @@ class Expression(base.Stage):
     model = dataclasses.replace(
       config.model,
       **fields,
-      audio_size=encoder.config.width * (2 * config.reach + 1),
+      audio_size=encoder.config.width * (2 * config.context_frames + 1),
       identity_size=space.identity_size,
       expression_size=space.expression_size,
     )
@@ -153,10 +155,11 @@ class Expression(base.Stage):
       lambda rngs: faceformer.ExpressionDecoder(model, rngs=rngs)
     )
     self.tuned = config.encoder == "wav2vec2"
-    if not self.tuned:  # Nothing of a frozen one is kept for a gradient.
+    if not self.tuned:  # A frozen encoder keeps nothing for a gradient.
       del fields["remat"]
     self.encoder, self._published = base.Network.of(encoder, **fields)
     super().__init__(mesh, {} if self.tuned else {"encoder": self._published})
+    self._weights = dataclasses.asdict(config.weights)
     self._optimizer = optim_lib.build(config.optim, num_steps)
     self._train = self.compile_step(self._train_phase)
     self._evaluate = jax.jit(self._evaluate_phase)
@@ -164,23 +167,22 @@ class Expression(base.Stage):
     self._start = jax.jit(self._start_phase, static_argnames="num_frames")
     self._extend = jax.jit(self._extend_phase, donate_argnums=1)
 
-  def init_state(self, key: Key[Array, ""]) -> base.TrainState:
-    """A fresh decoder; a tuned encoder's parameters are put in by `init`."""
-    nets = {"decoder": base.new_net(self.decoder, key, self._optimizer)}
+  def init_state(self, key: Key[Array, ""]) -> TrainState:
+    """Initialises the decoder; `init` inserts a tuned encoder's parameters."""
+    decoder = train_state.new_net(*self.decoder.init(key), self._optimizer)
+    nets = {"decoder": decoder}
     if self.tuned:
       params, buffers = jax.tree.map(
         lambda x: jnp.zeros(x.shape, x.dtype), self._published
       )
-      nets["encoder"] = base.NetState(
-        params, buffers, self._optimizer.init(params)
-      )
+      nets["encoder"] = train_state.new_net(params, buffers, self._optimizer)
     ema = {}
     if self.config.ema_decay:
       ema = {name: net.params for name, net in nets.items()}
-    return base.TrainState(jnp.int32(0), nets, ema)
+    return TrainState(jnp.int32(0), nets, ema)
 
-  def init(self, key: Key[Array, ""]) -> base.TrainState:
-    """A fresh decoder around the published encoder."""
+  def init(self, key: Key[Array, ""]) -> TrainState:
+    """Returns a fresh decoder and the published encoder."""
     state = super().init(key)
     if not self.tuned:
       return state
@@ -191,60 +193,60 @@ class Expression(base.Stage):
     )
     net = state.nets["encoder"]._replace(params=params, buffers=buffers)
     ema = dict(state.ema)
-    if ema:  # A copy: the first step gives its input's memory away.
+    if ema:  # A copy: the first step donates its input's memory.
       ema["encoder"] = jax.tree.map(jnp.copy, params)
     return state._replace(nets={**state.nets, "encoder": net}, ema=ema)
 
   def step(
     self,
-    state: base.TrainState,
+    state: TrainState,
     batch: SpeechBatch,
     key: Key[Array, ""],
     *,
     index: int,
-  ) -> tuple[base.TrainState, base.Metrics]:
-    """One step of all that is trained."""
+  ) -> tuple[TrainState, Metrics]:
+    """Steps all networks that are trained."""
     return self._train(state, batch, prng.at_step(key, index))
 
   def evaluate(
-    self, state: base.TrainState, batch: SpeechBatch, key: Key[Array, ""]
-  ) -> base.Metrics:
-    """The terms when predictions are fed back, whatever the training mode.
+    self, state: TrainState, batch: SpeechBatch, key: Key[Array, ""]
+  ) -> Metrics:
+    """Computes the terms autoregressively, for any training mode.
 
-    `of_mean` is the error of always saying the mean expression: what
-    `expression` must fall below to be of use.
+    `of_mean` is the error of the mean expression as a constant prediction:
+    `expression` must fall below it to be of use.
     """
     del key
     return self._evaluate(state, self.frozen, batch)
 
   def predict(
     self,
-    state: base.TrainState,
+    state: TrainState,
     waveform: Float[AnyArray, "n"],
     identity: Float[AnyArray, "i"],
   ) -> Float[np.ndarray, "t e"]:
-    """Raw expressions for speech of any length, t = ceil(n / 640) frames.
+    """Predicts raw expressions for speech of t = ceil(n / 640) frames.
 
-    The encoder sees windows that overlap, crossfaded where they do; the decoder
-    goes through them once and carries what it remembers along. So time grows
-    with the length, and memory only by the result; without a context in the
-    decoder's Config, by all frames that it then remembers.
+    The encoder takes overlapping windows, which are crossfaded; the decoder
+    runs through them once and carries its cache along. So time grows with the
+    length, and memory only by the result; without a context in the decoder's
+    Config, also by the cache of all frames.
 
     Args:
       state: of a trained run.
-      waveform: levelled speech.
-      identity: whose face.
+      waveform: normalised speech.
+      identity: of the face.
 
     Raises:
       ValueError: the waveform is empty.
     """
     if not len(waveform):
-      raise ValueError("the waveform is empty: give at least one sample")
+      raise ValueError("the waveform is empty: pass at least one sample.")
     num_frames = math.ceil(len(waveform) / HOP)
     carry = self._start(
       state,
       jnp.asarray(identity)[None],
-      # Without a context all frames are remembered.
+      # Without a context all frames are cached.
       num_frames=None if self.config.model.context else num_frames,
     )
     # Not a list of pieces: thousands of them would outweigh what they hold.
@@ -257,9 +259,9 @@ class Expression(base.Stage):
     return np.asarray(self.space.restore(out))
 
   def _features(
-    self, state: base.TrainState, waveform: Float[np.ndarray, "n"], total: int
+    self, state: TrainState, waveform: Float[np.ndarray, "n"], total: int
   ) -> Iterator[Float[Array, "1 t d"]]:
-    """Features of `total` frames and a little more, piece by piece."""
+    """Yields features of `total` frames and a little more, window by window."""
     window, overlap = self.config.window, 2 * self.config.margin
     stride = window - overlap
     num_windows = 1 + max(0, math.ceil((total - window) / stride))
@@ -280,28 +282,28 @@ class Expression(base.Stage):
     yield end
 
   def _train_phase(self, state, frozen, batch, key):
-    def gradients(batch, key):
-      def objective(params):
-        terms = self._terms(
-          params, _buffers(state), frozen, batch, key, self.config.mode
-        )
-        return base.total(terms, dataclasses.asdict(self.config.weights))
+    params = {name: net.params for name, net in state.nets.items()}
 
-      params = {name: net.params for name, net in state.nets.items()}
-      return jax.grad(objective, has_aux=True)(params)
+    def objective(params, batch, key):
+      terms = self._terms(
+        params, _buffers(state), frozen, batch, key, self.config.mode
+      )
+      return train_state.total(terms, self._weights)
 
-    found, metrics = base.accumulate(
-      gradients, batch, key, self.config.accumulate
+    gradients, metrics = accumulation.accumulate_grad(
+      objective, params, batch, key, self.config.accumulate
     )
-    optimizers = dict.fromkeys(found, self._optimizer)
-    nets, told = base.update_all(state.nets, found, optimizers)
-    return base.advance(state, nets, self.config.ema_decay), metrics | told
+    nets, net_metrics = train_state.update_all(
+      state.nets, gradients, dict.fromkeys(gradients, self._optimizer)
+    )
+    state = train_state.advance(state, nets, self.config.ema_decay)
+    return state, metrics | net_metrics
 
   def _evaluate_phase(self, state, frozen, batch):
     terms = self._terms(
       _used(state), _buffers(state), frozen, batch, None, "autoregressive"
     )
-    metrics = base.total(terms, dataclasses.asdict(self.config.weights))[1]
+    metrics = train_state.total(terms, self._weights)[1]
     target = self.space.standardise(batch.expression)
     of_mean = sequences.squared_error(
       target, jnp.zeros_like(target), batch.valid
@@ -325,9 +327,8 @@ class Expression(base.Stage):
     return self._bound_decoder(state).extend(carry, features)
 
   def _bound_decoder(self, state):
-    return self.decoder.bind(
-      _used(state)["decoder"], state.nets["decoder"].buffers
-    )
+    params, buffers = _used(state)["decoder"], _buffers(state)["decoder"]
+    return self.decoder.bind(params, buffers)
 
   def _terms(
     self,
@@ -346,7 +347,7 @@ class Expression(base.Stage):
       waveform = audio_noise.disturb(
         noise_key, waveform, gain=self.config.gain, noise=self.config.noise
       )
-    # What follows the last frame of use is padding, of no use either.
+    # Frames after the last valid one are padding.
     index = jnp.arange(1, num_frames + 1)
     used = jnp.max(jnp.where(batch.valid > 0, index, 1), axis=1)
     features = self._encode(
@@ -354,7 +355,7 @@ class Expression(base.Stage):
     )
     decoder = self.decoder.bind(params["decoder"], buffers["decoder"])
     target = self.space.standardise(batch.expression)
-    # A frame without a face is fed back as the mean, not as whatever it holds.
+    # A frame without a face is fed back as the mean expression.
     target = jnp.where(batch.valid[..., None] > 0, target, 0.0)
     if mode == "teacher_forced":
       out = decoder.teacher_forced(
@@ -378,7 +379,7 @@ class Expression(base.Stage):
   def _encode(
     self, params, buffers, frozen, waveform, num_frames, lengths, key=None
   ):
-    """Speech features; no gradient into a frozen encoder."""
+    """Encodes speech; no gradient flows into a frozen encoder."""
     options = {"lengths": lengths, "key": key}
     if self.tuned:
       encoder = self.encoder.bind(params["encoder"], buffers["encoder"])
@@ -387,11 +388,11 @@ class Expression(base.Stage):
       encoder = self.encoder.bind(*frozen["encoder"])
       features = encoder(waveform * WHISPER_LEVEL, num_frames, **options)
       features = jax.lax.stop_gradient(features)
-    return interpolation.stack_neighbours(features, self.config.reach)
+    return interpolation.stack_neighbours(features, self.config.context_frames)
 
 
 def _used(state):
-  """The parameters that are used: averaged ones where they are kept."""
+  """Returns the averaged parameters where they are kept, else the trained."""
   return {name: net.params for name, net in state.nets.items()} | state.ema
 
 

@@ -1,9 +1,8 @@
 """Stage 3: masked frame + feature image -> frame.
 
-Stage 2 renders the feature image and is frozen unless the config says that
-both are trained together. Which losses, mask and augmentation the paper used
-is not known: pix2pixHD's losses, the whole face and our own augmentation are
-the defaults here.
+Stage 2 renders the feature image and is frozen unless the config trains both
+together. The paper's losses, mask and augmentation are not known: pix2pixHD's
+losses, the whole face and our own augmentation are the defaults here.
 """
 
 import dataclasses
@@ -14,26 +13,29 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Key
 
 from pir_jax.models import inpainting, patch_discriminator, vgg
 from pir_jax.ops import images
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import augmentation as augmentation_lib
 from pir_jax.stages import (
+  accumulation,
   base,
   conditioning,
-  patch_gan,
+  gan,
   precision,
   reconstruction,
+  train_state,
 )
-from pir_jax.types import AnyArray, Cameras, FaceBatch, FaceSpace
+from pir_jax.stages import augmentation as augmentation_lib
+from pir_jax.stages.train_state import Metrics, TrainState
+from pir_jax.types import AnyArray, Cameras, ConfigError, FaceBatch, FaceSpace
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Weights:
-  """What each term of the generator counts for; 0 leaves it out.
+  """Weights of the loss terms; 0 leaves a term out.
 
   The first three are pix2pixHD's, the others our choice.
 
@@ -75,20 +77,20 @@ class Config:
     weights: of the losses.
     augmentation: of the feature image, in training.
     triplane: run directory of stage 2; empty for the neighbour `triplane`.
-    expression: run directory of stage 1, asked where `augmentation.heard` is
-      not 0; empty for the neighbour `expression`.
-    joint: trains the tri-plane generator along, from where stage 2 left it.
-    joint_optim: of that generator.
+    expression: run directory of stage 1, used where `augmentation.predicted`
+      is not 0; empty for the neighbour `expression`.
+    joint: also trains the tri-plane generator, starting from stage 2's.
+    joint_optim: of the tri-plane generator.
     vgg19: file of torchvision's VGG19, which pix2pixHD's perceptual loss takes;
       empty for the pinned VGG16.
     blank: value of the pixels under the mask; 0 is mid-grey, -1 black.
     mask_weight: pixels under the mask count this much more.
     perceptual_size: side of the perceptual crop in pixels; 0 takes all.
-    perceptual_taps: leading VGG taps used, of 5.
+    perceptual_layers: leading VGG feature layers used, of 5.
     ema_decay: of the averaged parameters, which are the ones used.
-    accumulate: equal parts of a batch, done in turn; see `base.accumulate`.
-    dtype: of the networks' activations; see `activations`, as for
-    remat: what the gradient computes again.
+    accumulate: equal parts of a batch, one after another.
+    dtype: of the networks' activations; see `precision`.
+    remat: what the gradient computes again; see `precision`.
   """
 
   model: inpainting.Config = dataclasses.field(
@@ -119,7 +121,7 @@ class Config:
   blank: float = 0.0
   mask_weight: float = 2.0
   perceptual_size: int = 0
-  perceptual_taps: int = 5
+  perceptual_layers: int = 5
   ema_decay: float = 0.999
   accumulate: int = 1
   dtype: str = "float32"
@@ -127,7 +129,7 @@ class Config:
 
 
 class Conditions(NamedTuple):
-  """What a face is painted after: raw coefficients and cameras."""
+  """What a face is rendered from: raw coefficients and cameras."""
 
   identity: Float[AnyArray, "b i"]
   expression: Float[AnyArray, "b e"]
@@ -138,7 +140,7 @@ class Inpainting(base.Stage):
   """The inpainting network and its discriminator.
 
   Attributes:
-    triplane_step: of the run whose generator draws; None where it is not known.
+    triplane_step: step of stage 2's run; None where it is not known.
   """
 
   name = "inpainting"
@@ -153,27 +155,25 @@ class Inpainting(base.Stage):
     *,
     num_steps: int,
     mesh: Mesh,
-    heard: Float[AnyArray, "n e"] | None = None,
+    predicted_expression: Float[AnyArray, "n e"] | None = None,
   ):
-    """Makes the compiled phases.
+    """Builds the networks and the compiled phases.
 
     Args:
       config: of the stage.
       space: coefficients of the data.
       perceptual: frozen; LPIPS where that has a weight.
-      generator: of stage 2, with its numbers.
+      generator: of stage 2, with its parameters.
       num_steps: of the whole run.
       mesh: where it lives.
-      heard: raw expression that stage 1 hears at every training frame, where
-        the augmentation shows it.
+      predicted_expression: raw, by stage 1 for every training frame, where the
+        augmentation uses it.
 
     Raises:
-      ValueError: the networks do not fit what the config asks for.
+      ConfigError: the networks do not fit the config.
     """
     if config.weights.lpips and not isinstance(perceptual, vgg.Lpips):
-      raise ValueError(
-        "weights.lpips needs the pinned VGG16: leave vgg19 empty"
-      )
+      raise ConfigError("weights.lpips needs VGG16: leave vgg19 empty.")
     self.config = config
     self.space = space
     fields = precision.fields(config.dtype, config.remat)
@@ -182,217 +182,218 @@ class Inpainting(base.Stage):
       feature_channels=generator.config.plane_channels,
       **fields,
     )
-    judge = dataclasses.replace(config.discriminator, **fields)
-    self.painter = base.Network(
+    patches = dataclasses.replace(config.discriminator, **fields)
+    self.inpainting = base.Network(
       lambda rngs: inpainting.InpaintingGenerator(model, rngs=rngs)
     )
-    self.critic = base.Network(
-      lambda rngs: patch_discriminator.MultiscaleDiscriminator(judge, rngs=rngs)
+    self.discriminator = base.Network(
+      lambda rngs: patch_discriminator.MultiscaleDiscriminator(
+        patches, rngs=rngs
+      )
     )
     self._perceptual, features = base.Network.of(perceptual.adapted(**fields))
-    # Where it is trained along, one that can be begun, to be replaced by this.
-    self.generator, drawn = base.Network.of(generator, **fields)
-    frozen = {"perceptual": features, "generator": drawn}
-    if heard is not None:
-      frozen["heard"] = jnp.asarray(heard, jnp.float32)
+    self.generator, pretrained = base.Network.of(generator, **fields)
+    frozen = {"perceptual": features, "generator": pretrained}
+    if predicted_expression is not None:
+      frozen["predicted_expression"] = jnp.asarray(
+        predicted_expression, jnp.float32
+      )
     super().__init__(mesh, frozen)
+    self._weights = dataclasses.asdict(config.weights)
     self._optimizers = {
-      "painter": optim_lib.build(config.optim, num_steps),
-      "critic": optim_lib.build(config.discriminator_optim, num_steps),
+      "inpainting": optim_lib.build(config.optim, num_steps),
+      "discriminator": optim_lib.build(config.discriminator_optim, num_steps),
       "generator": optim_lib.build(config.joint_optim, num_steps),
     }
     self._train = self.compile_step(self._train_phase)
     self._evaluate = jax.jit(self._evaluate_phase)
-    self._paint = jax.jit(self._paint_phase)
+    self._inpaint = jax.jit(self._inpaint_phase)
+    self._render_features = jax.jit(self._features_phase)
     self._render = jax.jit(self._render_phase)
-    self._portray = jax.jit(self._portray_phase)
 
-  def init_state(self, key: Key[Array, ""]) -> base.TrainState:
-    """Fresh networks and the averages of those that are used."""
-    nets = {
-      name: base.new_net(network, prng.named(key, name), self._optimizers[name])
-      for name, network in self._trained().items()
+  def init_state(self, key: Key[Array, ""]) -> TrainState:
+    """Initialises the networks and the averages of those that are used."""
+    networks = {
+      "inpainting": self.inpainting,
+      "discriminator": self.discriminator,
     }
-    averages = {n: net.params for n, net in nets.items() if n != "critic"}
-    return base.TrainState(jnp.int32(0), nets, averages)
+    if self.config.joint:
+      networks["generator"] = self.generator
+    nets, ema = {}, {}
+    for name, network in networks.items():
+      params, buffers = network.init(prng.named(key, name))
+      nets[name] = train_state.new_net(params, buffers, self._optimizers[name])
+      if name != "discriminator":
+        ema[name] = params
+    return TrainState(jnp.int32(0), nets, ema)
 
-  def _trained(self) -> dict[str, base.Network]:
-    networks = {"painter": self.painter, "critic": self.critic}
-    return networks | (
-      {"generator": self.generator} if self.config.joint else {}
-    )
-
-  def init(self, key: Key[Array, ""]) -> base.TrainState:
-    """As every stage's; a generator that is trained along is stage 2's."""
+  def init(self, key: Key[Array, ""]) -> TrainState:
+    """Returns a fresh state; a generator that is also trained is stage 2's."""
     state = super().init(key)
     if not self.config.joint:
       return state
-    # Copied: a step gives away its memory.
+    # Copied: a step donates its memory.
     params = jax.device_put(
       jax.tree.map(jnp.copy, self.frozen["generator"][0]),
       self.shardings().nets["generator"].params,
     )
-    return base.begin_from(state, "generator", params)
+    return train_state.start_from(state, "generator", params)
 
   def step(
     self,
-    state: base.TrainState,
+    state: TrainState,
     batch: FaceBatch,
     key: Key[Array, ""],
     *,
     index: int,
-  ) -> tuple[base.TrainState, base.Metrics]:
-    """One step of both networks on one painted batch, as in pix2pixHD."""
+  ) -> tuple[TrainState, Metrics]:
+    """Steps all networks on one inpainted batch, as in pix2pixHD."""
     return self._train(state, batch, prng.at_step(key, index))
 
   def evaluate(
-    self, state: base.TrainState, batch: FaceBatch, key: Key[Array, ""]
-  ) -> base.Metrics:
-    """Pixel and perceptual terms on held-out frames, nothing disturbed."""
+    self, state: TrainState, batch: FaceBatch, key: Key[Array, ""]
+  ) -> Metrics:
+    """Computes the pixel and perceptual terms without augmentation."""
     return self._evaluate(state, self.frozen, batch, key)
 
   def preview(
-    self, state: base.TrainState, batch: FaceBatch, key: Key[Array, ""]
+    self, state: TrainState, batch: FaceBatch, key: Key[Array, ""]
   ) -> dict[str, Float[Array, "h w 3"]]:
-    """Rows: frame, what the network sees of it, what it paints."""
+    """Returns rows: frame, masked frame, inpainted frame."""
     del key
     batch = jax.tree.map(jnp.asarray, batch)
-    painted = self.paint(state, batch.image, batch.mask, _conditions(batch))
-    return {"faces": images.grid([batch.image, self._seen(batch), painted])}
+    inpainted = self.inpaint(state, batch.image, batch.mask, _conditions(batch))
+    return {"faces": images.grid([batch.image, self._masked(batch), inpainted])}
 
-  def paint(
+  def inpaint(
     self,
-    state: base.TrainState,
+    state: TrainState,
     image: Float[AnyArray, "b h w 3"],
     mask: Float[AnyArray, "b h w 1"],
     conditions: Conditions,
   ) -> Float[Array, "b h w 3"]:
-    """Frames painted by the averaged parameters, nothing disturbed."""
-    feature_image = self.render(state, conditions)
-    return self._paint(state, image, mask, feature_image)
+    """Inpaints frames with the averaged parameters."""
+    feature_image = self._render_features(state, self.frozen, conditions)
+    return self._inpaint(state, image, mask, feature_image)
 
   def render(
-    self, state: base.TrainState, conditions: Conditions
-  ) -> Float[Array, "b r r c"]:
-    """The feature images that `paint` is given."""
+    self, state: TrainState, conditions: Conditions
+  ) -> Float[Array, "b h w 3"]:
+    """Renders stage 2's own face images, in [-1, 1]."""
     return self._render(state, self.frozen, conditions)
 
-  def portray(
-    self, state: base.TrainState, conditions: Conditions
-  ) -> Float[Array, "b h w 3"]:
-    """The tri-plane's own face images: what stage 2 alone would show."""
-    return self._portray(state, self.frozen, conditions)
-
-  def _seen(self, batch: FaceBatch) -> Float[Array, "b h w 3"]:
+  def _masked(self, batch: FaceBatch) -> Float[Array, "b h w 3"]:
     return conditioning.masked(batch.image, batch.mask, self.config.blank)
 
   def _train_phase(self, state, frozen, batch, key):
-    """Both updates from one forward pass: the critic sees it detached."""
-    weights = dataclasses.asdict(self.config.weights)
-    critic = state.nets["critic"]
-    given = {
-      name: net.params for name, net in state.nets.items() if name != "critic"
-    }
+    """Updates all networks from one forward pass."""
+    weights = self._weights
+    params = {name: net.params for name, net in state.nets.items()}
+    discriminator_params = params.pop("discriminator")
+    buffers = state.nets["discriminator"].buffers
 
-    def gradients(batch, key):
-      expression, cameras = self._disturbed(frozen, batch, key)
-      seen = self._seen(batch)
+    def step_gradients(batch, key):
+      conditions = self._augmented(frozen, batch, key)
+      masked = self._masked(batch)
 
       def objective(params):
-        image = self._painted(
-          params,
-          state,
-          frozen,
-          seen,
-          Conditions(batch.identity, expression, cameras),
-          prng.named(key, "augmentation"),
+        noise_key = prng.named(key, "augmentation")
+        image = self._inpainted(
+          params, state, frozen, masked, conditions, noise_key
         )
-        terms = self._like(frozen, image, batch, key)
+        terms = self._reconstruction(frozen, image, batch, key)
         if weights["adversarial"] or weights["feature_matching"]:
-          judge = self.critic.bind(critic.params, critic.buffers)
-          judged = functools.partial(patch_gan.painter_terms, judge)
-          terms |= self._whole(judged)(seen, image, batch.image)
-        loss, metrics = base.total(terms, weights)
+          discriminator = self.discriminator.bind(discriminator_params, buffers)
+          terms |= precision.rematerialize(
+            self.config.remat,
+            functools.partial(gan.patch_generator_terms, discriminator),
+          )(masked, image, batch.image)
+        loss, metrics = train_state.total(terms, weights)
         return loss, (metrics, image)
 
-      found, (metrics, image) = jax.grad(objective, has_aux=True)(given)
+      def discriminator_objective(params):
+        discriminator = self.discriminator.bind(params, buffers)
+        return gan.patch_discriminator_loss(
+          discriminator, masked, image, batch.image
+        )
 
-      def critic_objective(params):
-        judge = self.critic.bind(params, critic.buffers)
-        return patch_gan.critic_loss(judge, seen, image, batch.image)
-
-      metrics["critic"], found["critic"] = jax.value_and_grad(critic_objective)(
-        critic.params
+      gradients, (metrics, image) = jax.grad(objective, has_aux=True)(params)
+      loss, gradient = jax.value_and_grad(discriminator_objective)(
+        discriminator_params
       )
-      return found, metrics
+      metrics["discriminator"], gradients["discriminator"] = loss, gradient
+      return gradients, metrics
 
-    found, metrics = base.accumulate(
-      gradients, batch, key, self.config.accumulate
+    gradients, metrics = accumulation.accumulate(
+      step_gradients, batch, key, self.config.accumulate
     )
-    nets, told = base.update_all(state.nets, found, self._optimizers)
-    return base.advance(state, nets, self.config.ema_decay), metrics | told
+    nets, net_metrics = train_state.update_all(
+      state.nets, gradients, self._optimizers
+    )
+    state = train_state.advance(state, nets, self.config.ema_decay)
+    return state, metrics | net_metrics
 
-  def _like(self, frozen, image, batch, key):
+  def _reconstruction(self, frozen, image, batch, key):
     network = self._perceptual.bind(*frozen["perceptual"])
-    return reconstruction.painted(self.config, network, image, batch, key)
-
-  def _whole(self, function):
-    return precision.whole(self.config.remat, function)
-
-  def _painted(self, params, state, frozen, seen, conditions, key):
-    """What the painter makes in training of a rendering that is disturbed."""
-    drawn_by = params.get("generator", frozen["generator"][0])
-    rendered = self._feature_image(drawn_by, frozen, conditions)
-    feature_image = augmentation_lib.disturb(
-      rendered, self.config.augmentation, key
+    return reconstruction.inpainting_terms(
+      self.config, network, image, batch, key
     )
-    painter = self.painter.bind(
-      params["painter"], state.nets["painter"].buffers
+
+  def _inpainted(self, params, state, frozen, masked, conditions, key):
+    """Inpaints masked frames from an augmented rendering, as in training."""
+    generator = params.get("generator", frozen["generator"][0])
+    feature_image = augmentation_lib.disturb_features(
+      self._feature_image(generator, frozen, conditions),
+      self.config.augmentation,
+      key,
     )
-    return self._whole(painter)(seen, feature_image).image
+    model = self.inpainting.bind(
+      params["inpainting"], state.nets["inpainting"].buffers
+    )
+    model = precision.rematerialize(self.config.remat, model)
+    return model(masked, feature_image).image
 
   def _evaluate_phase(self, state, frozen, batch, key):
-    feature_image = self._render_phase(state, frozen, _conditions(batch))
-    image = self._paint_phase(state, batch.image, batch.mask, feature_image)
-    terms = self._like(frozen, image, batch, key)
-    weights = dataclasses.asdict(self.config.weights)
-    return base.total(terms, weights)[1]
+    feature_image = self._features_phase(state, frozen, _conditions(batch))
+    image = self._inpaint_phase(state, batch.image, batch.mask, feature_image)
+    terms = self._reconstruction(frozen, image, batch, key)
+    return train_state.total(terms, self._weights)[1]
 
-  def _paint_phase(self, state, image, mask, feature_image):
-    painter = self.painter.bind(
-      state.ema["painter"], state.nets["painter"].buffers
+  def _inpaint_phase(self, state, image, mask, feature_image):
+    model = self.inpainting.bind(
+      state.ema["inpainting"], state.nets["inpainting"].buffers
     )
-    seen = conditioning.masked(image, mask, self.config.blank)
-    return painter(seen, feature_image).image
+    masked = conditioning.masked(image, mask, self.config.blank)
+    return model(masked, feature_image).image
 
-  def _render_phase(self, state, frozen, conditions):
+  def _features_phase(self, state, frozen, conditions):
     params = state.ema.get("generator", frozen["generator"][0])
     return self._feature_image(params, frozen, conditions)
 
-  def _portray_phase(self, state, frozen, conditions):
+  def _render_phase(self, state, frozen, conditions):
     params = state.ema.get("generator", frozen["generator"][0])
     model = self.generator.bind(params, frozen["generator"][1])
     image = model(*conditioning.inputs(self.space, *conditions)).image
     return jnp.clip(image, -1.0, 1.0)
 
-  def _feature_image(
-    self, params: PyTree, frozen: PyTree, conditions: Conditions
-  ) -> Float[Array, "b r r c"]:
-    """I_F; its noise, where the network has any, is the same for all frames."""
+  def _feature_image(self, params, frozen, conditions):
+    """Renders I_F; noise, if the network has any, is equal for all frames."""
     model = self.generator.bind(params, frozen["generator"][1])
-    given = conditioning.inputs(self.space, *conditions)
-    return model(*given, upsample=False).feature_image
+    inputs = conditioning.inputs(self.space, *conditions)
+    return model(*inputs, upsample=False).feature_image
 
-  def _disturbed(self, frozen, batch, key):
-    """The expressions and cameras that a training batch is rendered with."""
+  def _augmented(self, frozen, batch, key):
+    """Augments the expressions and cameras of a training batch."""
     config = self.config.augmentation
-    heard = None
-    if "heard" in frozen:
-      heard = frozen["heard"][batch.index]
-    expression = augmentation_lib.shown(
-      batch.expression, heard, self.space.expression_scale, config, key
+    predicted = frozen.get("predicted_expression")
+    if predicted is not None:
+      predicted = predicted[batch.index]
+    scale = self.space.expression_scale
+    expression = augmentation_lib.disturb_expression(
+      batch.expression, predicted, scale, config, key
     )
-    return expression, augmentation_lib.moved(batch.cameras, config, key)
+    cameras = augmentation_lib.disturb_cameras(batch.cameras, config, key)
+    return Conditions(batch.identity, expression, cameras)
 
 
 def _conditions(batch: FaceBatch) -> Conditions:

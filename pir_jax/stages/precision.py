@@ -1,14 +1,16 @@
-"""What a stage's `dtype` and `remat` mean to the networks in it.
+"""Activation dtype and rematerialisation of a stage's networks.
 
-Which precision the paper trained at is not known; both are our choice. The
-parameters stay float32 whatever is chosen, as do norms, softmax, geometry,
-compositing and losses.
+The paper's training precision is not known; both are our choice. Parameters
+stay float32 in any case, as do norms, softmax, geometry, compositing and
+losses.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+
+from pir_jax.types import ConfigError
 
 DTYPES = ("float32", "bfloat16")
 # "blocks": of every block of a network only the inputs are kept for the
@@ -17,21 +19,19 @@ DTYPES = ("float32", "bfloat16")
 REMATS = ("none", "blocks", "all")
 
 
-def fields(dtype: str, remat: str | bool) -> dict[str, Any]:
-  """`dtype` and `remat` as the networks' Configs have them.
+def fields(dtype: str, remat: str) -> dict[str, Any]:
+  """Returns `dtype` and `remat` as fields of the networks' Configs.
 
   Raises:
-    ValueError: one of them is not known.
+    ConfigError: one of them is not known.
   """
   if dtype not in DTYPES:
-    raise ValueError(f"dtype={dtype!r} must be one of {DTYPES}")
-  if isinstance(remat, bool):  # As older runs wrote it down.
-    remat = "blocks" if remat else "none"
+    raise ConfigError(f"dtype={dtype!r} must be one of {DTYPES}")
   if remat not in REMATS:
-    raise ValueError(f"remat={remat!r} must be one of {REMATS}")
+    raise ConfigError(f"remat={remat!r} must be one of {REMATS}")
   return {"dtype": dtype, "remat": remat != "none"}
 
 
-def whole(remat: str | bool, function: Callable) -> Callable:
-  """`function`; under "all" one of which the gradient keeps only the inputs."""
+def rematerialize(remat: str, function: Callable) -> Callable:
+  """Wraps `function`, under "all", to keep only its inputs for the gradient."""
   return jax.checkpoint(function) if remat == "all" else function

@@ -1,4 +1,4 @@
-"""How like the frames a picture is: the terms that need no judge.
+"""Reconstruction terms: those that need no discriminator.
 
 b batch, h side of the frame.
 """
@@ -14,74 +14,76 @@ from pir_jax.runtime import prng
 from pir_jax.stages import conditioning, precision
 from pir_jax.types import FaceBatch
 
-EMPTY = -1.0  # What a ray that meets nothing renders.
+EMPTY = -1.0  # The colour of a ray that meets nothing.
 
 
 def target(batch: FaceBatch) -> Float[Array, "b h h 3"]:
-  """The frame with nothing around the head."""
+  """Returns the frame with everything but the head emptied."""
   return batch.head * batch.image + (1.0 - batch.head) * EMPTY
 
 
-def rendered(
+def rendering_terms(
   config: Any,
   lpips: vgg.Lpips,
   out: triplane_generator.TriPlaneOutput,
   batch: FaceBatch,
   key: Key[Array, ""],
 ) -> dict[str, Float[Array, "b"]]:
-  """How far what stage 2 renders of a batch is from the frames.
+  """Computes the terms of the images that stage 2 renders.
 
   Args:
     config: of the stage, see `triplane.Config`.
-    lpips: with its numbers.
-    out: what the generator made.
+    lpips: with its parameters.
+    out: of the generator.
     batch: the frames.
     key: of the crop.
   """
-  wanted = target(batch)
+  full_target = target(batch)
   weight = (
     batch.head
     + (1.0 - batch.head) * config.empty_weight
     + batch.mouth * config.mouth_weight
   )
   size = out.raw_image.shape[1]
-  raw_wanted, raw_weight = (images.shrink(x, size) for x in (wanted, weight))
+  raw_target, raw_weight = (
+    images.shrink(x, size) for x in (full_target, weight)
+  )
   # Equal outside the head, so that only the head is compared.
-  shown = batch.head * out.image + (1.0 - batch.head) * batch.image
+  composed = batch.head * out.image + (1.0 - batch.head) * batch.image
   raw_head = images.shrink(batch.head, size)
-  raw_shown = raw_head * out.raw_image + (1.0 - raw_head) * raw_wanted
-  found = {
-    "image": pixel.weighted_l1(out.image, wanted, weight),
-    "raw_image": pixel.weighted_l1(out.raw_image, raw_wanted, raw_weight),
+  raw_composed = raw_head * out.raw_image + (1.0 - raw_head) * raw_target
+  terms = {
+    "image": pixel.weighted_l1(out.image, full_target, weight),
+    "raw_image": pixel.weighted_l1(out.raw_image, raw_target, raw_weight),
     "silhouette": pixel.l1(out.weight_sum[..., None], raw_head),
     "perceptual": conditioning.perceptual(
       lpips,
-      shown,
+      composed,
       batch.image,
       config.perceptual_size,
       prng.named(key, "crop"),
     ),
   }
   if config.weights.raw_perceptual:
-    found["raw_perceptual"] = lpips(raw_shown, raw_wanted)
-  return found
+    terms["raw_perceptual"] = lpips(raw_composed, raw_target)
+  return terms
 
 
-def painted(
+def inpainting_terms(
   config: Any,
   network: vgg.Features,
   image: Float[Array, "b h h 3"],
   batch: FaceBatch,
   key: Key[Array, ""],
 ) -> dict[str, Float[Array, "b"]]:
-  """How far what stage 3 paints is from the frames.
+  """Computes the terms of the frames that stage 3 inpaints.
 
   Terms without a weight are left out.
 
   Args:
     config: of the stage, see `inpainting.Config`.
-    network: of the perceptual terms, with its numbers.
-    image: painted.
+    network: of the perceptual terms, with its parameters.
+    image: inpainted.
     batch: the frames.
     key: of the crop.
   """
@@ -96,14 +98,15 @@ def painted(
   if not (weights.perceptual or weights.lpips):
     return terms
 
-  def measure(tap, ours, theirs):
-    found = {}
+  def measure(layer_index, features, target):
+    layer_terms = {}
     if weights.perceptual:
-      weight = perceptual.TAP_WEIGHTS[tap]
-      found["perceptual"] = perceptual.tap_l1(ours, theirs, weight)
+      layer_terms["perceptual"] = perceptual.layer_l1(
+        features, target, perceptual.LAYER_WEIGHTS[layer_index]
+      )
     if weights.lpips:
-      found["lpips"] = network.distance(tap, ours, theirs)
-    return found
+      layer_terms["lpips"] = network.distance(layer_index, features, target)
+    return layer_terms
 
   def compare(image, target):
     return network.compare(image, target, measure)
@@ -111,5 +114,5 @@ def painted(
   pair = conditioning.crops(
     (image, batch.image), config.perceptual_size, prng.named(key, "crop")
   )
-  taps = precision.whole(config.remat, compare)(*pair)
-  return terms | {name: sum(found[name] for found in taps) for name in taps[0]}
+  layers = precision.rematerialize(config.remat, compare)(*pair)
+  return terms | {name: sum(x[name] for x in layers) for name in layers[0]}

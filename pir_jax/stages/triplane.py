@@ -2,7 +2,7 @@
 
 Trained on pairs: the frame is what the tri-plane should look like at its own
 coefficients and camera. The paper's losses are not known; pixels and LPIPS over
-the head, black around it, are our choice, as are game and corrections.
+the head, black around it, are our choice, as are GAN and corrections.
 
 b batch, r side of the feature image.
 """
@@ -17,26 +17,29 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
-from pir_jax.losses import adversarial
+from pir_jax.losses import adversarial as losses
 from pir_jax.models import triplane_generator
 from pir_jax.ops import images
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
 from pir_jax.stages import (
+  accumulation,
   base,
   conditioning,
   density_regularization,
   frame_corrections,
-  gan,
   precision,
   reconstruction,
+  train_state,
 )
-from pir_jax.types import FaceBatch, FaceSpace
+from pir_jax.stages import gan as gan_lib
+from pir_jax.stages.train_state import Metrics, TrainState
+from pir_jax.types import ConfigError, FaceBatch, FaceSpace
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Weights:
-  """What each term counts for; the paper leaves all of them open.
+  """Weights of the loss terms; the paper gives none.
 
   Attributes:
     image: L1 of the face image.
@@ -45,8 +48,8 @@ class Weights:
     raw_perceptual: LPIPS of the raw image.
     silhouette: L1 of where rays meet matter against the head's mask; without
       it black around the head may be black matter.
-    adversarial: of the game against a dual discriminator; 0: there is none.
-    variation: of the density between points close by; 0.25 in EG3D, 0 leaves it
+    adversarial: of the GAN with a dual discriminator; 0: there is none.
+    variation: of the density between near points; 0.25 in EG3D, 0 leaves it
       out.
     refinement: of the corrections' squares, where they are enabled.
   """
@@ -69,23 +72,24 @@ class Config:
     model: of the generator; its dtype and remat are overwritten by ours.
     optim: of the generator; the defaults are EG3D's.
     weights: of the losses.
-    game: against a dual discriminator, if `weights.adversarial` is not 0.
+    gan: with a dual discriminator, if `weights.adversarial` is not 0.
     refinement: corrections of the training frames' fits.
-    warm_start: file of EG3D's weights that a run begins from, all but the
+    warm_start: file of EG3D's weights that a run starts from, all but the
       mapping; `train` then takes the sizes of `model` from it.
     mouth_weight: pixels of the mouth count this much more.
     empty_weight: pixels off the head count this much, and should be empty.
     perceptual_size: side of the LPIPS crop in pixels; 0 takes all.
-    perceptual_taps: leading VGG taps used; 5 is the published distance.
-    expression_noise: added to the raw expression in training, deviation: what
-      a fit cannot tell apart should look alike. It drowns coefficients that
+    perceptual_layers: leading VGG feature layers used; 5 is the published
+      distance.
+    expression_noise: std of the noise on the raw expression in training: what
+      a fit cannot tell apart should look alike. It hides coefficients that
       hardly move in a clip, by which its frames would be learnt by heart.
     variation_every: steps between regularisations of the density.
-    ema_decay: of the averages, which are used; it ramps up from 0. The default
-      is EG3D's half life of 10,000 images at a batch of 32.
-    accumulate: equal parts of a batch, done in turn; see `base.accumulate`.
-    dtype: of the networks' activations; see `activations`, as for
-    remat: what the gradient computes again.
+    ema_decay: of the averaged parameters, which are the ones used; it ramps up
+      from 0. The default is EG3D's half life of 10,000 images at a batch of 32.
+    accumulate: equal parts of a batch, one after another.
+    dtype: of the networks' activations; see `precision`.
+    remat: what the gradient computes again; see `precision`.
   """
 
   model: triplane_generator.Config = dataclasses.field(
@@ -97,7 +101,7 @@ class Config:
     )
   )
   weights: Weights = dataclasses.field(default_factory=Weights)
-  game: gan.Config = dataclasses.field(default_factory=gan.Config)
+  gan: gan_lib.Config = dataclasses.field(default_factory=gan_lib.Config)
   refinement: frame_corrections.Config = dataclasses.field(
     default_factory=frame_corrections.Config
   )
@@ -105,7 +109,7 @@ class Config:
   mouth_weight: float = 4.0
   empty_weight: float = 0.1
   perceptual_size: int = 0
-  perceptual_taps: int = 5
+  perceptual_layers: int = 5
   expression_noise: float = 0.0
   variation_every: int = 4
   ema_decay: float = 0.998
@@ -115,7 +119,7 @@ class Config:
 
 
 class TriPlane(base.Stage):
-  """The tri-plane generator against the frames."""
+  """Trains the tri-plane generator on the frames."""
 
   name = "triplane"
 
@@ -129,7 +133,7 @@ class TriPlane(base.Stage):
     mesh: Mesh,
     published: Callable[[], nnx.Module] | None = None,
   ):
-    """Makes the compiled phases.
+    """Builds the networks and the compiled phases.
 
     Args:
       config: of the stage.
@@ -137,7 +141,7 @@ class TriPlane(base.Stage):
       lpips: frozen, for the perceptual terms.
       num_steps: of the whole run.
       mesh: where it lives.
-      published: reads the generator that a fresh state begins from.
+      published: loads the generator that a fresh state starts from.
     """
     frame_corrections.check(config.refinement)
     self.config = config
@@ -156,12 +160,13 @@ class TriPlane(base.Stage):
     self._lpips, frozen = base.Network.of(lpips.adapted(**fields))
     super().__init__(mesh, {"lpips": frozen})
     self._weights = dataclasses.asdict(config.weights)
-    self.game = None
+    self.gan = None
     if config.weights.adversarial:
-      self.game = gan.Game(
-        config.game,
+      self.gan = gan_lib.DualGan(
+        config.gan,
         resolution=model.resolution,
         num_steps=num_steps,
+        accumulate=config.accumulate,
         dtype=config.dtype,
         remat=config.remat,
       )
@@ -174,48 +179,53 @@ class TriPlane(base.Stage):
       "refinement": optim_lib.build(config.refinement.optim, num_steps),
     }
     self._train = self.compile_step(
-      functools.partial(self._train_phase, judged=False)
+      functools.partial(self._train_phase, adversarial=False), "generator step"
     )
     if config.weights.variation:
-      self._vary = self.compile_step(
-        self._variation_phase, "smoothness", config.variation_every
+      self._regularize = self.compile_step(
+        self._variation_phase, "density regularization", config.variation_every
       )
-    if self.game is not None:
-      self._train_judged = self.compile_step(
-        functools.partial(self._train_phase, judged=True), "a step in the game"
+    if self.gan is not None:
+      self._train_adversarial = self.compile_step(
+        functools.partial(self._train_phase, adversarial=True),
+        "adversarial generator step",
       )
-      self._judge = self.compile_step(self._judge_phase, "a step of the judge")
-      self._penalise = self.compile_step(
-        self._penalty_phase, "its R1 penalty", config.game.r1_every
+      self._discriminate = self.compile_step(
+        self._discriminator_phase, "discriminator step"
+      )
+      self._penalize = self.compile_step(
+        self._penalty_phase, "R1 penalty", config.gan.r1_every
       )
     self._evaluate = jax.jit(self._evaluate_phase)
     self._render = jax.jit(self._render_phase)
 
-  def init_state(self, key: Key[Array, ""]) -> base.TrainState:
-    """A fresh generator, its average, and what the config asks for."""
-    net = base.new_net(self.generator, key, self._optimizers["generator"])
+  def init_state(self, key: Key[Array, ""]) -> TrainState:
+    """Initialises the generator, its average, and what the config enables."""
+    optimizer = self._optimizers["generator"]
+    net = train_state.new_net(*self.generator.init(key), optimizer)
     nets = {"generator": net}
-    if self.game is not None:
-      nets["critic"] = self.game.new_net(prng.named(key, "critic"))
+    if self.gan is not None:
+      nets["discriminator"] = self.gan.new_net(prng.named(key, "discriminator"))
     if self.config.refinement.enabled:
-      learnt = frame_corrections.tables(
+      corrections = frame_corrections.zeros(
         self.config.refinement, self.space.expression_size
       )
-      state = self._optimizers["refinement"].init(learnt)
-      nets["refinement"] = base.NetState(learnt, {}, state)
-    return base.TrainState(jnp.int32(0), nets, {"generator": net.params})
+      nets["refinement"] = train_state.new_net(
+        corrections, {}, self._optimizers["refinement"]
+      )
+    return TrainState(jnp.int32(0), nets, {"generator": net.params})
 
-  def init(self, key: Key[Array, ""]) -> base.TrainState:
-    """As every stage's; then the published weights, where there are some."""
+  def init(self, key: Key[Array, ""]) -> TrainState:
+    """Returns a fresh state, with published weights if there are any."""
     state = super().init(key)
     if self._published is None:
       return state
     fields = precision.fields(self.config.dtype, self.config.remat)
     network, (params, _) = base.Network.of(self._published(), **fields)
     if network.graphdef != self.generator.graphdef:
-      raise ValueError("the published generator is of another shape.")
+      raise ConfigError("the published generator is of another shape.")
     params["mapping"] = state.nets["generator"].params["mapping"]
-    return base.begin_from(
+    return train_state.start_from(
       state,
       "generator",
       jax.device_put(params, self.shardings().nets["generator"].params),
@@ -223,45 +233,44 @@ class TriPlane(base.Stage):
 
   def step(
     self,
-    state: base.TrainState,
+    state: TrainState,
     batch: FaceBatch,
     key: Key[Array, ""],
     *,
     index: int,
-  ) -> tuple[base.TrainState, base.Metrics]:
-    """One step of the generator, and of whatever else is due.
+  ) -> tuple[TrainState, Metrics]:
+    """Steps the generator, and whatever else is due.
 
     As in StyleGAN2, regularisers take steps of their own, now and then.
     """
     key = prng.at_step(key, index)
-    played = self.config.game
-    judged = self.game is not None and index >= played.start
+    config = self.config
+    adversarial = self.gan is not None and index >= config.gan.start
     metrics = {}
-    if self.config.weights.variation and not (
-      index % self.config.variation_every
-    ):
-      state, found = self._vary(state, batch, prng.named(key, "variation"))
-      metrics |= found
-    if judged:
-      state, found = self._judge(state, batch, prng.named(key, "judge"))
-      metrics |= found
-      if not (index - played.start) % played.r1_every:
-        state, found = self._penalise(state, batch, key)
-        metrics |= found
-    train = self._train_judged if judged else self._train
-    state, found = train(state, batch, key)
-    return state, found | metrics
+    if config.weights.variation and not index % config.variation_every:
+      phase_key = prng.named(key, "variation")
+      state, metrics = self._regularize(state, batch, phase_key)
+    if adversarial:
+      phase_key = prng.named(key, "discriminator")
+      state, phase_metrics = self._discriminate(state, batch, phase_key)
+      metrics |= phase_metrics
+      if not (index - config.gan.start) % config.gan.r1_every:
+        state, phase_metrics = self._penalize(state, batch, key)
+        metrics |= phase_metrics
+    train = self._train_adversarial if adversarial else self._train
+    state, phase_metrics = train(state, batch, key)
+    return state, phase_metrics | metrics
 
   def evaluate(
-    self, state: base.TrainState, batch: FaceBatch, key: Key[Array, ""]
-  ) -> base.Metrics:
-    """The same terms on held-out frames, by the averaged parameters."""
+    self, state: TrainState, batch: FaceBatch, key: Key[Array, ""]
+  ) -> Metrics:
+    """Computes the terms on held-out frames with the averaged parameters."""
     return self._evaluate(state, self.frozen, batch, key)
 
   def preview(
-    self, state: base.TrainState, batch: FaceBatch, key: Key[Array, ""]
+    self, state: TrainState, batch: FaceBatch, key: Key[Array, ""]
   ) -> dict[str, Float[Array, "h w 3"]]:
-    """Rows: frame, face image, raw image, depth (near is bright)."""
+    """Returns rows: frame, face image, raw image, depth (near is bright)."""
     del key
     out = self._render(state, batch)
     near, far = jnp.min(out.depth), jnp.max(out.depth)
@@ -275,135 +284,116 @@ class TriPlane(base.Stage):
     ]
     return {"faces": images.grid(rows)}
 
-  def _train_phase(self, state, frozen, batch, key, *, judged):
-    given = {
-      name: net.params for name, net in state.nets.items() if name != "critic"
+  def _train_phase(self, state, frozen, batch, key, *, adversarial):
+    params = {
+      name: net.params
+      for name, net in state.nets.items()
+      if name != "discriminator"
     }
 
-    def gradients(batch, key):
-      def objective(params):
-        out, terms = self._terms(params, state.nets, frozen, batch, key)
-        if judged:
-          terms["adversarial"] = adversarial.non_saturating(
-            self._say(state, out, batch), real=True
-          )
-        return base.total(terms, self._weights)
+    def objective(params, batch, key):
+      out, terms = self._terms(params, state.nets, frozen, batch, key)
+      if adversarial:
+        logits = self.gan.logits(
+          state.nets["discriminator"], _pair(out), batch.cameras, state.step
+        )
+        terms["adversarial"] = losses.non_saturating(logits, real=True)
+      return train_state.total(terms, self._weights)
 
-      return jax.grad(objective, has_aux=True)(given)
-
-    found, metrics = self._accumulated(gradients, batch, key)
-    nets, told = base.update_all(state.nets, found, self._optimizers)
-    return base.advance(state, nets, self.config.ema_decay), metrics | told
-
-  def _accumulated(self, *given):
-    return base.accumulate(*given, self.config.accumulate)
-
-  def _say(self, state, out, batch):
-    """What the judge says of what is rendered."""
-    pair = gan.Pair(out.image, out.raw_image)
-    return self.game.logits(
-      state.nets["critic"], pair, batch.cameras, state.step
+    gradients, metrics = accumulation.accumulate_grad(
+      objective, params, batch, key, self.config.accumulate
     )
+    nets, net_metrics = train_state.update_all(
+      state.nets, gradients, self._optimizers
+    )
+    state = train_state.advance(state, nets, self.config.ema_decay)
+    return state, metrics | net_metrics
 
   def _variation_phase(self, state, frozen, batch, key):
-    """Smoothness of the density: a step of the generator alone."""
+    """Regularises the density: a step of the generator alone."""
     del frozen
     net = state.nets["generator"]
 
-    def gradients(batch, key):
-      given, _ = frame_corrections.inputs(
+    def objective(params, batch, key):
+      conditions, _ = frame_corrections.inputs(
         self.config.refinement, None, self.space, batch
       )
+      model = self.generator.bind(params, net.buffers)
+      mean = jnp.mean(
+        density_regularization.density_variation(model, conditions, key)
+      )
+      # Rare steps count for all those between.
+      share = self.config.variation_every * self._weights["variation"]
+      return share * mean, {"variation": mean}
 
-      def objective(params):
-        model = self.generator.bind(params, net.buffers)
-        mean = jnp.mean(density_regularization.variation(model, given, key))
-        # Rare steps count for all those between.
-        share = self.config.variation_every * self._weights["variation"]
-        return share * mean, {"variation": mean}
-
-      return jax.grad(objective, has_aux=True)(net.params)
-
-    found, metrics = self._accumulated(gradients, batch, key)
-    net, told = base.update(
-      "generator.variation", net, found, self._optimizers["generator"]
+    gradients, metrics = accumulation.accumulate_grad(
+      objective, net.params, batch, key, self.config.accumulate
+    )
+    net, net_metrics = train_state.update(
+      "generator.variation", net, gradients, self._optimizers["generator"]
     )
     nets = {**state.nets, "generator": net}
-    return state._replace(nets=nets), metrics | told
+    return state._replace(nets=nets), metrics | net_metrics
 
-  def _judge_phase(self, state, frozen, batch, key):
-    """The judge learns from fresh fakes and the true frames."""
+  def _discriminator_phase(self, state, frozen, batch, key):
     del frozen
     params = {name: net.params for name, net in state.nets.items()}
 
-    def gradients(batch, key):
-      out, _ = self._generated(params, state.nets, batch, key)
-      return self.game.judging(
-        state.nets["critic"],
-        gan.Pair(out.image, out.raw_image),
-        self._real(batch),
-        batch.cameras,
-        state.step,
-      )
+    def fake(batch, key):
+      return _pair(self._generate(params, state.nets, batch, key)[0])
 
-    return self._judged("critic", state, gradients, batch, key)
+    return self.gan.step(state, fake, self._real, batch, key)
 
   def _penalty_phase(self, state, frozen, batch, key):
     del frozen
-
-    def gradients(batch, key):
-      del key
-      return self.game.penalty(
-        state.nets["critic"], self._real(batch), batch.cameras, state.step
-      )
-
-    return self._judged("critic.r1", state, gradients, batch, key)
-
-  def _judged(self, name, state, gradients, batch, key):
-    found, metrics = self._accumulated(gradients, batch, key)
-    net, told = self.game.update(name, state.nets["critic"], found)
-    return state._replace(nets={**state.nets, "critic": net}), metrics | told
+    return self.gan.penalty_step(state, self._real, batch, key)
 
   def _real(self, batch):
     target = reconstruction.target(batch)
     size = self.config.model.feature_resolution
-    return gan.Pair(target, images.shrink(target, size))
+    return gan_lib.Pair(target, images.shrink(target, size))
 
   def _evaluate_phase(self, state, frozen, batch, key):
     params = {"generator": state.ema["generator"]}
     out, terms = self._terms(
       params, state.nets, frozen, batch, key, train=False
     )
-    metrics = base.total(terms, self._weights)[1]
+    metrics = train_state.total(terms, self._weights)[1]
     return {**metrics, "psnr": jnp.mean(conditioning.psnr(out.image, batch))}
 
   def _render_phase(self, state, batch):
     params = {"generator": state.ema["generator"]}
-    return self._generated(params, state.nets, batch, None)[0]
+    return self._generate(params, state.nets, batch, None)[0]
 
-  def _generated(self, params, nets, batch, key):
-    """The generator on a batch; with a key as in training.
+  def _generate(self, params, nets, batch, key):
+    """Runs the generator on a batch; with a key as in training.
 
     Returns the output, and the corrections' term if there is one.
     """
     model = self.generator.bind(params["generator"], nets["generator"].buffers)
-    given, terms = frame_corrections.inputs(
+    conditions, terms = frame_corrections.inputs(
       self.config.refinement, params.get("refinement"), self.space, batch
     )
-    model = precision.whole(self.config.remat, model)
+    model = precision.rematerialize(self.config.remat, model)
     if key is None:
-      return model(*given), terms
+      return model(*conditions), terms
     noise = jax.random.normal(
-      prng.named(key, "expression"), given.expression.shape
+      prng.named(key, "expression"), conditions.expression.shape
     )
-    deviation = self.config.expression_noise / self.space.expression_scale
-    given = given._replace(expression=given.expression + deviation * noise)
-    return model(*given, key=prng.named(key, "render")), terms
+    std = self.config.expression_noise / self.space.expression_scale
+    conditions = conditions._replace(
+      expression=conditions.expression + std * noise
+    )
+    return model(*conditions, key=prng.named(key, "render")), terms
 
   def _terms(self, params, nets, frozen, batch, key, train=True):
-    """What is rendered of a batch, and how far it is from the frames."""
-    out, terms = self._generated(params, nets, batch, key if train else None)
+    """Renders a batch and computes its terms."""
+    out, terms = self._generate(params, nets, batch, key if train else None)
     lpips = self._lpips.bind(*frozen["lpips"])
-    return out, terms | reconstruction.rendered(
+    return out, terms | reconstruction.rendering_terms(
       self.config, lpips, out, batch, key
     )
+
+
+def _pair(out: triplane_generator.TriPlaneOutput) -> gan_lib.Pair:
+  return gan_lib.Pair(out.image, out.raw_image)

@@ -9,6 +9,7 @@ import safetensors.numpy
 from array_record.python import array_record_module
 
 from pir_jax.data import manifest, records, synthetic, track
+from pir_jax.data.dataset import Dataset
 from pir_jax.types import SAMPLE_RATE, InputError
 
 
@@ -31,7 +32,7 @@ def _write(path, known, frames, **options):
 
 
 def _frames(known, indices, side=32):
-  return [synthetic.draw_face(known, int(i), side) for i in indices]
+  return [synthetic.render_face(known, int(i), side) for i in indices]
 
 
 def test_everything_comes_back(tmp_path):
@@ -190,7 +191,7 @@ def test_the_face_space_pools_clips(tmp_path):
   paths = [tmp_path / str(i) for i in range(2)]
   for path, known in zip(paths, tracks, strict=True):
     _write(path, known, _frames(known, range(3)))
-  space = manifest.load_space(paths)
+  space = Dataset.open(paths).space
   rows = np.concatenate(
     [t.expression[: len(t.times) * 10 // 11] for t in tracks]
   )
@@ -203,13 +204,13 @@ def test_the_face_space_pools_clips(tmp_path):
   other.expression_names[0] = "brow"
   other.save(paths[1])
   with pytest.raises(InputError, match="different face models"):
-    manifest.load_space(paths)
+    _ = Dataset.open(paths).space
   # Principal components have the same names in every model.
   other = dataclasses.replace(
     manifest.load_manifest(paths[0]),
     face_model={"name": "bfm", "sha256": "b"},
   )
   other.save(paths[1])
-  assert manifest.load_space(paths[1:]).face_model == "b"
+  assert Dataset.open(paths[1:]).space.face_model == "b"
   with pytest.raises(InputError, match="different face models"):
-    manifest.load_space(paths)
+    _ = Dataset.open(paths).space

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pir_jax.data import pipelines, speech_augmentation, synthetic
+from pir_jax.media import speech_waveform
 
 CLOSED = np.array([-1.0, 2.0], np.float32)
 
@@ -31,13 +32,13 @@ def middle(waveform):
 
 def test_level_does_not_depend_on_loudness_or_offset():
   wave = np.random.default_rng(0).normal(size=4000)
-  one = speech_augmentation.level(np.float32(wave))
+  one = speech_waveform.normalize(np.float32(wave))
   # float32 samples against sums in float64.
   assert abs(one.mean()) < 1e-6 and abs(one.std() - 1) < 1e-6
-  other = speech_augmentation.level(np.float32(0.01 * wave + 0.3))
+  other = speech_waveform.normalize(np.float32(0.01 * wave + 0.3))
   np.testing.assert_allclose(other, one, atol=1e-4)
   np.testing.assert_array_equal(
-    speech_augmentation.level(np.full(9, 0.5, np.float32)), 0
+    speech_waveform.normalize(np.full(9, 0.5, np.float32)), 0
   )
 
 

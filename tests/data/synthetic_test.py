@@ -20,7 +20,7 @@ def test_cameras_are_rigid_and_see_the_head_in_the_window():
 
 def test_the_mouth_opens_with_the_jaw_and_the_masks_nest():
   known = synthetic.synthetic_track(50)
-  frames = [synthetic.draw_face(known, i, 64) for i in range(50)]
+  frames = [synthetic.render_face(known, i, 64) for i in range(50)]
   lips = [np.sum(np.all(f.image == (120, 20, 30), -1)) for f in frames]
   jaw = known.expression[:, 0]
   assert np.corrcoef(lips, jaw)[0, 1] > 0.9  # The rest is pose and pixels.

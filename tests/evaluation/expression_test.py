@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from pir_jax.data import speech_augmentation, synthetic
+from pir_jax.data.dataset import Clip
 from pir_jax.evaluation import expression
 from pir_jax.face import morphable
-from pir_jax.media import plots
+from pir_jax.media import plots, speech_waveform
 from pir_jax.runs.run import Run
 from pir_jax.types import Cameras, FaceSpace, InputError
 
@@ -42,7 +43,7 @@ def loudness(waveform):
   return np.sqrt((ticks**2).mean(1))
 
 
-class Listener:
+class LoudnessStage:
   """A stage that opens the jaw as far as a tick is loud."""
 
   def predict(self, state, waveform, identity):
@@ -54,7 +55,7 @@ class Listener:
 def make_passage():
   rng = np.random.default_rng(0)
   volume = rng.uniform(0.2, 1, NUM_TICKS).repeat(speech_augmentation.HOP)
-  waveform = speech_augmentation.level(
+  waveform = speech_waveform.normalize(
     np.float32(volume * rng.normal(size=volume.shape))
   )
   fitted = np.stack([2 * loudness(waveform), np.zeros(NUM_TICKS)], -1)
@@ -73,26 +74,26 @@ def make_passage():
 def run(monkeypatch):
   monkeypatch.setattr(expression, "Head", Jaw)
   space = FaceSpace(3, ("jaw", "lips"), np.zeros(2), np.ones(2))
-  return Run(None, Listener(), None, space, 0, [])
+  return Run(None, LoudnessStage(), None, space, 0, [])
 
 
 def test_rows_say_what_follows_the_speech(run):
   rows, openings = expression.measure(make_passage(), run, MODEL)
   ours = rows[expression.OURS]
-  # It hears exactly half of the true opening.
+  # It predicts exactly half of the fitted opening.
   assert ours.correlation > 0.999 and abs(ours.spread - 0.5) < 1e-6
   assert ours.below == 1.0 and ours.rest == 0.0
   assert rows[expression.SHUFFLED].correlation < 0.5
   assert rows[expression.MEAN].correlation == 0.0
   assert rows[expression.MEAN].spread < 1e-9  # Rounding of a mean.
-  truth = openings[expression.TRUTH]
-  kept = truth[30:]
-  # The worst of the two lip points is the moving one: half the true opening.
+  target = openings[expression.TARGET]
+  kept = target[30:]
+  # The worst of the two lip points is the moving one: half the fitted opening.
   np.testing.assert_allclose(ours.vertex, kept.mean() / 2, rtol=1e-5)
   assert all(len(values) == NUM_TICKS for values in openings.values())
 
 
-def test_another_voice_has_no_truth(run):
+def test_another_voice_has_no_target(run):
   passage = make_passage()
   row, opening = expression.measure_voice(
     passage.waveform[: 40 * speech_augmentation.HOP], passage, run, MODEL
@@ -114,12 +115,12 @@ def test_rows_survive_json_and_the_mean_of_passages():
 def test_a_clip_without_speech_is_refused(tmp_path):
   synthetic.write_synthetic(tmp_path / "me", sound=False)
   with pytest.raises(InputError, match="no speech with a face"):
-    expression.passages(tmp_path / "me")
+    expression.passages(Clip.open(tmp_path / "me"))
 
 
 def test_passages_are_the_tail_of_a_clip(tmp_path):
   made = synthetic.write_synthetic(tmp_path / "me", num_frames=66)
-  (passage,) = expression.passages(tmp_path / "me")
+  (passage,) = expression.passages(Clip.open(tmp_path / "me"))
   assert passage.held_out.sum() == 6 and passage.held_out[60:].all()
   np.testing.assert_allclose(passage.mean, made.expression_mean)
   assert passage.cameras.pose.shape == (66, 4, 4)
@@ -129,7 +130,9 @@ def test_curves_show_every_line():
   time = np.arange(50) / 25
   picture = np.asarray(
     plots.curves(
-      {"me": {"true": np.sin(time), "ours": np.cos(time)}}, rate=25.0, unit="mm"
+      {"me": {"true": np.sin(time), "ours": np.cos(time)}},
+      frame_rate=25.0,
+      unit="mm",
     )
   )
   assert picture.shape == (220, 900, 3)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pir_jax.data import synthetic, track
+from pir_jax.data.dataset import Clip
 from pir_jax.evaluation import mask_leakage
 from pir_jax.metrics import leak
 
@@ -25,9 +26,9 @@ def test_masked_frames_hold_nothing_from_under_the_mask(tmp_path):
   points = np.random.default_rng(0).random((24, 468, 2), np.float32)
   track.save_track(data, seen._replace(landmarks=points), stored)
   # A tail of so few frames is no evidence either way.
-  assert not mask_leakage.read(data, 32)
+  assert not mask_leakage.read(Clip.open(data), 32)
   assert "too few" in mask_leakage.as_text({})
-  shown, opening, num_train = mask_leakage._shown(data, 32)
+  shown, opening, num_train = mask_leakage._shown(Clip.open(data), 32)
   assert set(shown) == {
     mask_leakage.MASKED,
     mask_leakage.OUTLINE,

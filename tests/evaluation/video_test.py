@@ -1,4 +1,4 @@
-"""A reenacted video is judged by its source: silence, pixels, openings."""
+"""A reenacted video is measured by its source: silence, pixels, openings."""
 
 import numpy as np
 import pytest
@@ -16,9 +16,9 @@ def speech(seconds, level=0.3):
 def test_pauses_are_silent_and_their_ends_are_not():
   noise = speech(2, 0.3 * 10 ** (-40 / 20))
   sound = np.concatenate([speech(2), noise, speech(2)])
-  found = video.silent(sound, 25.0, 150)
+  silent = video.silent(sound, 25.0, 150)
   # Two seconds less the settling at either end.
-  assert np.flatnonzero(found).tolist() == list(range(55, 95))
+  assert np.flatnonzero(silent).tolist() == list(range(55, 95))
 
 
 def test_quiet_speech_is_speech():
@@ -31,8 +31,8 @@ def test_silence_throughout_is_silent():
 
 
 def test_after_the_sound_is_silence():
-  found = video.silent(speech(1), 30.0, 60)
-  assert found[-20:].all() and not found[:30].any()
+  silent = video.silent(speech(1), 30.0, 60)
+  assert silent[-20:].all() and not silent[:30].any()
 
 
 def test_short_sound_has_a_loudest_second():
@@ -46,21 +46,21 @@ def test_difference_is_that_of_the_chosen_pixels():
   b[7, 7] = 0
   where = np.zeros((8, 8), bool)
   where[:4] = True
-  found = video.Difference()
-  found.add(a, b, where)
-  assert found.changed == 0
+  difference = video.Difference()
+  difference.add(a, b, where)
+  assert difference.changed == 0
   # Half of them differ by 4: mean square 8.
-  assert found.decibels == pytest.approx(10 * np.log10(255**2 / 8))
-  found.add(a, b, ~where)
-  assert found.changed == 1 / 64
+  assert difference.decibels == pytest.approx(10 * np.log10(255**2 / 8))
+  difference.add(a, b, ~where)
+  assert difference.changed == 1 / 64
 
 
 def test_equal_pixels_and_none():
-  found = video.Difference()
-  assert np.isnan(found.decibels) and np.isnan(found.changed)
+  difference = video.Difference()
+  assert np.isnan(difference.decibels) and np.isnan(difference.changed)
   a = np.zeros((4, 4, 3), np.uint8)
-  found.add(a, a, np.ones((4, 4), bool))
-  assert found.decibels == np.inf
+  difference.add(a, a, np.ones((4, 4), bool))
+  assert difference.decibels == np.inf
 
 
 def test_what_the_window_touches_is_not_outside():
@@ -72,7 +72,7 @@ def test_what_the_window_touches_is_not_outside():
 
 
 @pytest.fixture
-def found():
+def screened():
   return video.Screened(
     num_frames=50,
     num_faceless=2,
@@ -92,11 +92,11 @@ def found():
   )
 
 
-def test_report_says_whether_the_mouth_is_closed(found):
-  assert "closed; 6 %" in video.as_text(found, "a.mp4", "b.mp4")
-  opened = found._replace(silent_opening=3.0, silent_rank=0.5)
+def test_report_says_whether_the_mouth_is_closed(screened):
+  assert "closed; 6 %" in video.as_text(screened, "a.mp4", "b.mp4")
+  opened = screened._replace(silent_opening=3.0, silent_rank=0.5)
   assert "NOT closed; 50 %" in video.as_text(opened, "a.mp4", "b.mp4")
-  nothing = found._replace(
+  nothing = screened._replace(
     num_silent=0, silent_opening=float("nan"), silent_rank=float("nan")
   )
   text = video.as_text(nothing, "a.mp4", "b.mp4")
@@ -118,10 +118,10 @@ def test_openings_are_those_of_silence_and_speech():
   points[1][50:, lower, 1] = 2.0
   points[1, 3] = np.nan
   sound = speech(2)
-  found = video._openings(points, sound, 25.0)
-  np.testing.assert_allclose(found["source_opening"], 2, rtol=1e-5)
-  assert found["num_silent"] == 45  # Five frames of settling.
-  assert found["silent_opening"] == pytest.approx(1)
-  assert found["silent_rank"] == 0
+  openings = video._openings(points, sound, 25.0)
+  np.testing.assert_allclose(openings["source_opening"], 2, rtol=1e-5)
+  assert openings["num_silent"] == 45  # Five frames of settling.
+  assert openings["silent_opening"] == pytest.approx(1)
+  assert openings["silent_rank"] == 0
   mute = video._openings(points, None, 25.0)
   assert mute["num_silent"] == 0 and np.isnan(mute["silent_opening"])

@@ -113,7 +113,7 @@ def test_person_is_kept_when_two_pass_each_other():
 
 
 def test_no_face_and_no_such_face_are_sentences():
-  with pytest.raises(InputError, match="No face was found in 3 frames"):
+  with pytest.raises(InputError, match="No face was detected in 3 frames"):
     _track([[], [], []])
   with pytest.raises(InputError, match="no face 1"):
     _track([[(50, 50, 30)]] * 3, face=1)

@@ -1,5 +1,6 @@
 """Volume rendering: limiting cases, a float64 reference, the two-pass merge."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,14 +30,48 @@ def _reference(colors, densities, depths):
   return feature, depth / total, total
 
 
-def test_render_agrees_with_float64():
-  samples = _samples()
-  got = compositing.render(*samples)
-  for i in range(5):
-    want = _reference(*(x[i] for x in samples))
-    for a, b in zip(got, want, strict=True):
-      # A dozen float32 products near 1.
-      np.testing.assert_allclose(a[i], b, rtol=1e-5)
+class AgreementTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_render_agrees_with_float64(self):
+    samples = _samples()
+    got = self.variant(compositing.render)(*samples)
+    for i in range(5):
+      want = _reference(*(x[i] for x in samples))
+      for a, b in zip(got, want, strict=True):
+        # A dozen float32 products near 1.
+        np.testing.assert_allclose(a[i], b, rtol=1e-5)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_two_passes_render_as_their_sorted_union(self):
+    first, second = _samples(0), _samples(1, num=9)
+    both = [jnp.concatenate(x, 1) for x in zip(first, second, strict=True)]
+    order = jnp.argsort(both[2], -1)
+
+    def union(colors, densities):
+      return compositing.render(
+        jnp.take_along_axis(colors, order[..., None], 1),
+        jnp.take_along_axis(densities, order, 1),
+        jnp.take_along_axis(both[2], order, 1),
+      )
+
+    def merged(colors, densities):
+      return compositing.render_merged(
+        (colors[:, :12], colors[:, 12:]),
+        (densities[:, :12], densities[:, 12:]),
+        (first[2], second[2]),
+      )
+
+    def with_gradients(render):
+      def total(*args):
+        result = render(*args)
+        return sum(jnp.sum(jnp.square(x)) for x in result), result
+
+      return jax.grad(total, (0, 1), has_aux=True)
+
+    got = self.variant(with_gradients(merged))(*both[:2])
+    want = jax.jit(with_gradients(union))(*both[:2])
+    # The same sums in another order.
+    chex.assert_trees_all_close(got, want, atol=2e-5)
 
 
 def test_empty_space_shows_nothing_at_the_far_end():
@@ -68,11 +103,19 @@ def test_weights_never_sum_to_more_than_one():
 def test_gradients_are_finite_at_extreme_densities(level):
   colors, densities, depths = _samples()
 
-  def loss(densities):
-    result = compositing.render(colors, densities, depths)
-    return sum(jnp.sum(x) for x in result)
+  @jax.jit
+  def gradients(*samples):
+    return jax.value_and_grad(
+      lambda *samples: sum(map(jnp.sum, compositing.render(*samples))),
+      (0, 1, 2),
+    )(*samples)
 
-  assert np.all(np.isfinite(jax.grad(loss)(densities + level)))
+  densities += level
+  chex.assert_tree_all_finite(gradients(colors, densities, depths))
+  # A ray without length: all of its samples at one point.
+  chex.assert_tree_all_finite(
+    gradients(colors, densities, jnp.full_like(depths, 2.5))
+  )
 
 
 def test_ends_of_an_interval_share_its_weight():
@@ -94,36 +137,3 @@ def test_merge_order_sorts_and_its_inverse_undoes_it():
     np.take_along_axis(np.asarray(order), np.asarray(inverse), -1),
     np.broadcast_to(np.arange(12), (6, 12)),
   )
-
-
-def test_two_passes_render_as_their_sorted_union():
-  first, second = _samples(0), _samples(1, num=9)
-  both = [jnp.concatenate(x, 1) for x in zip(first, second, strict=True)]
-  order = jnp.argsort(both[2], -1)
-
-  def union(colors, densities):
-    return compositing.render(
-      jnp.take_along_axis(colors, order[..., None], 1),
-      jnp.take_along_axis(densities, order, 1),
-      jnp.take_along_axis(both[2], order, 1),
-    )
-
-  def merged(colors, densities):
-    return compositing.render_merged(
-      (colors[:, :12], colors[:, 12:]),
-      (densities[:, :12], densities[:, 12:]),
-      (first[2], second[2]),
-    )
-
-  def total(render):
-    return lambda *args: sum(jnp.sum(jnp.square(x)) for x in render(*args))
-
-  results = [f(both[0], both[1]) for f in (union, merged)]
-  gradients = [jax.grad(total(f), (0, 1))(*both[:2]) for f in (union, merged)]
-  for want, got in zip(
-    jax.tree.leaves((results[0], gradients[0])),
-    jax.tree.leaves((results[1], gradients[1])),
-    strict=True,
-  ):
-    # The same sums in another order.
-    np.testing.assert_allclose(got, want, atol=2e-5)

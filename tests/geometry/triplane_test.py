@@ -2,10 +2,12 @@
 
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
 from pir_jax.geometry import triplane
 
@@ -22,27 +24,43 @@ def _grid_sample(plane, x, y):
   return total
 
 
-def test_lookup_agrees_with_float64_inside_at_the_edge_and_outside():
-  rng = np.random.default_rng(0)
-  planes = rng.normal(size=(2, 3, 5, 8, 2)).astype(np.float32)
-  uv = rng.uniform(-1.4, 1.4, (2, 3, 40, 2)).astype(np.float32)
-  uv[..., :4, :] = np.array([[-1, -1], [1, 1], [9, 0], [-1e9, 1e9]])
-  got = triplane.lookup(triplane.border(jnp.asarray(planes)), jnp.asarray(uv))
-  for b, n in itertools.product(range(2), range(40)):
-    want = sum(
-      _grid_sample(planes[b, p].astype(np.float64), *uv[b, p, n])
-      for p in range(3)
-    )
-    # The pixel coordinate is near 8 and rounds at 1e-6.
-    np.testing.assert_allclose(got[b, n], want, atol=2e-5)
+class AgreementTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_lookup_agrees_with_float64_inside_at_the_edge_and_outside(self):
+    rng = np.random.default_rng(0)
+    planes = rng.normal(size=(2, 3, 5, 8, 2)).astype(np.float32)
+    uv = rng.uniform(-1.4, 1.4, (2, 3, 40, 2)).astype(np.float32)
+    uv[..., :4, :] = np.array([[-1, -1], [1, 1], [9, 0], [-1e9, 1e9]])
+    got = self.variant(
+      lambda planes, uv: triplane.lookup(triplane.border(planes), uv)
+    )(jnp.asarray(planes), jnp.asarray(uv))
+    for b, n in itertools.product(range(2), range(40)):
+      want = sum(
+        _grid_sample(planes[b, p].astype(np.float64), *uv[b, p, n])
+        for p in range(3)
+      )
+      # The pixel coordinate is near 8 and rounds at 1e-6.
+      np.testing.assert_allclose(got[b, n], want, atol=2e-5)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.parameters(
+    ("fixed", [[1, 2], [1, 3], [2, 3]]), ("eg3d", [[1, 2], [1, 3], [3, 1]])
+  )
+  def test_a_point_projects_to_two_of_its_coordinates(self, layout, want):
+    point = jnp.array([[[1.0, 2.0, 3.0]]])
+    project = self.variant(lambda x: triplane.project(x, layout=layout))
+    np.testing.assert_array_equal(project(point)[0, :, 0], want)
 
 
-def test_a_point_lies_where_the_three_planes_say():
-  point = jnp.array([[[1.0, 2.0, 3.0]]])
-  fixed = triplane.project(point)[0, :, 0]
-  np.testing.assert_array_equal(fixed, [[1, 2], [1, 3], [2, 3]])
-  released = triplane.project(point, layout="eg3d")[0, :, 0]
-  np.testing.assert_array_equal(released, [[1, 2], [1, 3], [3, 1]])
+def test_values_and_gradients_are_finite_at_extremes(extreme):
+  def total(planes, points):
+    uv = triplane.project(points)
+    return jnp.sum(triplane.lookup(triplane.border(planes), uv))
+
+  gradients = jax.jit(jax.value_and_grad(total, (0, 1)))
+  planes, points = jnp.ones((1, 3, 4, 6, 2)), jnp.full((1, 5, 3), extreme)
+  chex.assert_tree_all_finite(gradients(planes, points))
+  chex.assert_tree_all_finite(gradients(extreme * planes, 1e-5 * points))
 
 
 def test_the_first_coordinate_counts_columns():

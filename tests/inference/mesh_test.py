@@ -70,7 +70,7 @@ def volume(vertices, faces):
 
 
 @pytest.mark.parametrize("box", [1.0, 2.0])
-def test_ball_is_found_where_it_is(box):
+def test_ball_is_where_it_is(box):
   num = 24
   vertices, faces = mesh_lib.contour(
     ball(num, RADIUS * box, CENTRE * box, box), 10.0, box

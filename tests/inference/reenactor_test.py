@@ -1,6 +1,4 @@
-"""Frames come out in order, painted where a face is and untouched elsewhere."""
-
-import dataclasses
+"""Frames are in order, inpainted where a face is and the same elsewhere."""
 
 import numpy as np
 import pytest
@@ -8,15 +6,15 @@ import pytest
 from pir_jax.data import synthetic
 from pir_jax.face import masks
 from pir_jax.inference import reenactor
+from pir_jax.inference.person import Person
 from pir_jax.media import pingpong, video_reader
 from pir_jax.preparation import tracking
-from pir_jax.runtime import checkpoint, section_timer
-from pir_jax.types import InputError
+from pir_jax.runtime import section_timer
 
 NUM_FRAMES, WANTED = 20, 45
 
 
-class Footage(tracking.Footage):
+class TrackedVideo(tracking.TrackedVideo):
   """A clip whose face mask is the middle of its window."""
 
   def face_masks(self, frames, side):
@@ -25,15 +23,15 @@ class Footage(tracking.Footage):
     return mask
 
 
-class Painter(reenactor.Reenactor):
-  """Paints the first expression coefficient as a grey where it may."""
+class GreyPerson(Person):
+  """Inpaints the first expression coefficient as a grey."""
 
   def __init__(self):
     self.resolution = 64
-    self.seen = []
+    self.expressions = []
 
-  def paint(self, image, mask, cameras, expression):
-    self.seen.append(expression)
+  def inpaint(self, image, mask, cameras, expression):
+    self.expressions.append(expression)
     return np.where(mask > 0, expression[:, :1, None, None], image)
 
 
@@ -51,18 +49,18 @@ def clip(tmp_path_factory):
     (NUM_FRAMES, 1),
   )
   track = track._replace(times=times, present=present, window=window)
-  return Footage(path, info, None, None, track, 1, masks.Config())
+  return TrackedVideo(path, info, None, None, track, 1, masks.Config())
 
 
 def run(clip, kept=False):
-  painter = Painter()
+  person = GreyPerson()
   size = clip.track.expression.shape[1]
   wanted = np.zeros((WANTED, size), np.float32)
   wanted[:, 0] = np.linspace(-1, 1, WANTED)
   mask = np.zeros(size, bool)
   mask[1:] = kept
-  timed = section_timer.Phases()
-  pairs = list(reenactor.repaint(painter, clip, wanted, mask, timed))
+  timed = section_timer.SectionTimer()
+  pairs = list(reenactor.inpaint_frames(person, clip, wanted, mask, timed))
   counts = {n: sum(s.frames for s in v) for n, v in timed.spans.items()}
   present = clip.track.present[pingpong.frame_indices(NUM_FRAMES, WANTED)]
   assert counts == {
@@ -70,7 +68,7 @@ def run(clip, kept=False):
     "masks and crops": present.sum(),
     "composite": present.sum(),
   }
-  return pairs, painter, wanted
+  return pairs, person, wanted
 
 
 def test_frames_without_a_face_are_the_very_same(clip):
@@ -97,38 +95,10 @@ def test_each_frame_shows_its_own_expression_and_only_inside_the_mask(clip):
 
 
 def test_kept_coefficients_are_the_source_frames_own(clip):
-  _, painter, wanted = run(clip, kept=True)
-  shown = np.concatenate(painter.seen)
+  _, person, wanted = run(clip, kept=True)
+  shown = np.concatenate(person.expressions)
   indices = pingpong.frame_indices(NUM_FRAMES, WANTED)
   with_face = clip.track.present[indices]
   expected = clip.track.expression[indices[with_face]]
   np.testing.assert_array_equal(shown[:, 1:], expected[:, 1:])
   np.testing.assert_array_equal(shown[:, 0], wanted[with_face, 0])
-
-
-def _person(tmp_path, *people):
-  checkpoint.write_record(tmp_path / "inpainting", {"people": list(people)})
-  return reenactor.person(tmp_path, "a")
-
-
-def test_masks_are_those_the_person_was_trained_with(tmp_path):
-  config = masks.Config(region="lower", face_margin=0.1)
-  known = {
-    "sha256": "a",
-    "source": "a.mp4",
-    "identity": [1.0, 2.0],
-    "masks": dataclasses.asdict(config),
-  }
-  other = known | {"sha256": "b", "identity": [3.0, 4.0], "masks": {}}
-  identity, found, _ = _person(tmp_path, other, known)
-  np.testing.assert_array_equal(identity, [1, 2])
-  assert found == config
-  bfm = known | {"face_model": {"name": "bfm", "sha256": "f"}}
-  with pytest.raises(InputError, match="face model bfm .*is not on this"):
-    _person(tmp_path, bfm).analysis()
-  assert _person(tmp_path, other).masks == masks.Config()
-  with pytest.raises(InputError, match="none of these videos"):
-    _person(tmp_path, other, other | {"sha256": "c"})
-  known.pop("masks")
-  with pytest.raises(InputError, match="older release"):
-    _person(tmp_path, known)

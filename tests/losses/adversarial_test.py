@@ -31,14 +31,14 @@ def test_non_saturating_is_minus_the_log_probability():
   )
 
 
-def test_non_saturating_pushes_hardest_where_the_judge_is_sure():
+def test_non_saturating_pushes_hardest_where_the_discriminator_is_sure():
   gradient = jax.grad(lambda x: adversarial.non_saturating(x, real=True).sum())(
     jnp.array([[-1e4], [0.0], [1e4]])
   )
   np.testing.assert_allclose(gradient[:, 0], [-1, -0.5, 0], atol=1e-6)
 
 
-def test_r1_of_a_linear_judge_is_its_squared_weight():
+def test_r1_of_a_linear_discriminator_is_its_squared_weight():
   rng = np.random.default_rng(0)
   weight = jnp.asarray(rng.normal(size=(4, 5, 3)), jnp.float32)
   image = jnp.asarray(rng.normal(size=(2, 4, 5, 3)), jnp.float32)
@@ -49,13 +49,13 @@ def test_r1_of_a_linear_judge_is_its_squared_weight():
   np.testing.assert_allclose(penalty, [jnp.sum(weight**2)] * 2, rtol=1e-5)
 
 
-def test_r1_of_a_quadratic_judge_and_of_two_images():
+def test_r1_of_a_quadratic_discriminator_and_of_two_images():
   rng = np.random.default_rng(0)
   a, b = (
     jnp.asarray(rng.normal(size=(2, n, n, 3)), jnp.float32) for n in (4, 2)
   )
 
-  def judge(images):
+  def discriminator(images):
     large, small = images
     patch = jnp.sum(large**2, axis=(1, 2, 3)) / 2
     return patch[:, None] + jnp.stack([3 * small[:, 0, 0, 0]], axis=1)
@@ -63,7 +63,7 @@ def test_r1_of_a_quadratic_judge_and_of_two_images():
   # Gradients: the large image itself, and 3 at one pixel of the small one.
   expected = jnp.sum(a**2, axis=(1, 2, 3)) + 9
   np.testing.assert_allclose(
-    adversarial.r1_penalty(judge, (a, b)), expected, rtol=1e-5
+    adversarial.r1_penalty(discriminator, (a, b)), expected, rtol=1e-5
   )
 
 

@@ -43,7 +43,7 @@ def _write(path, *, rate="25", times=None, sound_rate=48000, start=0.0, **rest):
   synthetic.write_video(
     path,
     num_frames=len(at),
-    rate=rate,
+    frame_rate=rate,
     times=times,
     image=image,
     sound=_click(SECONDS, float(at[flash]), sound_rate, start),

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import signal
 
 from pir_jax.data import synthetic
 from pir_jax.media import loudness
@@ -46,7 +45,7 @@ def test_clipping_shows_in_the_peaks():
   whole = loudness.measure(speech)
   hard = loudness.measure(np.clip(5 * speech, -1.0, 1.0))
   assert whole.clipped < 0.003 < 0.01 < hard.clipped
-  # Clipping is told at any level it was turned down to afterwards.
+  # Clipping shows at any level it was turned down to afterwards.
   soft = loudness.measure(0.1 * np.clip(5 * speech, -1.0, 1.0))
   assert soft.clipped == pytest.approx(hard.clipped, rel=0.01)
 
@@ -56,10 +55,10 @@ def test_background_and_pauses():
   hiss = 1e-3 * rng.normal(size=8 * SAMPLE_RATE).astype(np.float32)
   speech = tone(300, 8.0, gain=0.3)
   speech[: 2 * SAMPLE_RATE] = 0  # A quarter of it.
-  found = loudness.measure(speech + hiss)
-  assert found.noise == pytest.approx(-60, abs=0.5)
-  assert found.speech == pytest.approx(20 * np.log10(0.3 / np.sqrt(2)), abs=0.5)
-  assert found.silence == pytest.approx(0.25, abs=0.01)
+  made = loudness.measure(speech + hiss)
+  assert made.noise == pytest.approx(-60, abs=0.5)
+  assert made.speech == pytest.approx(20 * np.log10(0.3 / np.sqrt(2)), abs=0.5)
+  assert made.silence == pytest.approx(0.25, abs=0.01)
 
 
 def test_silence_and_nothing():
@@ -71,13 +70,22 @@ def test_silence_and_nothing():
   assert silent.silence == 1.0 and silent.clipped == 0.0
 
 
-def test_long_sounds_are_weighed_in_parts():
-  """Two minutes and a bit: the same as in one piece."""
+def test_a_quiet_tone_is_as_loud_as_its_level():
+  """A sine of 997 Hz at -20 dB of full scale is -23.01 LUFS."""
+  quiet = loudness.integrated(tone(997, gain=0.1))
+  assert quiet == pytest.approx(-23.01, abs=0.05)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 0.399])
+def test_less_than_a_block_has_no_loudness(seconds):
+  assert loudness.integrated(tone(997, seconds)) is None
+  assert loudness.integrated(tone(997, 0.4)) is not None
+
+
+def test_long_sounds_are_as_loud_as_short_ones():
+  """Two minutes and a bit of stationary noise, and its first ten seconds."""
   rng = np.random.default_rng(1)
   sound = 0.1 * rng.normal(size=140 * SAMPLE_RATE + 77).astype(np.float32)
-  hop = SAMPLE_RATE // 10
-  whole = signal.sosfilt(loudness._k_weighting(SAMPLE_RATE), sound)
-  whole = whole[: len(whole) // hop * hop].reshape(-1, hop)
-  np.testing.assert_allclose(
-    loudness._powers(sound, hop), np.square(whole).mean(1), rtol=1e-9
-  )
+  short = loudness.integrated(sound[: 10 * SAMPLE_RATE])
+  # 160,000 samples: their power is known to about 0.4 %, or 0.02 dB.
+  assert loudness.integrated(sound) == pytest.approx(short, abs=0.05)

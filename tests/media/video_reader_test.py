@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from pir_jax.data import speech_augmentation, synthetic
-from pir_jax.media import video_reader
+from pir_jax.data import synthetic
+from pir_jax.media import speech_waveform, video_reader
 from pir_jax.types import SAMPLE_RATE, InputError
 
 RATES = ["24000/1001", "25", "30000/1001", "30", "50", "60", "12"]
@@ -41,7 +41,7 @@ def _click_time(waveform):
 def test_every_frame_comes_once_in_order_at_its_time(tmp_path, rate):
   rate = Fraction(rate)
   path = tmp_path / "video.mp4"
-  synthetic.write_video(path, num_frames=30, rate=rate)
+  synthetic.write_video(path, num_frames=30, frame_rate=rate)
   info = video_reader.probe(path)
   assert (info.width, info.height, info.num_frames) == (64, 48, 30)
   assert info.rate == rate
@@ -138,24 +138,22 @@ def test_50_ms_can_drive_a_face_and_10_ms_cannot(tmp_path):
   soundfile.write(path, _tone(0.05, 48000), 48000)
   sound = video_reader.read_audio(path)
   assert len(sound) == 800
-  assert speech_augmentation.check(sound)
+  assert speech_waveform.check(sound)
   soundfile.write(path, _tone(0.01, 48000), 48000)
   with pytest.raises(InputError, match="lasts 10 ms"):
-    speech_augmentation.check(video_reader.read_audio(path))
+    speech_waveform.check(video_reader.read_audio(path))
   # A single sample at 48 kHz is less than one at 16 kHz.
   soundfile.write(path, _tone(1, 1), 48000)
   with pytest.raises(InputError, match="empty"):
-    speech_augmentation.check(video_reader.read_audio(path))
+    speech_waveform.check(video_reader.read_audio(path))
 
 
 def test_a_file_of_zeros_is_silent(tmp_path):
   path = tmp_path / "zeros.wav"
   soundfile.write(path, np.zeros((44100, 2)), 44100)
   with pytest.raises(InputError, match="the sound is silent"):
-    speech_augmentation.check(video_reader.read_audio(path))
-  assert not speech_augmentation.check(
-    video_reader.read_audio(path), silence=True
-  )
+    speech_waveform.check(video_reader.read_audio(path))
+  assert not speech_waveform.check(video_reader.read_audio(path), silence=True)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
@@ -279,16 +277,16 @@ def test_sound_without_picture_is_no_video_and_the_reverse(tmp_path):
 
 def test_what_cannot_drive_a_face_is_refused(tmp_path):
   with pytest.raises(InputError, match="empty"):
-    speech_augmentation.check(np.zeros(0, np.float32))
+    speech_waveform.check(np.zeros(0, np.float32))
   with pytest.raises(InputError, match="silent"):
-    speech_augmentation.check(np.full(16000, 1e-5, np.float32))
-  with pytest.raises(InputError, match="not numbers"):
-    speech_augmentation.check(np.array([0.1, np.nan], np.float32))
-  speech_augmentation.check(synthetic.speech_like(0.5, 16000))
+    speech_waveform.check(np.full(16000, 1e-5, np.float32))
+  with pytest.raises(InputError, match="not finite"):
+    speech_waveform.check(np.array([0.1, np.nan], np.float32))
+  speech_waveform.check(synthetic.speech_like(0.5, 16000))
   path = tmp_path / "nan.wav"
   sound = np.array([0.1, np.nan] * 800, np.float32)
   soundfile.write(path, sound, 16000, subtype="FLOAT")
-  with pytest.raises(InputError, match="not numbers"):
+  with pytest.raises(InputError, match="not finite"):
     video_reader.read_audio(path)
 
 

@@ -65,7 +65,7 @@ def test_sound_is_where_it_was(tmp_path):
     {"sound_rate": 192000},
     {"layout": "5.1"},
     {"layout": "7.1"},
-    {"rate": Fraction(24000, 1001)},
+    {"frame_rate": Fraction(24000, 1001)},
   ],
 )
 def test_any_videos_sound_stays_where_it_was(tmp_path, options):
@@ -77,13 +77,15 @@ def test_any_videos_sound_stays_where_it_was(tmp_path, options):
   synthetic.write_video(source, num_frames=50, sound=click, **options)
   _write(path, _frames(60), Fraction(30), audio=source)
 
-  def heard(video):
+  def click_time(video):
     power = video_reader.read_audio(video).astype(np.float64) ** 2
     return (power * np.arange(len(power))).sum() / power.sum() / SAMPLE_RATE
 
   want = 1.001 + options.get("sound_start", 0.0)
-  assert abs(heard(source) - want) < 0.002  # mkv rounds to milliseconds
-  assert abs(heard(path) - want) < 0.005  # 44 ms if AAC's start were forgotten
+  assert abs(click_time(source) - want) < 0.002  # mkv rounds to milliseconds
+  assert (
+    abs(click_time(path) - want) < 0.005
+  )  # 44 ms if AAC's start were forgotten
 
 
 def test_a_mean_rate_of_an_uneven_video_is_kept(tmp_path):

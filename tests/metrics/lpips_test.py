@@ -69,7 +69,7 @@ def test_empty_masks_and_shortened_networks_are_refused(distance):
   frames, truth = _clip(1)
   with pytest.raises(ValueError, match="mask is empty"):
     distance(frames, truth, np.zeros((1, 72, 72, 1)))
-  with pytest.raises(ValueError, match="taps=5"):
+  with pytest.raises(ValueError, match="num_layers=5"):
     lpips.Distance(
-      nnx.eval_shape(lambda: vgg.Lpips("alex", taps=1, rngs=nnx.Rngs(0)))
+      nnx.eval_shape(lambda: vgg.Lpips("alex", num_layers=1, rngs=nnx.Rngs(0)))
     )

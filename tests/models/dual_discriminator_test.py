@@ -48,24 +48,24 @@ def test_the_spread_of_equal_examples_is_zero():
   x = jnp.ones((4, 2, 2, 3))
   # The root of 1e-8, which keeps its gradient finite.
   np.testing.assert_allclose(
-    dual_discriminator.minibatch_deviation(x, 4), 1e-4, rtol=1e-3
+    dual_discriminator.minibatch_std(x, 4), 1e-4, rtol=1e-3
   )
   spread = x.at[::2].set(-1)
   np.testing.assert_allclose(
-    dual_discriminator.minibatch_deviation(spread, 4), 1, rtol=1e-5
+    dual_discriminator.minibatch_std(spread, 4), 1, rtol=1e-5
   )
 
 
 def test_groups_are_strided_and_divide_the_batch():
   x = jnp.arange(6.0)[:, None, None, None] ** 2
-  got = dual_discriminator.minibatch_deviation(x, 4)[:, 0, 0, 0]
+  got = dual_discriminator.minibatch_std(x, 4)[:, 0, 0, 0]
   # Groups of three: (0, 4, 16) and (1, 9, 25).
   want = [np.std([0, 4, 16]), np.std([1, 9, 25])] * 3
   np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
 def test_a_missing_or_unwanted_label_is_refused():
-  with pytest.raises(ValueError, match="no label was given"):
+  with pytest.raises(ValueError, match="there is no label"):
     _network()(*_images())
-  with pytest.raises(ValueError, match="a label was given"):
+  with pytest.raises(ValueError, match="there is a label"):
     _network(label_size=0)(*_images(), jnp.zeros((2, 25)))

@@ -309,7 +309,7 @@ def test_positions_repeat_with_the_period():
   np.testing.assert_array_equal(positions[0], [0, 1] * 4)
 
 
-def test_starts_by_saying_the_mean():
+def test_starts_by_predicting_the_mean():
   model = faceformer.ExpressionDecoder(CONFIG, rngs=nnx.Rngs(0))
   np.testing.assert_array_equal(model.generate(*inputs()), 0)
 

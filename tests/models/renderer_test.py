@@ -1,5 +1,6 @@
 """The renderer: empty space, a Gaussian blob that moves as the camera says."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,12 +111,18 @@ def test_mean_is_a_third_of_the_sum():
 @pytest.mark.parametrize("distance", [1.8, 2.7, 4.0])
 def test_rays_begin_where_the_head_is_however_far_the_camera(distance):
   """The same matter is met, and its depth is the camera's own."""
+  chex.clear_trace_counter()  # Counted by source line, over all distances.
   network = _renderer(num_coarse=24, num_fine=24)
   planes = jnp.zeros((1, 3, 8, 8, 4))
-  got = network(planes, _camera([0.0, 0.0, distance]), 4)
-  near = network(planes, _camera([0.0, 0.0, 2.7]), 4)
+  render = jax.jit(
+    chex.assert_max_traces(lambda view: network(planes, view, 4), n=1)
+  )
+  got = render(_camera([0.0, 0.0, distance]))
+  near = render(_camera([0.0, 0.0, 2.7]))
   np.testing.assert_allclose(got.weight_sum, near.weight_sum, rtol=1e-4)
   np.testing.assert_allclose(got.depth - distance, near.depth - 2.7, atol=1e-4)
   fixed = _renderer(num_coarse=24, num_fine=24, ray_reference=0.0)
-  absolute = fixed(planes, _camera([0.0, 0.0, distance]), 4)
+  absolute = jax.jit(lambda view: fixed(planes, view, 4))(
+    _camera([0.0, 0.0, distance])
+  )
   np.testing.assert_allclose(absolute.depth, near.depth, atol=1e-4)

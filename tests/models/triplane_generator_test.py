@@ -1,5 +1,6 @@
 """The generator: shapes, independence of a batch's examples, keys."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,8 +97,9 @@ def test_every_parameter_is_trained_by_the_image(network, inputs):
 
     return jax.grad(loss)(params)
 
-  for path, leaf in nnx.to_flat_state(gradient(params)):
-    assert np.all(np.isfinite(leaf[...])), path
+  gradients = gradient(params)
+  chex.assert_tree_all_finite(gradients)
+  for path, leaf in nnx.to_flat_state(gradients):
     assert np.any(leaf[...] != 0), path
 
 

@@ -45,7 +45,7 @@ def distance(alex):
     ("alex", [(15, 64), (7, 192), (3, 384), (3, 256), (3, 256)]),
   ],
 )
-def test_taps_have_the_published_sizes(net, shapes):
+def test_feature_layers_have_the_published_sizes(net, shapes):
   features = jax.eval_shape(
     lambda x: vgg.Lpips(net, rngs=nnx.Rngs(0)).features(x),
     jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
@@ -53,9 +53,9 @@ def test_taps_have_the_published_sizes(net, shapes):
   assert [(f.shape[1], f.shape[-1]) for f in features] == shapes
 
 
-def test_fewer_taps_are_the_first_of_all(alex):
+def test_fewer_layers_are_the_first_of_all(alex):
   image = _images()[0]
-  short = _filled(net="alex", taps=2)
+  short = _filled(net="alex", num_layers=2)
   assert len(short.layers) == len(short.heads) == 2
   for i in range(2):
     short.layers[i].kernel[...] = alex.layers[i].kernel[...]
@@ -96,7 +96,7 @@ def test_unit_scales_to_length_one():
   np.testing.assert_allclose(vgg.unit(x), [[0.6, 0.8]] * 3, rtol=1e-4)
 
 
-@pytest.mark.parametrize("arguments", [dict(net="squeeze"), dict(taps=0)])
+@pytest.mark.parametrize("arguments", [dict(net="squeeze"), dict(num_layers=0)])
 def test_unknown_networks_are_refused(arguments):
   with pytest.raises(ValueError, match="must be"):
     vgg.Lpips(**(dict(net="vgg") | arguments), rngs=nnx.Rngs(0))

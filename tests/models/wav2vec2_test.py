@@ -153,13 +153,13 @@ def test_time_norm_is_that_of_the_true_frames_alone():
 
 
 @pytest.mark.parametrize(
-  ("taps", "num_frames"), [(6, 3), (6, 31), (7, 16), (16, 40)]
+  ("length", "num_frames"), [(6, 3), (6, 31), (7, 16), (16, 40)]
 )
-def test_position_convolution_equals_the_direct_sum(taps, num_frames):
-  config = wav2vec2.Config(width=8, position_groups=2, position_kernel=taps)
+def test_position_convolution_equals_the_direct_sum(length, num_frames):
+  config = wav2vec2.Config(width=8, position_groups=2, position_kernel=length)
   model = wav2vec2.PositionConv(config, rngs=nnx.Rngs(0))
   x = jax.random.normal(jax.random.key(1), (2, num_frames, 8))
-  kernel = jax.random.normal(jax.random.key(2), (taps, 4, 8))
+  kernel = jax.random.normal(jax.random.key(2), (length, 4, 8))
 
   def ours(x, kernel):
     graphdef, state = nnx.split(model)
@@ -171,7 +171,7 @@ def test_position_convolution_equals_the_direct_sum(taps, num_frames):
       x,
       kernel,
       (1,),
-      [(taps // 2, taps - 1 - taps // 2)],
+      [(length // 2, length - 1 - length // 2)],
       dimension_numbers=("NHC", "HIO", "NHC"),
       feature_group_count=2,
     )

@@ -111,14 +111,14 @@ def test_more_than_thirty_seconds_is_refused():
     make(max_frames=10)(jnp.zeros((1, 3201)))
 
 
-def test_tapped_features_are_those_of_the_first_layers():
+def test_features_of_a_layer_index_are_those_of_the_first_layers():
   waveform = jax.random.normal(jax.random.key(0), (1, 6400))
-  tapped = make(tap=1)
-  deep = make(tap=1)
-  # What lies behind the tap changes nothing.
+  shallow = make(layer_index=1)
+  deep = make(layer_index=1)
+  # What lies behind that layer changes nothing.
   deep.layers[1].out.kernel[...] += 1.0
-  np.testing.assert_array_equal(run(tapped, waveform), run(deep, waveform))
-  assert np.any(run(make(), waveform) != run(tapped, waveform))
+  np.testing.assert_array_equal(run(shallow, waveform), run(deep, waveform))
+  assert np.any(run(make(), waveform) != run(shallow, waveform))
 
 
 def test_a_fixed_floor_makes_a_pause_sound_alike_wherever_it_is():

@@ -1,9 +1,11 @@
 """Attention biases are what the equations say; spans have their length."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
 from pir_jax.ops import attention_bias
 
@@ -19,17 +21,54 @@ def test_slopes_are_geometric():
   )
 
 
-@pytest.mark.parametrize("period", [1, 25, 30])
-def test_temporal_bias_is_the_equation(period):
-  frames = jnp.arange(60)
-  bias = np.asarray(
-    attention_bias.temporal_bias(frames, frames, num_heads=4, period=period)
-  )
-  for head, slope in enumerate((1 / 4, 1 / 16, 1 / 64, 1 / 256)):
-    for i in range(60):
-      for j in range(60):
-        want = -slope * ((i - j) // period) if j <= i else -np.inf
-        assert bias[head, i, j] == want
+class AgreementTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.parameters(1, 25, 30)
+  def test_temporal_bias_is_the_equation(self, period):
+    frames = jnp.arange(60)
+    bias = self.variant(
+      lambda i, j: attention_bias.temporal_bias(
+        i, j, num_heads=4, period=period
+      )
+    )(frames, frames)
+    bias = np.asarray(bias)
+    for head, slope in enumerate((1 / 4, 1 / 16, 1 / 64, 1 / 256)):
+      for i in range(60):
+        for j in range(60):
+          want = -slope * ((i - j) // period) if j <= i else -np.inf
+          assert bias[head, i, j] == want
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_padding_gets_no_weight_and_a_row_of_it_stays_finite(self):
+    valid = jnp.array([[True, True, False], [False, False, False]])
+
+    def weights(logits):
+      return jax.nn.softmax(attention_bias.padding_bias(valid) + logits)
+
+    logits = jnp.zeros((2, 1, 1, 3))
+    got = self.variant(weights)(logits)
+    np.testing.assert_array_equal(got[0, 0, 0], [0.5, 0.5, 0.0])
+    # 1 / 3 in float32.
+    np.testing.assert_allclose(got[1, 0, 0], 1 / 3, rtol=1e-6)
+    chex.assert_tree_all_finite(self.variant(jax.jacobian(weights))(logits))
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_diagonal_bias_shows_one_key(self):
+    logits = 1e4 * jnp.arange(25.0).reshape(5, 5)
+    weights = self.variant(
+      lambda x: jax.nn.softmax(x + attention_bias.diagonal_bias(5))
+    )(logits)
+    np.testing.assert_array_equal(weights, np.eye(5))
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_spans_depend_on_the_key_alone(self):
+    def spans(key):
+      return attention_bias.random_spans(
+        key, (3, 40), probability=0.3, span=5, min_spans=1
+      )
+
+    got, want = self.variant(spans)(jax.random.key(0)), spans(jax.random.key(0))
+    np.testing.assert_array_equal(got, want)
 
 
 def test_negative_keys_are_empty_slots():
@@ -56,7 +95,7 @@ def test_context_hides_what_is_too_long_ago():
   )
 
 
-def test_frame_numbers_may_be_large():
+def test_frame_indices_may_be_large():
   frames = jnp.arange(60)
   near, far = (
     attention_bias.temporal_bias(
@@ -65,21 +104,6 @@ def test_frame_numbers_may_be_large():
     for late in (0, 2_000_000_000)  # float32 is exact up to 2^24 only.
   )
   np.testing.assert_array_equal(near, far)
-
-
-def test_diagonal_bias_shows_one_key():
-  weights = jax.nn.softmax(attention_bias.diagonal_bias(5))
-  np.testing.assert_array_equal(weights, np.eye(5))
-
-
-def test_padding_gets_no_weight_and_a_row_of_it_stays_finite():
-  valid = jnp.array([[True, True, False], [False, False, False]])
-  weights = jax.nn.softmax(
-    attention_bias.padding_bias(valid) + jnp.zeros((2, 1, 1, 3))
-  )
-  np.testing.assert_array_equal(weights[0, 0, 0], [0.5, 0.5, 0.0])
-  # 1 / 3 in float32.
-  np.testing.assert_allclose(weights[1, 0, 0], 1 / 3, rtol=1e-6)
 
 
 def runs_of(row):

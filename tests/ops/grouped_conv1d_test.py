@@ -1,23 +1,29 @@
 """A long grouped convolution: both ways are the direct sum."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
 from pir_jax.ops import grouped_conv1d
 
-WAYS = (grouped_conv1d.by_transforms, grouped_conv1d.by_taps)
+WAYS = (
+  grouped_conv1d.by_transforms,
+  grouped_conv1d.by_offsets,
+  grouped_conv1d.correlate,
+)
 
 
 def direct(x, kernel):
-  """In float64, tap by tap."""
-  taps, size, _ = kernel.shape
+  """Sums in float64, one kernel offset after the other."""
+  length, size, _ = kernel.shape
   groups = x.shape[-1] // size
-  before = taps // 2
-  padded = np.pad(x, ((0, 0), (before, taps - 1 - before), (0, 0)))
+  before = length // 2
+  padded = np.pad(x, ((0, 0), (before, length - 1 - before), (0, 0)))
   y = np.zeros(x.shape)
-  for k in range(taps):
+  for k in range(length):
     seen = padded[:, k : k + x.shape[1]]
     for g in range(groups):
       part = slice(g * size, (g + 1) * size)
@@ -25,17 +31,19 @@ def direct(x, kernel):
   return y
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("taps", "frames"), [(16, 40), (5, 3), (8, 1), (9, 9)])
-def test_it_is_the_direct_sum(way, taps, frames):
-  rng = np.random.default_rng(taps)
-  x, kernel = rng.normal(size=(2, frames, 6)), rng.normal(size=(taps, 3, 6))
-  found = jax.jit(way)(jnp.float32(x), jnp.float32(kernel))
-  # Sums of up to 48 products of order 1 in float32.
-  np.testing.assert_allclose(found, direct(x, kernel), atol=2e-5)
+class AgreementTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(way=WAYS, sizes=[(16, 40), (5, 3), (8, 1), (9, 9)])
+  def test_it_is_the_direct_sum(self, way, sizes):
+    length, frames = sizes
+    rng = np.random.default_rng(length)
+    x, kernel = rng.normal(size=(2, frames, 6)), rng.normal(size=(length, 3, 6))
+    got = self.variant(way)(jnp.float32(x), jnp.float32(kernel))
+    # Sums of up to 48 products of order 1 in float32.
+    np.testing.assert_allclose(got, direct(x, kernel), atol=2e-5)
 
 
-def test_both_ways_have_the_same_gradients():
+def test_all_ways_have_the_same_gradients():
   rng = np.random.default_rng(0)
   x, kernel, weight = (
     jnp.float32(rng.normal(size=shape))
@@ -47,13 +55,19 @@ def test_both_ways_have_the_same_gradients():
       jax.grad(lambda x, k: jnp.sum(way(x, k) * weight), argnums=(0, 1))
     )(x, kernel)
 
-  want = gradients(grouped_conv1d.by_transforms)
-  for way in (grouped_conv1d.by_taps, grouped_conv1d.correlate):
-    for a, b in zip(gradients(way), want, strict=True):
-      np.testing.assert_allclose(a, b, atol=2e-5)
+  first, *others = map(gradients, WAYS)
+  for other in others:
+    chex.assert_trees_all_close(other, first, atol=2e-5)
 
 
-def test_the_gradient_remembers_only_what_is_given():
+@pytest.mark.parametrize("way", WAYS[:2])
+def test_values_and_gradients_are_finite_at_extremes(way, extreme):
+  total = jax.jit(jax.value_and_grad(lambda *x: jnp.sum(way(*x)), (0, 1)))
+  x, kernel = jnp.full((1, 6, 4), extreme), jnp.ones((5, 2, 4))
+  chex.assert_tree_all_finite((total(x, kernel), total(x, 1e4 * kernel)))
+
+
+def test_the_gradient_keeps_only_the_inputs():
   x, kernel = jnp.ones((2, 40, 4)), jnp.ones((16, 2, 4))
   _, pull = jax.eval_shape(
     lambda x, k: jax.vjp(grouped_conv1d.correlate, x, k), x, kernel

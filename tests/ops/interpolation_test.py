@@ -1,25 +1,61 @@
 """Linear resampling keeps the ends and is what numpy.interp says."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl.testing import parameterized
 
 from pir_jax.ops import interpolation
 
 
-@pytest.mark.parametrize("given", [1, 2, 19, 199])
-@pytest.mark.parametrize("wanted", [1, 2, 10, 100, 250])
-def test_equals_numpy_interp(given, wanted):
-  x = np.random.default_rng(0).normal(size=(2, given, 3))
-  places = np.linspace(0, given - 1, wanted) if wanted > 1 else [0]
-  want = [
-    [np.interp(places, np.arange(given), row[:, c]) for c in range(3)]
-    for row in x
-  ]
-  got = interpolation.resample_linear(jnp.asarray(x, jnp.float32), wanted)
-  # A place of up to 200 in float32 is off by 1e-5, times a slope of a few.
-  np.testing.assert_allclose(got, np.swapaxes(want, 1, 2), rtol=1e-5, atol=1e-4)
+class AgreementTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.product(before=[1, 2, 19, 199], after=[1, 2, 10, 250])
+  def test_equals_numpy_interp(self, before, after):
+    x = np.random.default_rng(0).normal(size=(2, before, 3))
+    places = np.linspace(0, before - 1, after) if after > 1 else [0]
+    want = [
+      [np.interp(places, np.arange(before), row[:, c]) for c in range(3)]
+      for row in x
+    ]
+    got = self.variant(lambda x: interpolation.resample_linear(x, after))(
+      jnp.asarray(x, jnp.float32)
+    )
+    # A place of up to 200 in float32 is off by 1e-5, times a slope of a few.
+    np.testing.assert_allclose(
+      got, np.swapaxes(want, 1, 2), rtol=1e-5, atol=1e-4
+    )
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_crossfade_goes_from_left_to_right(self):
+    left, right = jnp.zeros((1, 4, 1)), jnp.ones((1, 6, 1))
+    out = self.variant(interpolation.crossfade)(left, right)[0, :, 0]
+    np.testing.assert_allclose(out, [0.125, 0.375, 0.625, 0.875, 1, 1])
+
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_neighbours_are_the_frames_around(self):
+    x = jnp.arange(5.0).reshape(1, 5, 1)
+    stack = self.variant(lambda x: interpolation.stack_neighbours(x, 1))
+    np.testing.assert_array_equal(
+      stack(x)[0], [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4]]
+    )
+    np.testing.assert_array_equal(interpolation.stack_neighbours(x, 0), x)
+
+
+def test_values_and_gradients_are_finite_at_extremes(extreme):
+  x = jnp.full((2, 7, 1), extreme)
+  lengths = jnp.array([7, 0])  # The second row is nothing but padding.
+
+  def total(x):
+    y = interpolation.resample_linear(
+      x, 9, lengths=lengths, new_lengths=lengths
+    )
+    y = interpolation.crossfade(y[:, :4], y)
+    return jnp.sum(interpolation.stack_neighbours(y, 2))
+
+  chex.assert_tree_all_finite(jax.jit(jax.value_and_grad(total))(x))
 
 
 def test_same_length_changes_nothing():
@@ -58,18 +94,3 @@ def test_crossfade_of_equal_halves_changes_nothing():
   # Two shares that sum to one, in float32.
   np.testing.assert_allclose(out, x, atol=1e-6)
   np.testing.assert_array_equal(interpolation.crossfade(x[:, :0], x), x)
-
-
-def test_crossfade_goes_from_left_to_right():
-  left, right = jnp.zeros((1, 4, 1)), jnp.ones((1, 6, 1))
-  out = interpolation.crossfade(left, right)[0, :, 0]
-  np.testing.assert_allclose(out, [0.125, 0.375, 0.625, 0.875, 1, 1])
-
-
-def test_neighbours_are_the_frames_around():
-  x = jnp.arange(5.0).reshape(1, 5, 1)
-  out = interpolation.stack_neighbours(x, 1)[0]
-  np.testing.assert_array_equal(
-    out, [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4]]
-  )
-  np.testing.assert_array_equal(interpolation.stack_neighbours(x, 0), x)

@@ -12,7 +12,6 @@ from pir_jax.media import video_reader
 from pir_jax.preparation import (
   batch,
   batch_output,
-  batch_tasks,
   batch_worker,
   pipeline,
 )
@@ -74,7 +73,7 @@ def write_videos(folder, **texts):
 
 
 def prepare(videos, output, runner, settings=SETTINGS, **given):
-  inputs = batch_tasks.find_videos([str(videos)])
+  inputs = batch.list_videos([str(videos)])
   return batch.prepare_all(inputs, str(output), settings, runner, **given)
 
 
@@ -137,9 +136,9 @@ def test_videos_called_alike_or_with_the_same_content_get_their_own_names(
     inputs = [
       each
       for place in places
-      for each in batch_tasks.find_videos([str(tmp_path / place)])
+      for each in batch.list_videos([str(tmp_path / place)])
     ]
-    tasks = batch_tasks.make_tasks(inputs, SETTINGS, {})
+    tasks = batch.make_tasks(inputs, SETTINGS, {})
     return {str(task.input.video): task.name for task in tasks}
 
   found = names("xyz")
@@ -197,12 +196,12 @@ def test_two_preparations_do_not_write_one_data_set(tmp_path):
 
 def test_places_that_are_none(tmp_path, clip):
   with pytest.raises(InputError, match="does not exist"):
-    batch_tasks.find_videos([str(tmp_path / "no")])
+    batch.list_videos([str(tmp_path / "no")])
   with pytest.raises(InputError, match="no video"):
-    batch_tasks.find_videos([str(tmp_path)])
+    batch.list_videos([str(tmp_path)])
   (tmp_path / "empty.txt").touch()
   with pytest.raises(InputError, match="names no video"):
-    batch_tasks.find_videos([str(tmp_path / "empty.txt")])
+    batch.list_videos([str(tmp_path / "empty.txt")])
   with pytest.raises(InputError, match="one prepared clip"):
     batch_output.Collection(str(clip))
   videos = write_videos(tmp_path / "v", a="1")

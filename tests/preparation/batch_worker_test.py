@@ -1,4 +1,4 @@
-"""What kills a worker costs the clip it was at, and is told."""
+"""What kills a worker costs the clip it was at, and is reported."""
 
 import os
 import subprocess
@@ -32,18 +32,18 @@ def obedient():
 
 
 @pytest.mark.parametrize(
-  "do, says",
+  "do, reason",
   [
     ("kill", "memory"),
     ("crash", "SIGSEGV"),
     ("raise", "ZeroDivisionError: a fault of ours"),
   ],
 )
-def test_death_is_one_answer_and_the_next_request_is_done(obedient, do, says):
+def test_death_is_one_answer_and_the_next_request_is_done(obedient, do, reason):
   first = obedient.ask({"do": "work"})
   assert obedient.ask({"do": "work"}) == first  # The same process.
   died = obedient.ask({"do": do})
-  assert died.value is None and says in died.reason
+  assert died.value is None and reason in died.reason
   after = obedient.ask({"do": "work"})
   assert after.reason == "" and after.value != first.value
 
@@ -74,9 +74,9 @@ def test_places_that_this_machine_does_not_see(tmp_path):
     "cut": None,
     "output": str(tmp_path / "elsewhere" / "clip"),
   }
-  said = batch_worker.answer(request)
-  assert said.value is None and "no.mp4 is not on machine" in said.reason
+  answer = batch_worker.answer(request)
+  assert answer.value is None and "no.mp4 is not on machine" in answer.reason
   (tmp_path / "no.mp4").touch()
-  said = batch_worker.answer(request)
-  assert said.value is None and "elsewhere is not on machine" in said.reason
+  answer = batch_worker.answer(request)
+  assert answer.value is None and "elsewhere is not on machine" in answer.reason
   assert not (tmp_path / "elsewhere").exists()

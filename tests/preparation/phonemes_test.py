@@ -16,27 +16,27 @@ def test_without_the_recogniser_the_extra_is_named(monkeypatch):
     phonemes.recognise(np.zeros(SAMPLE_RATE, np.float32))
 
 
-def test_long_recordings_are_heard_in_parts(monkeypatch):
-  heard = []
+def test_long_recordings_are_recognised_in_parts(monkeypatch):
+  recognised = []
   monkeypatch.setattr(phonemes, "available", lambda: True)
   monkeypatch.setattr(phonemes, "_words", lambda pcm: [("AA", 0, 10)])
   monkeypatch.setattr(
-    phonemes, "_sounds", lambda pcm: heard.append(len(pcm) // 2) or []
+    phonemes, "_sounds", lambda pcm: recognised.append(len(pcm) // 2) or []
   )
   sound = np.full(10 * 60 * SAMPLE_RATE, 0.1, np.float32)
-  found = phonemes.recognise(sound)
-  assert sum(heard) == phonemes.LONGEST * SAMPLE_RATE
+  phones = phonemes.recognise(sound)
+  assert sum(recognised) == phonemes.LONGEST * SAMPLE_RATE
   # From the start to the end, evenly.
-  steps = np.diff(found.middle)
-  assert found.middle[0] == pytest.approx(0.05)
-  assert found.middle[-1] == pytest.approx(600 - phonemes.PART + 0.05)
+  steps = np.diff(phones.middle)
+  assert phones.middle[0] == pytest.approx(0.05)
+  assert phones.middle[-1] == pytest.approx(600 - phonemes.PART + 0.05)
   assert np.ptp(steps) < 1e-3
 
 
-def test_silence_says_nothing(monkeypatch):
+def test_silence_has_no_phones(monkeypatch):
   monkeypatch.setattr(phonemes, "available", lambda: True)
-  found = phonemes.recognise(np.zeros(SAMPLE_RATE, np.float32))
-  assert found.names == () and len(found.middle) == 0
+  phones = phonemes.recognise(np.zeros(SAMPLE_RATE, np.float32))
+  assert phones.names == () and len(phones.middle) == 0
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_a_real_voice():
   voice = video_reader.read_audio(assets.fetch("demo_audio"))[: 6 * SAMPLE_RATE]
   first = phonemes.recognise(voice)
   closures = np.isin(first.names, sync.CLOSURES)
-  # Each of both recognisers hears most of them.
+  # Each of both recognisers detects most of them.
   assert 4 <= closures.sum() <= 16
   assert first.middle.min() >= 0 and first.middle.max() <= 6
   late = phonemes.recognise(np.concatenate([np.zeros(8000, np.float32), voice]))

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from pir_jax.data import hdtf, manifest, synthetic
+from pir_jax.data.dataset import Dataset
 from pir_jax.media import video_reader
 from pir_jax.preparation import pipeline
 from pir_jax.types import InputError
@@ -20,7 +21,7 @@ def video(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-  """A drawn face stands for what is found in the video."""
+  """A synthetic face stands for the one in the video."""
 
   def write(video, folder, settings, cut):
     assert pathlib.Path(video).is_file()
@@ -89,10 +90,10 @@ def test_piece_is_kept_with_its_clip(tmp_path, video, quick):
 def test_data_set_stands_for_its_clips(tmp_path, video, quick):
   for name in ("b", "a"):
     pipeline.prepare(video, tmp_path / "all" / name, with_page=False)
-  pipeline.page.write(tmp_path / "all")
-  found = manifest.as_paths(tmp_path / "all")
-  assert [path.name for path in found] == ["a", "b"]
-  assert manifest.as_paths(found[0]) == [found[0]]
-  assert manifest.load_space(tmp_path / "all").identity_size > 0
+  pipeline.quality_report.write(tmp_path / "all")
+  paths = manifest.as_paths(tmp_path / "all")
+  assert [path.name for path in paths] == ["a", "b"]
+  assert manifest.as_paths(paths[0]) == [paths[0]]
+  assert Dataset.open(tmp_path / "all").space.identity_size > 0
   with pytest.raises(InputError, match="data set of many"):
     manifest.load_manifest(tmp_path / "all")

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from pir_jax.data import manifest
-from pir_jax.preparation import quality_report, report_card
+from pir_jax.preparation import quality_report
 
 HOSTILE = "<script>alert('x')</script> & \"co\" `rm`.mp4"
-APPRAISAL = dict(
-  verdict="good",
+QUALITY = dict(
+  level="good",
   reasons=[],
   seconds=4.0,
   rate=25.0,
@@ -59,7 +59,7 @@ APPRAISAL = dict(
   ),
 )
 BAD = dict(
-  verdict="rejected",
+  level="rejected",
   reasons=[
     dict(
       figure="shift",
@@ -79,7 +79,7 @@ def add_clip(folder, name, source="me.mp4", **changes) -> pathlib.Path:
     sha256="0" * 64,
     duration=4.0,
     num_records=4,
-    appraisal=APPRAISAL | changes,
+    quality=QUALITY | changes,
   )
   (clip / manifest.FILE_NAME).write_text(json.dumps(values))
   Image.new("RGB", (60, 20), "teal").save(clip / quality_report.THUMBNAILS)
@@ -91,8 +91,8 @@ def data_set(tmp_path):
   folder = tmp_path / "data"
   add_clip(folder, "b good")
   add_clip(folder, "a<b>", source=HOSTILE, **BAD)
-  add_clip(folder, "usable", verdict="usable")
-  failed = dict(clips=[dict(name=HOSTILE, reason="no <face> was found.")])
+  add_clip(folder, "usable", level="usable")
+  failed = dict(clips=[dict(name=HOSTILE, reason="it has no <face>.")])
   (folder / quality_report.FAILED).write_text(json.dumps(failed))
   return folder
 
@@ -146,9 +146,18 @@ def test_names_from_outside_are_shown_as_they_are(data_set):
   words = "".join(outline.words)
   # Backticks set a command off only in our own sentences.
   assert words.count(HOSTILE) == 2
-  assert "no <face> was found." in words
+  assert "it has no <face>." in words
   assert "ffmpeg <x>" in words
   assert "<script" not in text
+
+
+def test_a_name_with_quotes_and_brackets_is_escaped(tmp_path):
+  name = "it's <damaged>.mp4"
+  add_clip(tmp_path, name, source=name)
+  quality_report.write(tmp_path)
+  text, outline = read(tmp_path)
+  assert name in "".join(outline.words)
+  assert "<damaged>" not in text and "it's" not in text
 
 
 def test_the_worst_comes_first(data_set):
@@ -170,20 +179,18 @@ def test_the_same_clips_give_the_same_bytes(data_set):
 
 def test_the_data_sets_manifest_counts(data_set):
   quality_report.write(data_set)
-  found = json.loads((data_set / manifest.FILE_NAME).read_text())
-  assert found["kind"] == manifest.DATA_SET
-  assert found["totals"] == dict(
+  made = json.loads((data_set / manifest.FILE_NAME).read_text())
+  assert made["kind"] == manifest.DATA_SET
+  assert made["totals"] == dict(
     clips=3, seconds=12.0, frames=12, good=1, usable=1, rejected=1, failed=1
   )
-  assert [clip["name"] for clip in found["clips"]] == [
+  assert [clip["name"] for clip in made["clips"]] == [
     "a<b>",
     "b good",
     "usable",
   ]
-  assert found["clips"][0]["reasons"] == [BAD["reasons"][0]["what"]]
-  assert found["failures"] == [
-    dict(name=HOSTILE, reason="no <face> was found.")
-  ]
+  assert made["clips"][0]["reasons"] == [BAD["reasons"][0]["what"]]
+  assert made["failures"] == [dict(name=HOSTILE, reason="it has no <face>.")]
 
 
 def test_a_single_clip_keeps_its_manifest(tmp_path):
@@ -195,22 +202,22 @@ def test_a_single_clip_keeps_its_manifest(tmp_path):
   assert HOSTILE in words and "All clips, the worst" not in words
 
 
-def test_a_damaged_clip_is_told(data_set):
+def test_a_damaged_clip_is_reported(data_set):
   (data_set / "usable" / manifest.FILE_NAME).write_text("{")
   quality_report.write(data_set)
-  found = json.loads((data_set / manifest.FILE_NAME).read_text())
-  assert found["totals"]["failed"] == 2
+  made = json.loads((data_set / manifest.FILE_NAME).read_text())
+  assert made["totals"]["failed"] == 2
   assert "damaged" in "".join(read(data_set)[1].words)
 
 
-def test_a_clip_without_appraisal_or_pictures_is_shown(tmp_path):
+def test_a_clip_without_quality_or_pictures_is_shown(tmp_path):
   clip = add_clip(tmp_path, "me")
   values = json.loads((clip / manifest.FILE_NAME).read_text())
-  (clip / manifest.FILE_NAME).write_text(json.dumps(values | {"appraisal": {}}))
+  (clip / manifest.FILE_NAME).write_text(json.dumps(values | {"quality": {}}))
   (clip / quality_report.THUMBNAILS).unlink()
   quality_report.write(tmp_path)
   words = "".join(read(tmp_path)[1].words)
-  assert "without being appraised" in words and "not appraised" in words
+  assert "without its quality" in words and "not measured" in words
 
 
 def test_pictures_of_a_large_data_set_stay_beside_it(data_set, monkeypatch):
@@ -235,10 +242,10 @@ def test_colour_only_where_something_is_wrong(data_set, tmp_path):
 
 
 def test_charts_leave_gaps_and_stay_inside():
-  line = report_card.Line("x", [0.0, None, 50.0, 40.0, None, 10.0])
+  values = [0.0, None, 50.0, 40.0, None, 10.0]
   seconds = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
-  text = report_card.chart(seconds, [line], (0.0, 3.0))
-  path = re.search(r'<path d="([^"]*)"', text).group(1)
+  chart = quality_report.chart("x", seconds, {"x": values}, (0.0, 3.0))
+  path = chart.lines[0].path
   assert path.count("M") == 3 and path.count("L") == 1
   places = re.findall(r"[ML]([\d.]+) ([\d.]+)", path)
   assert all(0 <= float(x) <= 480 and 0 <= float(y) <= 140 for x, y in places)
@@ -247,5 +254,5 @@ def test_charts_leave_gaps_and_stay_inside():
 
 
 def test_a_chart_of_one_moment():
-  text = report_card.chart([1.0], [report_card.Line("x", [2.0])], (0.0, 3.0))
-  assert "nan" not in text and "M" in text
+  chart = quality_report.chart("x", [1.0], {"x": [2.0]}, (0.0, 3.0))
+  assert "nan" not in chart.lines[0].path and "M" in chart.lines[0].path

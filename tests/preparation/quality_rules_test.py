@@ -1,11 +1,11 @@
-"""What makes a clip good, usable or rejected, in numbers and in words."""
+"""What makes a clip good, usable or rejected, in figures and in words."""
 
 import pytest
 
-from pir_jax.preparation import figures, quality_rules
+from pir_jax.preparation import quality_rules
 
 GOOD = dict(
-  verdict="good",
+  level="good",
   reasons=[],
   seconds=8.0,
   rate=25.0,
@@ -69,17 +69,17 @@ DOUBTS = [
 
 
 def test_nothing_wrong_is_good():
-  assert quality_rules.judge(GOOD) == ("good", [])
+  assert quality_rules.grade(GOOD) == ("good", [])
 
 
 @pytest.mark.parametrize("change, level", DOUBTS, ids=str)
 def test_a_doubt_has_a_level_words_and_a_place(change, level):
-  found, reasons = quality_rules.judge(GOOD | change)
-  assert found == level == reasons[0]["level"]
+  worst, reasons = quality_rules.grade(GOOD | change)
+  assert worst == level == reasons[0]["level"]
   for reason in reasons:
     assert reason["what"].endswith(".") and reason["remedy"].endswith(".")
   # Without a second reason for the same thing.
-  shown = figures.describe(GOOD | change)
+  shown = quality_rules.figures(GOOD | change)
   places = [[f.title for f in shown if r["figure"] in f.names] for r in reasons]
   assert all(len(place) == 1 for place in places), reasons
   if change != dict(measured=0.1):
@@ -88,9 +88,9 @@ def test_a_doubt_has_a_level_words_and_a_place(change, level):
 
 def test_the_worst_reason_comes_first():
   change = dict(clipped=0.02, shift=0.3, face_height=54.0)
-  found, reasons = quality_rules.judge(GOOD | change)
+  worst, reasons = quality_rules.grade(GOOD | change)
   levels = [reason["level"] for reason in reasons]
-  assert found == "rejected"
+  assert worst == "rejected"
   assert levels == ["rejected", "usable", "usable"]
 
 
@@ -102,28 +102,28 @@ def test_what_is_unknown_is_no_fault():
     shift=None,
     shift_error=None,
   )
-  assert quality_rules.judge(GOOD | unknown)[0] == "good"
+  assert quality_rules.grade(GOOD | unknown)[0] == "good"
 
 
 @pytest.mark.parametrize("shift", [0.25, -0.25])
 def test_the_remedy_moves_the_sound_back(shift):
-  _, (reason,) = quality_rules.judge(GOOD | dict(shift=shift))
+  _, (reason,) = quality_rules.grade(GOOD | dict(shift=shift))
   assert f"-itsoffset {-shift:.3f} " in reason["remedy"]
   assert ("after" in reason["what"]) == (shift > 0)
 
 
 def test_limits_are_a_config():
-  strict = quality_rules.Config(large=400.0)
-  assert quality_rules.judge(GOOD, strict)[0] == "usable"
+  strict = quality_rules.Config(face_height=(400.0, 32.0))
+  assert quality_rules.grade(GOOD, strict)[0] == "usable"
 
 
-def test_lines_tell_all_of_it():
+def test_lines_hold_all_of_it():
   change = dict(shift=None, shift_unknown="the video is silent.", clipped=0.02)
   values = GOOD | change
-  values["verdict"], values["reasons"] = quality_rules.judge(values)
+  values["level"], values["reasons"] = quality_rules.grade(values)
   text = "\n".join(quality_rules.lines(values))
   assert "unknown: the video is silent." in text
-  assert "verdict: usable" in text
+  assert "quality: usable" in text
   assert "clipped" in text and "300 px" in text
 
 
@@ -133,6 +133,6 @@ def test_a_face_that_was_never_seen_can_be_described():
     "worst_time yaw pitch roll blinks loudness noise speech clipped silence"
   )
   nothing = dict.fromkeys(names.split()) | dict(measured=0.0, sound_seconds=0.0)
-  assert quality_rules.judge(GOOD | nothing)[0] == "rejected"
-  shown = figures.describe(GOOD | nothing)
-  assert [f.text for f in shown].count(figures.UNKNOWN) >= 4
+  assert quality_rules.grade(GOOD | nothing)[0] == "rejected"
+  shown = quality_rules.figures(GOOD | nothing)
+  assert [f.text for f in shown].count(quality_rules.UNKNOWN) >= 4

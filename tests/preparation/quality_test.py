@@ -1,4 +1,4 @@
-"""Figures of a made-up clip whose truth is known, and its strip."""
+"""Figures of a made-up clip whose values are known, and its strip."""
 
 import dataclasses
 import io
@@ -6,13 +6,13 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from pir_jax.data import synthetic
 from pir_jax.face import masks
 from pir_jax.media import video_reader
 from pir_jax.metrics import lips, sync
-from pir_jax.preparation import filmstrip, phonemes, quality, tracking
+from pir_jax.preparation import phonemes, quality, thumbnails, tracking
 from pir_jax.types import SAMPLE_RATE
 
 NUM = 60
@@ -23,9 +23,9 @@ def mesh() -> np.ndarray:
   """468 points of a round face in the middle, its lips a little apart."""
   angle = np.linspace(0, 2 * np.pi, 468, endpoint=False)
   points = 0.5 + 0.2 * np.stack([np.sin(angle), np.cos(angle)], -1)
-  turn = np.linspace(0, 2 * np.pi, len(filmstrip.OVAL), endpoint=False)
+  turn = np.linspace(0, 2 * np.pi, len(quality.OVAL), endpoint=False)
   oval = 0.5 + 0.3 * np.stack([np.sin(turn), -np.cos(turn)], -1)
-  points[list(filmstrip.OVAL)] = oval
+  points[list(quality.OVAL)] = oval
   points[lips.FOREHEAD], points[lips.CHIN] = (0.5, 0.2), (0.5, 0.8)
   for upper, lower in lips.INNER_LIPS:
     points[upper], points[lower] = (0.5, 0.62), (0.5, 0.65)
@@ -44,7 +44,7 @@ def video(tmp_path_factory):
 
 
 @pytest.fixture
-def seen(video, monkeypatch):
+def tracked(video, monkeypatch):
   made = synthetic.synthetic_track(NUM, size=48)
   away = np.zeros(NUM, bool)
   away[20:35] = True  # 0.6 s.
@@ -66,14 +66,14 @@ def seen(video, monkeypatch):
   if "shot" in made._fields:
     values["shot"] = (np.arange(NUM) >= 25).astype(np.int64)
   monkeypatch.setattr(
-    tracking.Footage,
+    tracking.TrackedVideo,
     "face_masks",
     lambda self, frames, side: np.tile(
       np.pad(np.ones((side // 2,) * 2, bool), side // 4), (len(frames), 1, 1)
     ),
   )
   monkeypatch.setattr(phonemes, "available", lambda: False)
-  return tracking.Footage(
+  return tracking.TrackedVideo(
     path=video,
     video=video_reader.probe(video),
     model=None,
@@ -84,9 +84,9 @@ def seen(video, monkeypatch):
   )
 
 
-def test_figures_are_the_clips(seen):
-  sound = video_reader.read_audio(seen.path)
-  made = quality.appraise(seen, sound)
+def test_figures_are_the_clips(tracked):
+  sound = video_reader.read_audio(tracked.path)
+  made = quality.measure(tracked, sound)
   assert made.seconds == pytest.approx(NUM / 25, abs=0.01)
   assert (made.width, made.height) == SIZE
   assert made.measured == pytest.approx(45 / 60)
@@ -104,13 +104,13 @@ def test_figures_are_the_clips(seen):
   assert -8.6 <= made.yaw[0] < made.yaw[1] <= 8.6
   assert made.yaw[1] - made.yaw[0] > 8
   assert made.blinks is None  # A face of 29 px.
-  assert made.verdict == "rejected"
+  assert made.level == "rejected"
   assert {r["figure"] for r in made.reasons} >= {"face_height", "measured"}
   assert "sync" in made.shift_unknown
 
 
-def test_it_is_plain_json(seen):
-  made = quality.appraise(seen, video_reader.read_audio(seen.path))
+def test_it_is_plain_json(tracked):
+  made = quality.measure(tracked, video_reader.read_audio(tracked.path))
   values = dataclasses.asdict(made)
   text = json.dumps(values, allow_nan=False)
   assert json.loads(text) == values
@@ -122,25 +122,25 @@ def test_it_is_plain_json(seen):
   assert values["curves"]["yaw"][30] is None
 
 
-def test_it_is_the_same_twice(seen):
-  sound = video_reader.read_audio(seen.path)
-  assert quality.appraise(seen, sound) == quality.appraise(seen, sound)
-  assert quality.pictures(seen) == quality.pictures(seen)
+def test_it_is_the_same_twice(tracked):
+  sound = video_reader.read_audio(tracked.path)
+  assert quality.measure(tracked, sound) == quality.measure(tracked, sound)
+  assert thumbnails.make(tracked) == thumbnails.make(tracked)
 
 
-def test_a_silent_video(seen):
-  made = quality.appraise(seen, np.zeros(0, np.float32))
+def test_a_silent_video(tracked):
+  made = quality.measure(tracked, np.zeros(0, np.float32))
   assert made.sound_seconds == 0 and made.loudness is None
   assert "no sound" in made.shift_unknown
   assert set(made.curves["loudness"]) == {None}
   assert "Sound: none" in quality.report(made)
 
 
-def test_the_shift_comes_from_phones_and_lips(seen, monkeypatch):
-  """What is found there is passed on with its sign."""
+def test_the_shift_comes_from_phones_and_lips(tracked, monkeypatch):
+  """The estimate is passed on with its sign."""
   monkeypatch.setattr(phonemes, "available", lambda: True)
-  heard = phonemes.Phones(("AA",) * 3, np.array([0.1, 0.2, 0.3]))
-  monkeypatch.setattr(phonemes, "recognise", lambda sound: heard)
+  phones = phonemes.Phones(("AA",) * 3, np.array([0.1, 0.2, 0.3]))
+  monkeypatch.setattr(phonemes, "recognise", lambda sound: phones)
   asked = []
 
   def estimate(times, opening, names, middle):
@@ -148,9 +148,9 @@ def test_the_shift_comes_from_phones_and_lips(seen, monkeypatch):
     return sync.Shift(0.25, 0.02, "", 99, 7)
 
   monkeypatch.setattr(sync, "estimate", estimate)
-  made = quality.appraise(seen, video_reader.read_audio(seen.path))
+  made = quality.measure(tracked, video_reader.read_audio(tracked.path))
   ((opening, names),) = asked
-  assert names == heard.names
+  assert names == phones.names
   # The gap of the made-up lips, as a share of face height.
   assert opening[0] == pytest.approx(0.03 / 0.6, rel=1e-3)
   assert np.isnan(opening[30]) and np.isfinite(opening[21])
@@ -197,30 +197,36 @@ def test_dips_are_counted_once():
   assert quality.count_dips(np.full(9, np.nan), 10, 0.15) == 0
 
 
-def test_the_strip_shows_the_worst_frame(seen, monkeypatch):
-  drawn = []
-  plain = filmstrip._cell
+def test_the_strip_shows_the_worst_frame(tracked, monkeypatch):
+  indices, labels = [], []
+  plain, text = thumbnails._thumbnail, ImageDraw.ImageDraw.text
   monkeypatch.setattr(
-    filmstrip, "_cell", lambda *a: drawn.append(a[1:2] + a[4:]) or plain(*a)
+    thumbnails, "_thumbnail", lambda *a: indices.append(a[1]) or plain(*a)
   )
-  sheet = Image.open(io.BytesIO(quality.pictures(seen)))
+  monkeypatch.setattr(
+    ImageDraw.ImageDraw,
+    "text",
+    lambda ink, at, label, **k: (
+      labels.append(label) or text(ink, at, label, **k)
+    ),
+  )
+  sheet = Image.open(io.BytesIO(thumbnails.make(tracked)))
   assert sheet.format == "JPEG"
-  assert sheet.width > filmstrip.NUM_FRAMES * filmstrip.SIDE
-  indices = [index for index, *_ in drawn]
-  assert len(indices) == filmstrip.NUM_FRAMES and indices == sorted(indices)
+  assert sheet.width > thumbnails.NUM_FRAMES * thumbnails.SIDE
+  assert len(indices) == thumbnails.NUM_FRAMES and indices == sorted(indices)
   assert indices[0] == 0 and indices[-1] == NUM - 1
   # Only measured frames.
   assert not set(indices) & set(range(20, 35))
-  (worst,) = [d for d in drawn if d[2]]
-  assert worst[0] == 40 and "worst fit, 10.4 %" in worst[1]
+  (worst,) = [place for place, label in enumerate(labels) if "worst" in label]
+  assert indices[worst] == 40 and "worst fit, 10.4 %" in labels[worst]
 
 
-def test_frames_are_the_right_ones(seen, monkeypatch):
+def test_frames_are_the_right_ones(tracked, monkeypatch):
   """However far apart: by reading on, or by jumping."""
   chosen = [3, 4, 17, 59]
   for jump in (0.2, 100.0):
-    monkeypatch.setattr(filmstrip, "_JUMP", jump)
-    found = list(filmstrip.frames(seen, chosen))
-    assert [index for index, _ in found] == chosen
-    for index, image in found:
+    monkeypatch.setattr(tracking, "_JUMP", jump)
+    pictures = list(tracked.pictures(chosen))
+    assert [index for index, _ in pictures] == chosen
+    for index, image in pictures:
       assert synthetic.frame_code(image) == index % 8

@@ -10,7 +10,7 @@ import pytest
 
 from pir_jax import assets
 from pir_jax.data import hdtf
-from pir_jax.preparation import batch, batch_tasks, pipeline, ray
+from pir_jax.preparation import batch, pipeline, ray
 from pir_jax.types import InputError
 
 SETTINGS = pipeline.Settings()
@@ -52,7 +52,7 @@ def test_node_dies_and_the_data_set_is_the_same(tmp_path, environment):
   from ray.cluster_utils import Cluster
 
   videos = make_videos(tmp_path / "videos", 5)
-  inputs = batch_tasks.find_videos([str(videos)])
+  inputs = batch.list_videos([str(videos)])
   local = batch.run_locally(2)
   batch.prepare_all(inputs, str(tmp_path / "local"), SETTINGS, local)
 

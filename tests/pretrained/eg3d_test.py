@@ -157,14 +157,14 @@ def test_a_run_settles_on_the_sizes_of_the_file_it_begins_from(tmp_path):
   config = stage.Config(warm_start=str(path))
   config.model.map_depth = 3
   asked = Experiment(stage=config, loop=loop.Config(num_steps=1))
-  found = run.settle(asked, 9).stage.model
+  found = run.resolve(asked, 9).stage.model
   assert (found.w_size, found.plane_channels, found.map_depth) == (8, 4, 3)
   assert found.renderer.plane_layout == "eg3d"
   assert found.renderer.plane_reduce == "mean"
   assert found.renderer.ray_reference == 0.0
   assert asked.stage.model.plane_channels == 32
   space = FaceSpace(3, ("a", "b"), np.zeros(2), np.ones(2))
-  network = run.published(run.settle(asked, 9).stage, space)()
+  network = run.published(run.resolve(asked, 9).stage, space)()
   assert network.mapping.layers[0].kernel.shape == (5, 8)
   state = _state_dict()
   np.testing.assert_array_equal(
@@ -172,16 +172,16 @@ def test_a_run_settles_on_the_sizes_of_the_file_it_begins_from(tmp_path):
   )
   path.write_bytes(b"no weights")
   with pytest.raises(InputError, match="published.npz"):
-    run.settle(asked, 9)
+    run.resolve(asked, 9)
 
 
 def test_corrections_are_as_many_as_training_frames():
   config = stage.Config()
   config.refinement.enabled = True
   asked = Experiment(stage=config, loop=loop.Config(num_steps=1))
-  assert run.settle(asked, 9).stage.refinement.num_frames == 9
+  assert run.resolve(asked, 9).stage.refinement.num_frames == 9
   config.refinement.enabled = False
-  assert run.settle(asked, 9).stage.refinement.num_frames == 0
+  assert run.resolve(asked, 9).stage.refinement.num_frames == 0
 
 
 @pytest.mark.parametrize(

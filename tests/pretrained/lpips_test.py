@@ -69,7 +69,7 @@ def test_archive_and_file_give_the_same(checkpoint, tmp_path):
 
 
 def test_fewer_taps_drop_the_rest(tree, checkpoint):
-  model = lpips.load(checkpoint, "alex", taps=2)
+  model = lpips.load(checkpoint, "alex", num_layers=2)
   assert len(model.layers) == 2
   np.testing.assert_array_equal(
     model.layers[1].kernel[...], tree["AlexNet_0"]["Conv_1"]["kernel"]

@@ -42,7 +42,7 @@ def test_the_first_tap_is_the_first_convolution_of_the_image_itself(tmp_path):
   state = _state()
   path = tmp_path / "vgg19.npz"
   np.savez(path, **state)
-  model = vgg19.load(path, taps=2)
+  model = vgg19.load(path, num_layers=2)
   image = np.random.default_rng(1).uniform(-1, 1, (1, 8, 8, 3))
   first, second = model.features(jnp.asarray(image, jnp.float32))
   assert first.shape == (1, 8, 8, 64) and second.shape == (1, 4, 4, 128)
@@ -57,6 +57,6 @@ def test_another_networks_file_is_told_in_one_sentence(tmp_path):
   path = tmp_path / "vgg16.npz"
   np.savez(path, **_state({0: (64, 3), 3: (64, 64)}))
   with pytest.raises(ValueError, match="layers.1.kernel"):
-    vgg19.load(path, taps=2)
+    vgg19.load(path, num_layers=2)
   with pytest.raises(InputError):
-    vgg19.load(tmp_path / "none.pth", taps=2)
+    vgg19.load(tmp_path / "none.pth", num_layers=2)

@@ -14,7 +14,7 @@ from pir_jax.runtime import loop
 from pir_jax.stages import expression
 from pir_jax.types import InputError
 
-NETWORKS = {"feature image": 0.2, "painting": 0.1}
+NETWORKS = {"feature image": 0.2, "inpainting": 0.1}
 STAGES = [
   "decode",
   "track",
@@ -22,7 +22,7 @@ STAGES = [
   "window, mask and crop",
   "speech to expression",
   "feature image",
-  "painting",
+  "inpainting",
   "composite",
   "encode",
 ]
@@ -36,7 +36,7 @@ def test_a_stage_whose_models_cannot_be_had_says_so(monkeypatch):
   monkeypatch.setattr(morphable, "load", refuse)
   monkeypatch.setattr(pipeline, "NUM_FRAMES", 3)
   monkeypatch.setattr(pipeline, "SECONDS", 1)
-  listener = Experiment(
+  speech = Experiment(
     stage=expression.Config(
       model=faceformer.Config(width=8, ffn=8, context=4),
       encoder="whisper",
@@ -45,7 +45,7 @@ def test_a_stage_whose_models_cannot_be_had_says_so(monkeypatch):
     ),
     loop=loop.Config(num_steps=1),
   )
-  rows = list(pipeline.measure(listener, 64, NETWORKS, 1))
+  rows = list(pipeline.measure(speech, 64, NETWORKS, 1))
   assert [row.name for row in rows] == STAGES
   refused = {row.name for row in rows if row.seconds is None}
   assert refused == {"track", "fit the head", "window, mask and crop"}
@@ -57,10 +57,10 @@ def test_a_stage_whose_models_cannot_be_had_says_so(monkeypatch):
   assert {row.name: row.seconds for row in rows}.items() >= NETWORKS.items()
   *_, last = pipeline.as_lines(rows)
   assert last.startswith("all that could be measured")
-  total, rate = re.findall(r"[\d.]+", last)
+  total, speed = re.findall(r"[\d.]+", last)
   known = sum(row.seconds or 0 for row in rows)
   assert float(total) == pytest.approx(1e3 * known, abs=0.01)
-  assert float(rate) == pytest.approx(1 / known, rel=1e-2)
+  assert float(speed) == pytest.approx(1 / known, rel=1e-2)
 
 
 def test_landmarks_to_be_fitted_are_an_upright_face_in_the_frame():

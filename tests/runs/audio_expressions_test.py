@@ -1,12 +1,13 @@
-"""What is heard goes to the frames it belongs to."""
+"""What is predicted goes to the frames it belongs to."""
 
 import numpy as np
 import pytest
 
-from pir_jax.data import manifest, sources, synthetic
-from pir_jax.data.track import load_track
+from pir_jax.data import sources, synthetic
+from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.runs import audio_expressions
 from pir_jax.runs import run as run_lib
+from pir_jax.runs.experiment import Data, Experiment
 from pir_jax.runtime import loop
 from pir_jax.stages import augmentation, inpainting, triplane
 from pir_jax.types import SAMPLE_RATE, InputError
@@ -21,33 +22,37 @@ def clip(tmp_path_factory):
   return folder
 
 
-def speak(waveform):
+def predict_ticks(waveform):
   """Counts the ticks: coefficient e of tick k is k + e."""
   num = len(waveform) * 25 // SAMPLE_RATE
   return np.float32(np.arange(num)[:, None] + np.arange(NUM))
 
 
 def test_frames_get_the_tick_of_their_time(clip):
-  heard, known = audio_expressions.expressions(clip, speak)
-  track, _ = load_track(clip)
+  predicted, known = audio_expressions.expressions(
+    Clip.open(clip), predict_ticks
+  )
+  track = Clip.open(clip).track
   assert known.all()
   # The clip runs at the rate of the ticks.
   np.testing.assert_allclose(
-    heard[:, 0], np.arange(len(track.times)), atol=1e-3
+    predicted[:, 0], np.arange(len(track.times)), atol=1e-3
   )
-  np.testing.assert_allclose(heard[:, 1] - heard[:, 0], 1, atol=1e-4)
+  np.testing.assert_allclose(predicted[:, 1] - predicted[:, 0], 1, atol=1e-4)
 
 
 def test_a_silent_clip_has_nothing_to_hear(tmp_path):
   synthetic.write_synthetic(tmp_path / "mute", num_frames=30, sound=False)
-  heard, known = audio_expressions.expressions(tmp_path / "mute", speak)
-  assert not known.any() and heard.shape == (30, NUM)
+  predicted, known = audio_expressions.expressions(
+    Clip.open(tmp_path / "mute"), predict_ticks
+  )
+  assert not known.any() and predicted.shape == (30, NUM)
 
 
 def _experiment(folder, stage):
-  return run_lib.Experiment(
+  return Experiment(
     stage=stage,
-    data=run_lib.Data(path=str(folder)),
+    data=Data(path=str(folder)),
     loop=loop.Config(num_steps=1),
   )
 
@@ -58,17 +63,19 @@ def test_the_table_has_a_row_for_every_training_frame(
   class Stage:
     def predict(self, state, waveform, identity):
       assert state == "state" and len(identity) == 3
-      return speak(waveform)
+      return predict_ticks(waveform)
 
-  space = manifest.load_space(clip)
-  run = run_lib.Run(None, Stage(), "state", space, 1, [])
+  data = Dataset.open(clip)
+  run = run_lib.Run(None, Stage(), "state", data.space, 1, [])
   asked = []
-  monkeypatch.setattr(run_lib, "open_run", lambda p: asked.append(p) or run)
-  config = inpainting.Config(augmentation=augmentation.Config(heard=0.5))
-  table = audio_expressions.training_table(
-    _experiment(clip, config), space, tmp_path / "inpainting"
+  monkeypatch.setattr(
+    audio_expressions, "open_run", lambda p: asked.append(p) or run
   )
-  frames = sources.stored_frames(clip, "train")
+  config = inpainting.Config(augmentation=augmentation.Config(predicted=0.5))
+  table = audio_expressions.training_table(
+    _experiment(clip, config), data, tmp_path / "inpainting"
+  )
+  frames = data[0].frames("train")
   source = sources.FrameSource(clip, resolution=16)
   assert len(table) == len(source) == len(frames)
   assert [source[i]["index"] for i in range(3)] == list(frames[:3])
@@ -77,15 +84,14 @@ def test_the_table_has_a_row_for_every_training_frame(
 
 
 def test_stage_1_is_asked_only_where_it_is_wanted(clip, tmp_path):
-  space = manifest.load_space(clip)
+  data = Dataset.open(clip)
   for stage in (inpainting.Config(), triplane.Config()):
     experiment = _experiment(clip, stage)
     assert (
-      audio_expressions.training_table(experiment, space, tmp_path / "x")
-      is None
+      audio_expressions.training_table(experiment, data, tmp_path / "x") is None
     )
-  config = inpainting.Config(augmentation=augmentation.Config(heard=0.5))
-  with pytest.raises(InputError, match="augmentation.heard=0"):
+  config = inpainting.Config(augmentation=augmentation.Config(predicted=0.5))
+  with pytest.raises(InputError, match="augmentation.predicted=0"):
     audio_expressions.training_table(
-      _experiment(clip, config), space, tmp_path / "x"
+      _experiment(clip, config), data, tmp_path / "x"
     )

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from pir_jax.data import manifest, synthetic
+from pir_jax.data import synthetic
+from pir_jax.data.dataset import Dataset
 from pir_jax.models import faceformer
 from pir_jax.runs import run_record
 from pir_jax.runs.experiment import Data, Experiment
@@ -31,11 +32,9 @@ def made(tmp_path):
     data=Data(path=str(tmp_path / "data")),
     loop=loop.Config(num_steps=1),
   )
-  space = manifest.load_space(experiment.data.paths)
-  people = run_record.people(experiment.data.paths)
-  given = (tmp_path / "run", experiment, space, people)
-  run_record.write(*given, Stage())
-  return given
+  data = Dataset.open(experiment.data.paths)
+  run_record.write(tmp_path / "run", experiment, data, Stage())
+  return tmp_path / "run", experiment, data
 
 
 def test_the_record_tells_what_the_run_is_made_from(made):
@@ -51,27 +50,27 @@ def test_the_record_tells_what_the_run_is_made_from(made):
 
 
 def test_fields_that_matter_are_named_with_both_values(made):
-  workdir, experiment, space, people = made
+  workdir, experiment, data = made
   model = dataclasses.replace(experiment.stage.model, width=256)
   other = dataclasses.replace(
     experiment, stage=dataclasses.replace(experiment.stage, model=model), seed=1
   )
   written = (workdir / "run.json").read_bytes()
   with pytest.raises(InputError) as error:
-    run_record.check(workdir, other, space, people)
+    run_record.check(workdir, other, data)
   assert "stage.model.width: 128 -> 256; seed: 0 -> 1" in str(error.value)
   assert (workdir / "run.json").read_bytes() == written
 
 
 def test_how_long_and_where_may_change(made, tmp_path):
-  workdir, experiment, space, _ = made
+  workdir, experiment, _ = made
   shutil.move(tmp_path / "data", tmp_path / "moved")
   other = dataclasses.replace(
     experiment,
     loop=loop.Config(num_steps=5, keep=9),
     data=dataclasses.replace(experiment.data, path=str(tmp_path / "moved")),
   )
-  run_record.check(workdir, other, space, run_record.people(other.data.paths))
+  run_record.check(workdir, other, Dataset.open(other.data.paths))
 
 
 @pytest.mark.parametrize("field", ["batch_size", "num_frames", "speeds"])
@@ -84,27 +83,28 @@ def test_what_changes_the_batches_may_not(field):
 
 
 def test_a_field_newer_than_the_run_has_its_default(made):
-  workdir, *given = made
+  workdir, experiment, data = made
   record = checkpoint.read_record(workdir)
   del record["config"]["stage"]["model"]["width"]
   checkpoint.write_record(workdir, record)
   with pytest.raises(InputError, match=r"stage.model.width: 1024 -> 128\)"):
-    run_record.check(workdir, *given)
+    run_record.check(workdir, experiment, data)
 
 
 def test_data_that_have_changed_are_named(made, tmp_path):
-  workdir, *given = made
+  workdir, experiment, _ = made
   path = tmp_path / "data" / "landmarks.npy"
   content = bytearray(path.read_bytes())
   content[-1] ^= 1
   path.write_bytes(content)
+  data = Dataset.open(experiment.data.paths)
   with pytest.raises(InputError, match=r"on other data than this \(data\)"):
-    run_record.check(workdir, *given)
+    run_record.check(workdir, experiment, data)
 
 
 def test_another_stage_is_refused(made):
-  workdir, *given = made
+  workdir, experiment, data = made
   record = checkpoint.read_record(workdir)
   checkpoint.write_record(workdir, {**record, "stage": "triplane"})
   with pytest.raises(InputError, match="stage triplane, not expression"):
-    run_record.check(workdir, *given)
+    run_record.check(workdir, experiment, data)

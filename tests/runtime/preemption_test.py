@@ -1,4 +1,4 @@
-"""Notices: heard in any state, given once, and never after they are over."""
+"""Notices: received at the next step, once, and only while watching."""
 
 import os
 import pathlib
@@ -14,35 +14,40 @@ from pir_jax.runtime import preemption
 
 def test_no_signal_is_no_notice():
   with preemption.watch() as notice:
-    assert not notice.given(1) and not notice.pending
+    notice.start()
+    assert not notice.should_stop(1) and notice.signal is None
 
 
 @pytest.mark.parametrize(
   ("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 )
-def test_a_signal_is_given_at_the_next_step(number, code):
+def test_a_signal_stops_at_the_next_step(number, code):
   before = signal.getsignal(number)
   with preemption.watch() as notice:
-    assert not notice.given(1)
+    notice.start()
+    assert not notice.should_stop(1)
     os.kill(os.getpid(), number)
     os.kill(os.getpid(), number)  # As launchers do: to process and group.
-    until = time.monotonic() + 5
-    while not notice.given(2) and time.monotonic() < until:
-      time.sleep(0.01)
-    assert notice.given(2)
+    assert notice.should_stop(2)
     error = notice.preempted(2, pathlib.Path("run"))
   assert error.code == code
   assert str(error).startswith("stopped: step 2 is saved in run;")
   assert signal.getsignal(number) == before
   with preemption.watch() as another:
-    assert not another.given(3)
+    another.start()
+    assert not another.should_stop(3)
 
 
-def test_an_inner_watch_hears_what_the_outer_one_does():
-  with preemption.watch() as outer, preemption.watch() as inner:
-    assert inner is outer
-  with preemption.watch() as later:
-    assert later is not outer
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_not_wait_for_the_save(number, monkeypatch):
+  monkeypatch.setattr(preemption, "ECHO_SECONDS", 0.0)
+  with pytest.raises(KeyboardInterrupt), preemption.watch() as notice:
+    notice.start()
+    os.kill(os.getpid(), number)
+    assert notice.should_stop(1)
+    time.sleep(0.001)
+    os.kill(os.getpid(), number)
+    time.sleep(5)
 
 
 def test_ctrl_c_before_the_first_step_is_an_exception():
@@ -51,43 +56,20 @@ def test_ctrl_c_before_the_first_step_is_an_exception():
     time.sleep(5)
 
 
-_STUCK = """
-import hashlib, sys, time
+_COMPILING = """
+import hashlib
 from pir_jax.runtime import preemption
 with preemption.watch() as notice:
-  if sys.argv[1] == "begun":
-    notice.given(1)
   print("ready", flush=True)
-  # Like a compiler: no Python for minutes, and deaf to signals.
+  # Like a compiler: no Python for minutes, and deaf to Python's handlers.
   hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
 
 
-def _stuck(word):
+def test_sigterm_before_the_first_step_ends_a_process_that_compiles():
   process = subprocess.Popen(
-    [sys.executable, "-c", _STUCK, word],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
+    [sys.executable, "-c", _COMPILING], stdout=subprocess.PIPE, text=True
   )
   assert process.stdout.readline() == "ready\n"
-  return process
-
-
-def test_before_the_first_step_nothing_holds_it():
-  process = _stuck("idle")
   process.send_signal(signal.SIGTERM)
-  _, said = process.communicate(timeout=10)
-  assert process.returncode == 0
-  assert "stopped before the first step" in said
-
-
-def test_a_second_signal_stops_at_once():
-  process = _stuck("begun")
-  process.send_signal(signal.SIGTERM)
-  with pytest.raises(subprocess.TimeoutExpired):
-    process.wait(timeout=preemption.ECHO + 0.5)
-  process.send_signal(signal.SIGTERM)
-  _, said = process.communicate(timeout=10)
-  assert process.returncode == 128 + signal.SIGTERM
-  assert "stopped at once" in said
+  assert process.wait(timeout=10) == -signal.SIGTERM

@@ -45,7 +45,7 @@ def test_the_first_rule_that_is_found_counts():
 @pytest.mark.parametrize(
   ("rule", "said"),
   [
-    (("(", "whole"), "no regular expression"),
+    (("(", "whole"), "not a regular expression"),
     (("x", "most"), "must be 'largest', 'whole' or an axis"),
     (("x", "0"), r"axis 0 of x \(3, 8\) is not split over fsdp=2"),
     (("x", "2"), "axis 2 of x"),

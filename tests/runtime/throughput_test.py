@@ -37,7 +37,7 @@ def test_utilisation_is_the_work_of_all_phases_over_the_peak(monkeypatch):
   chip = chips.Chip("of this test", peak, 1, 1.0)
   monkeypatch.setattr(chips, "find", lambda kind: chip)
   made = stage(num_devices=2)
-  clock = throughput.Pace(made)
+  clock = throughput.Throughput(made)
   take(clock, made, 4)
   found = clock.window()
   # Four products of (4, n) and (n, n); two steps have two more of them each.
@@ -48,7 +48,7 @@ def test_utilisation_is_the_work_of_all_phases_over_the_peak(monkeypatch):
 
 def test_utilisation_is_left_out_where_the_peak_is_not_known():
   made = stage()
-  clock = throughput.Pace(made)
+  clock = throughput.Throughput(made)
   take(clock, made, 2)
   found = clock.window()
   assert "mfu" not in found
@@ -57,7 +57,7 @@ def test_utilisation_is_left_out_where_the_peak_is_not_known():
 
 def test_steps_are_timed_without_what_is_no_step():
   made = stage(num_devices=2)
-  clock = throughput.Pace(made)
+  clock = throughput.Throughput(made)
   with clock.paused():
     time.sleep(1.0)
   with clock.waiting():
@@ -74,7 +74,7 @@ def test_steps_are_timed_without_what_is_no_step():
 
 def test_a_window_begins_anew():
   made = stage()
-  clock = throughput.Pace(made)
+  clock = throughput.Throughput(made)
   with clock.waiting():
     time.sleep(0.05)
   take(clock, made, 1)

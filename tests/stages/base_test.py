@@ -1,4 +1,4 @@
-"""What all stages share: sound updates, batches in parts, memory given away.
+"""What all stages share: finite updates, batches in parts, donated memory.
 
 b batch, d inputs.
 """
@@ -6,6 +6,7 @@ b batch, d inputs.
 import functools
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from pir_jax.runtime import prng, sharding
-from pir_jax.stages import base, precision
+from pir_jax.stages import accumulation, base, precision, train_state
 
 KEY = jax.random.key(0)
 ADAM = optax.adam(0.1)
@@ -33,8 +34,10 @@ class Fit(base.Stage):
     self._train = self.compile_step(self._train_phase)
 
   def init_state(self, key):
-    return base.TrainState(
-      jnp.int32(0), {"line": base.new_net(self.network, key, ADAM)}, {}
+    return train_state.TrainState(
+      jnp.int32(0),
+      {"line": train_state.new_net(*self.network.init(key), ADAM)},
+      {},
     )
 
   def step(self, state, batch, key, *, index):
@@ -46,17 +49,18 @@ class Fit(base.Stage):
   def _train_phase(self, state, frozen, batch, key):
     net = state.nets["line"]
 
-    def gradients(batch, key):
-      def objective(params):
-        x, y = batch
-        error = self.network.bind(params, net.buffers)(x) - y
-        return base.total({"error": jnp.mean(error**2, 1)}, {"error": 1.0})
+    def objective(params, batch, key):
+      x, y = batch
+      error = self.network.bind(params, net.buffers)(x) - y
+      return train_state.total({"error": jnp.mean(error**2, 1)}, {"error": 1.0})
 
-      return jax.grad(objective, has_aux=True)(net.params)
-
-    found, metrics = base.accumulate(gradients, batch, key, self._num_parts)
-    nets, told = base.update_all(state.nets, {"line": found}, {"line": ADAM})
-    return base.advance(state, nets, 0.0), metrics | told
+    gradients, metrics = accumulation.accumulate_grad(
+      objective, net.params, batch, key, self._num_parts
+    )
+    nets, net_metrics = train_state.update_all(
+      state.nets, {"line": gradients}, {"line": ADAM}
+    )
+    return train_state.advance(state, nets, 0.0), metrics | net_metrics
 
 
 @functools.cache  # A stage holds no state: one compilation serves many tests.
@@ -71,7 +75,7 @@ def make_batch(num_rows=8):
   return jnp.asarray(x), jnp.asarray(y)
 
 
-def numbers(tree):
+def arrays(tree):
   return [np.array(x) for x in jax.tree.leaves(tree)]
 
 
@@ -81,17 +85,17 @@ def test_leaves_are_named_in_the_order_they_have():
   assert [tree["a"], 2, 1] == jax.tree.leaves(tree)
 
 
-def test_the_norm_told_is_that_of_the_gradient_before_clipping():
+def test_the_norm_reported_is_that_of_the_gradient_before_clipping():
   params = {"a": jnp.zeros(2), "b": jnp.zeros((1, 2))}
   clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0))
-  net = base.NetState(params, {}, clipped.init(params))
+  net = train_state.NetState(params, {}, clipped.init(params))
   gradients = {"a": jnp.float32([1, 2]), "b": jnp.float32([[4, 10]])}
-  net, told = base.update("net", net, gradients, clipped)
-  assert told["bad/net"] == -1
-  assert told["bad/net"].dtype == jnp.int32
-  np.testing.assert_allclose(told["gradient_norm/net"], 11.0, rtol=1e-6)
+  net, metrics = train_state.update("net", net, gradients, clipped)
+  assert metrics["bad/net"] == -1
+  assert metrics["bad/net"].dtype == jnp.int32
+  np.testing.assert_allclose(metrics["gradient_norm/net"], 11.0, rtol=1e-6)
   np.testing.assert_allclose(
-    np.hypot(*(np.linalg.norm(x) for x in numbers(net.params))), 1.0, rtol=1e-6
+    np.hypot(*(np.linalg.norm(x) for x in arrays(net.params))), 1.0, rtol=1e-6
   )
 
 
@@ -100,20 +104,19 @@ def test_an_update_that_would_spoil_a_network_is_left_out(poison):
   stage = make_stage()
   state, (x, y) = stage.init(KEY), make_batch()
   state, _ = stage.step(state, (x, y), KEY, index=0)
-  before = numbers(state.nets)
+  before = arrays(state.nets)
   # 1e30 is finite, but its square is not.
-  state, told = stage.step(state, (x.at[1, 2].set(poison), y), KEY, index=1)
-  for old, new in zip(before, numbers(state.nets), strict=True):
-    np.testing.assert_array_equal(old, new)
-  name = stage.leaf_name("line", int(told["bad/line"]))
+  state, metrics = stage.step(state, (x.at[1, 2].set(poison), y), KEY, index=1)
+  chex.assert_trees_all_equal(before, arrays(state.nets))
+  name = stage.leaf_name("line", int(metrics["bad/line"]))
   assert name.startswith(("bias", "kernel"))
-  assert not np.isfinite(told["gradient_norm/line"])
+  assert not np.isfinite(metrics["gradient_norm/line"])
   # And the next one is made as ever.
-  state, told = stage.step(state, (x, y), KEY, index=2)
-  assert told["bad/line"] == -1
-  assert all(np.isfinite(x).all() for x in numbers(state))
+  state, metrics = stage.step(state, (x, y), KEY, index=2)
+  assert metrics["bad/line"] == -1
+  chex.assert_tree_all_finite((state.nets, state.ema))
   assert any(
-    (a != b).any() for a, b in zip(before, numbers(state.nets), strict=True)
+    (a != b).any() for a, b in zip(before, arrays(state.nets), strict=True)
   )
 
 
@@ -128,13 +131,12 @@ def test_a_phase_of_a_network_names_the_networks_tensors():
 def test_a_batch_in_parts_is_the_whole_batch():
   states = []
   for stage in (make_stage(), make_stage(4)):
-    state, told = stage.step(stage.init(KEY), make_batch(), KEY, index=0)
-    states.append((numbers(state), float(told["error"])))
+    state, metrics = stage.step(stage.init(KEY), make_batch(), KEY, index=0)
+    states.append((arrays(state), float(metrics["error"])))
   (first, error), (second, other) = states
   # The order of float32 sums.
   np.testing.assert_allclose(other, error, rtol=1e-6)
-  for a, b in zip(first, second, strict=True):
-    np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+  chex.assert_trees_all_close(second, first, rtol=1e-4, atol=1e-6)
 
 
 def test_parts_are_the_rows_of_equal_remainder_each_with_a_key():
@@ -147,18 +149,23 @@ def test_parts_are_the_rows_of_equal_remainder_each_with_a_key():
       "draw": jax.random.bits(key) / 1.0,
     }
 
-  got = base.accumulate(seen, rows, KEY, 3)
+  got = accumulation.accumulate(seen, rows, KEY, 3)
   assert got["sum"] == 15 / 3 and got["first"] == (0 + 1 + 2) / 3
   draws = [jax.random.bits(key) / 1.0 for key in jax.random.split(KEY, 3)]
   np.testing.assert_allclose(got["draw"], np.mean(draws), rtol=1e-6)
   # A single part is the batch itself under the key itself.
-  assert base.accumulate(seen, rows, KEY, 1)["draw"] == jax.random.bits(KEY)
+  got = accumulation.accumulate(seen, rows, KEY, 1)
+  assert got["draw"] == jax.random.bits(KEY)
 
 
 @pytest.mark.parametrize("num_parts", [0, 3, 16])
 def test_a_batch_that_has_no_such_parts_is_refused(num_parts):
-  with pytest.raises(ValueError, match=f"of 8 has no accumulate={num_parts}"):
-    base.accumulate(lambda batch, key: batch, jnp.zeros(8), KEY, num_parts)
+  with pytest.raises(
+    ValueError, match=f"accumulate={num_parts} must divide the batch of 8"
+  ):
+    accumulation.accumulate(
+      lambda batch, key: batch, jnp.zeros(8), KEY, num_parts
+    )
 
 
 def test_parts_stay_on_the_devices_that_have_them():
@@ -193,6 +200,3 @@ def test_unknown_precision_and_recomputation_are_refused():
     precision.fields("float16", "none")
   with pytest.raises(ValueError, match="remat='some' must be one of"):
     precision.fields("float32", "some")
-  # What older runs wrote down.
-  assert precision.fields("float32", True)["remat"] is True
-  assert precision.fields("float32", False)["remat"] is False

@@ -69,9 +69,9 @@ def faces(mesh):
   config = triplane.Config(
     model=RENDERED,
     optim=optim.Config(learning_rate=1e-3),
-    perceptual_taps=1,
+    perceptual_layers=1,
     weights=triplane.Weights(adversarial=0.1, variation=0.0),
-    game=gan.Config(
+    gan=gan.Config(
       model=dual_discriminator.Config(
         channel_base=32, channel_max=4, map_depth=1
       ),
@@ -90,7 +90,7 @@ def frames(mesh):
     discriminator=patch_discriminator.Config(
       channels=4, num_layers=1, num_scales=2
     ),
-    perceptual_taps=1,
+    perceptual_layers=1,
   )
   return inpainting_stage.Inpainting(
     config,
@@ -101,13 +101,13 @@ def frames(mesh):
     ),
     num_steps=9,
     mesh=mesh,
-    heard=np.zeros((BATCH, 2), np.float32),
+    predicted_expression=np.zeros((BATCH, 2), np.float32),
   )
 
 
 @functools.cache
 def features():
-  return filled(lambda: vgg.Lpips("vgg", taps=1, rngs=nnx.Rngs(0)))
+  return filled(lambda: vgg.Lpips("vgg", num_layers=1, rngs=nnx.Rngs(0)))
 
 
 def filled(make):

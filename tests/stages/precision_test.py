@@ -40,7 +40,7 @@ class Compared(nnx.Module):
 
   def __init__(self, config, *, rngs):
     self.config = config
-    made = vgg.Lpips("vgg", taps=2, rngs=rngs)
+    made = vgg.Lpips("vgg", num_layers=2, rngs=rngs)
     self.lpips = made.adapted(dtype=config.dtype, remat=config.remat)
 
   def __call__(self, *images):
@@ -79,7 +79,7 @@ NETWORKS = {
     ),
     lambda m: m(draw(2, 3), draw(2, 2), jnp.float32([CAMERA] * 2))[1:],
   ),
-  "painter": (
+  "inpainting": (
     inpainting.InpaintingGenerator,
     inpainting.Config(
       feature_channels=3,
@@ -95,7 +95,7 @@ NETWORKS = {
     patch_discriminator.Config(channels=8, num_layers=2),
     lambda m: m(draw(2, 32, 32, 6)).logits,
   ),
-  "judge": (
+  "discriminator": (
     dual_discriminator.DualDiscriminator,
     dual_discriminator.Config(
       resolution=16, channel_base=64, channel_max=8, map_depth=1
@@ -112,7 +112,7 @@ NETWORKS = {
 
 @functools.cache
 def start(name):
-  """Numbers drawn by numpy: drawing in JAX compiles once a shape."""
+  """Arrays drawn by numpy: drawing in JAX compiles once a shape."""
   make, config, _ = NETWORKS[name]
   module = nnx.eval_shape(lambda: make(config, rngs=nnx.Rngs(0)))
   rng = np.random.default_rng(0)
@@ -120,9 +120,9 @@ def start(name):
   def filled(x):
     fan_in = int(np.prod(x.shape[:-1])) if len(x.shape) > 1 else 4
     # What is stored near unit variance is scaled where it is used.
-    equalised = name in ("generator", "judge") and len(x.shape) > 1
-    deviation = 1.0 if equalised else fan_in**-0.5
-    return jnp.asarray(rng.normal(0, deviation, x.shape), x.dtype)
+    equalised = name in ("generator", "discriminator") and len(x.shape) > 1
+    std = 1.0 if equalised else fan_in**-0.5
+    return jnp.asarray(rng.normal(0, std, x.shape), x.dtype)
 
   _, params, buffers = nnx.split(module, nnx.Param, ...)
   return tuple(jax.tree.map(filled, tree) for tree in (params, buffers))
@@ -154,7 +154,7 @@ def cosine(a, b):
   return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
 
 
-LONG = ("generator", "judge", "painter")
+LONG = ("generator", "discriminator", "inpainting")
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_recomputation_changes_nothing_but_rounding(name):
   assert np.abs(its_gradient - gradient).max() < 1e-4 * np.abs(gradient).max()
 
 
-def test_a_frozen_encoder_hears_the_same_in_bfloat16():
+def test_a_frozen_encoder_gives_the_same_features_in_bfloat16():
   waveform = 0.1 * draw(2, 6400)
   config = whisper.Config(width=24, num_heads=2, num_layers=2, ffn=32)
-  heard = []
+  features = []
   module = whisper.WhisperEncoder(config, rngs=nnx.Rngs(0))
   for dtype in ("float32", "bfloat16"):
-    network, numbers = base.Network.of(module, dtype=dtype)
-    heard.append(jax.jit(lambda n, w=network: w.bind(*n)(waveform))(numbers))
-  assert heard[1].dtype == jnp.float32
-  gap = np.linalg.norm(heard[1] - heard[0])
-  assert 0 < gap < 0.03 * np.linalg.norm(heard[0])
+    network, params = base.Network.of(module, dtype=dtype)
+    features.append(jax.jit(lambda n, w=network: w.bind(*n)(waveform))(params))
+  assert features[1].dtype == jnp.float32
+  gap = np.linalg.norm(features[1] - features[0])
+  assert 0 < gap < 0.03 * np.linalg.norm(features[0])

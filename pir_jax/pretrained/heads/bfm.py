@@ -43,7 +43,7 @@ _KEYS = ("meanshape", "idBase", "exBase", "tri", "keypoints")
 
 
 def read(path: pathlib.Path) -> face_models.Raw:
-  """The file as published.
+  """Reads the file as published.
 
   Raises:
     InputError: it is another file.
@@ -66,8 +66,8 @@ def read(path: pathlib.Path) -> face_models.Raw:
       raise InputError(
         f"{path}: {key} has shape {arrays[key].shape}, not {shape}: {_WANTED}."
       )
-  triangles = _numbers(path, arrays, "tri", len(mean)).reshape(-1, 3)
-  keypoints = _numbers(path, arrays, "keypoints", len(mean)).ravel()
+  triangles = _indices(path, arrays, "tri", len(mean)).reshape(-1, 3)
+  keypoints = _indices(path, arrays, "keypoints", len(mean)).ravel()
   if len(keypoints) != 68:
     raise InputError(f"{path} has {len(keypoints)} keypoints, not 68.")
   mean = mean - mean.mean(0)
@@ -100,19 +100,19 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
     )
   try:
     # Of other kinds of values (functions, objects) nothing is looked at.
-    found = io.loadmat(path, variable_names=[*_KEYS, "shapePC"])
+    contents = io.loadmat(path, variable_names=[*_KEYS, "shapePC"])
   except _BREAKAGE as error:
     raise InputError(
       f"{path} is no MATLAB file ({type(error).__name__}): {_WANTED}."
     ) from error
-  return {k: v for k, v in found.items() if isinstance(v, np.ndarray)}
+  return {k: v for k, v in contents.items() if isinstance(v, np.ndarray)}
 
 
-def _numbers(path, arrays, key: str, count: int) -> np.ndarray:
-  """Vertex numbers, counted from 1 in the file and from 0 here."""
-  numbers = np.asarray(arrays[key]).astype(np.int64) - 1
-  if not numbers.size or numbers.min() < 0 or numbers.max() >= count:
+def _indices(path, arrays, key: str, count: int) -> np.ndarray:
+  """Returns vertex indices, which count from 1 in the file and from 0 here."""
+  indices = np.asarray(arrays[key]).astype(np.int64) - 1
+  if not indices.size or indices.min() < 0 or indices.max() >= count:
     raise InputError(
-      f"{path}: {key} names vertices that there are not: {_WANTED}."
+      f"{path}: {key} names vertices that do not exist: {_WANTED}."
     )
-  return numbers
+  return indices

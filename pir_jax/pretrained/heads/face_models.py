@@ -26,7 +26,7 @@ class Raw(NamedTuple):
     mean: neutral vertices; x to the subject's left, y up, z out of the face.
     identity: offsets for a standard deviation of each mode.
     expression: offsets of each unit.
-    triangles: vertex numbers.
+    triangles: vertex indices.
     names: of the units.
     bounded: units are blendshapes in [0, 1], not principal components.
     unit: its length in head units.
@@ -63,7 +63,7 @@ class Imported(NamedTuple):
 
 
 def finish(raw: Raw, head: morphable.FaceModel) -> Imported:
-  """Brings a model into our frame and unit and finds landmarks and jaw.
+  """Brings a model into our frame and unit, with landmarks and jaw.
 
   Args:
     raw: as published.
@@ -81,19 +81,19 @@ def finish(raw: Raw, head: morphable.FaceModel) -> Imported:
     marked = marked._replace(points=raw.unit * marked.points)
   triangles = _outwards(mean, raw.triangles)
   laid = landmarks.lay_over(mean, triangles, head, marked)
-  found = landmarks.embed(laid, head)
-  for _ in range(2):  # The jaw tells the lips apart, and these the jaw.
+  embedding = landmarks.embed(laid, head)
+  for _ in range(2):  # The jaw separates the lips, and these the jaw.
     jaw = landmarks.jaw_of(
-      landmarks.at(found, expression), raw.names, found.valid, head
+      landmarks.at(embedding, expression), raw.names, embedding.valid, head
     )
-    lowered = landmarks.lowered_by(jaw, expression, found)
-    found = landmarks.embed(laid, head, lowered)
-  if found.valid.sum() < 0.7 * len(found.valid):
+    lowered = landmarks.lowered_by(jaw, expression, embedding)
+    embedding = landmarks.embed(laid, head, lowered)
+  if embedding.valid.sum() < 0.7 * len(embedding.valid):
     raise InputError(
-      f"only {found.valid.sum()} of {len(found.valid)} landmarks have a place "
-      "on the mesh"
+      f"only {embedding.valid.sum()} of {len(embedding.valid)} landmarks have "
+      "a place on the mesh"
     )
-  points = landmarks.at(found, mean)
+  points = landmarks.at(embedding, mean)
   shift = np.asarray(raw.origin or head.landmark_mean.mean(0) - points.mean(0))
   mean, points = mean + shift, points + shift
   if not raw.skull:
@@ -105,33 +105,33 @@ def finish(raw: Raw, head: morphable.FaceModel) -> Imported:
     "identity_basis": identity,
     "expression_basis": expression,
     "landmark_mean": points,
-    "landmark_identity": landmarks.at(found, identity),
-    "landmark_expression": landmarks.at(found, expression),
+    "landmark_identity": landmarks.at(embedding, identity),
+    "landmark_expression": landmarks.at(embedding, expression),
     "jaw": jaw,
   }
   model = morphable.FaceModel(
     **{name: array.astype(np.float32) for name, array in arrays.items()},
     triangles=triangles.astype(np.int32),
-    landmark_triangles=found.triangles,
-    landmark_weights=found.weights,
-    landmark_valid=found.valid,
+    landmark_triangles=embedding.triangles,
+    landmark_weights=embedding.weights,
+    landmark_valid=embedding.valid,
     name=raw.name,
     expression_names=raw.names,
     bounded=raw.bounded,
   )
   millimetres = 100 / morphable.HEAD_UNITS_PER_DECIMETRE
-  return Imported(model, millimetres * found.distance)
+  return Imported(model, millimetres * embedding.distance)
 
 
 def principal_names(count: int) -> tuple[str, ...]:
-  """Names of units that have none."""
+  """Returns names for units that have none."""
   return tuple(f"expression{k:03d}" for k in range(count))
 
 
 def _outwards(
   mean: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "f 3"]
 ) -> Int[np.ndarray, "f 3"]:
-  """Triangles counter-clockwise seen from outside: in front they look at z."""
+  """Orients triangles counter-clockwise, seen from outside."""
   middle = mean[triangles].mean(1)[:, 2]
   front = triangles[middle > np.percentile(middle, 75)]
   looks = nearest.triangle_normals(mean, front)[:, 2].sum()

@@ -20,7 +20,7 @@ from pir_jax.types import InputError
 
 NUM_IDENTITY = 300
 NUM_EXPRESSION = 100
-JAW_ANGLE = 0.2  # Radians: about the deviation of a jaw that speaks.
+JAW_ANGLE = 0.2  # Radians: about the std of a jaw during speech.
 _JAW = 2  # Joints: whole, neck, jaw, left and right eye.
 _WANTED = "FLAME's generic_model.pkl is wanted"
 _SHAPES = {
@@ -35,7 +35,7 @@ _SIZES = {"3": 3, "s": NUM_IDENTITY + NUM_EXPRESSION, "j": 5, "p": 36}
 
 
 class _Ch(records.Record):
-  """chumpy's array: its numbers are in `x`."""
+  """chumpy's array: its elements are in `x`."""
 
   __slots__ = ()
 
@@ -72,7 +72,7 @@ _NAMES = {
 def read(
   path: pathlib.Path, landmarks: pathlib.Path | None = None
 ) -> face_models.Raw:
-  """The file as published.
+  """Reads the file as published.
 
   Args:
     path: of the model.
@@ -100,7 +100,7 @@ def read(
 
 
 def _load(path: pathlib.Path) -> dict:
-  """All arrays of the file by name."""
+  """Reads all arrays of the file by name."""
   with path.open("rb") as file:
     start = file.read(4)
   if start == b"PK\3\4":
@@ -111,17 +111,17 @@ def _load(path: pathlib.Path) -> dict:
       raise InputError(
         f"{path} is no .npz of plain arrays ({error}): {_WANTED}."
       ) from error
-  found = unpickler.load(path, names=_NAMES, what="FLAME models")
-  if not isinstance(found, dict):
+  contents = unpickler.load(path, names=_NAMES, what="FLAME models")
+  if not isinstance(contents, dict):
     raise InputError(f"{path} holds no dict of arrays: {_WANTED}.")
   try:
-    return {k: _plain(found[k]) for k in _SHAPES if k in found}
+    return {k: _plain(contents[k]) for k in _SHAPES if k in contents}
   except (records.Damage, ValueError, IndexError, TypeError) as error:
     raise InputError(f"{path} is damaged ({error}): fetch it anew.") from error
 
 
 def _plain(value) -> np.ndarray:
-  """The numbers of an array, whatever record they are in."""
+  """Returns the elements of an array, whatever record they are in."""
   if isinstance(value, records.Array):
     return value.array()
   if isinstance(value, _Ch):
@@ -156,7 +156,7 @@ def _dense(state: dict) -> np.ndarray:
 
 
 def _checked(path: pathlib.Path, arrays: dict) -> dict[str, np.ndarray]:
-  """Of float64, and of the sizes that FLAME has."""
+  """Checks the sizes and returns the arrays in float64."""
   missing = [key for key in _SHAPES if key not in arrays]
   if missing:
     raise InputError(f"{path} has no {', '.join(missing)}: {_WANTED}.")
@@ -171,12 +171,12 @@ def _checked(path: pathlib.Path, arrays: dict) -> dict[str, np.ndarray]:
       raise InputError(f"{path}: {key} has shape {shape}: {_WANTED}.")
   arrays = {key: array.astype(np.float64) for key, array in arrays.items()}
   if not 0 <= arrays["f"].min() <= arrays["f"].max() < sizes["v"]:
-    raise InputError(f"{path}: f names vertices that there are not: {_WANTED}.")
+    raise InputError(f"{path}: f names vertices that do not exist: {_WANTED}.")
   return arrays
 
 
 def _jaw_unit(arrays: dict[str, np.ndarray]) -> np.ndarray:
-  """What turning the jaw by JAW_ANGLE about x moves the vertices by."""
+  """Returns the vertex offsets of a jaw turned by JAW_ANGLE about x."""
   mean = arrays["v_template"]
   joint = (arrays["J_regressor"] @ mean)[_JAW]
   cosine, sine = np.cos(JAW_ANGLE), np.sin(JAW_ANGLE)
@@ -190,14 +190,14 @@ def _jaw_unit(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _marked(path, mean, triangles) -> landmarks.Marked:
-  """FLAME's 105 of MediaPipe's landmarks, as points of its triangles."""
+  """Reads FLAME's 105 of MediaPipe's landmarks, as points of its triangles."""
   try:
     with np.load(path, allow_pickle=False) as file:
       faces = file["lmk_face_idx"].astype(np.int64)
       weights = np.asarray(file["lmk_b_coords"], np.float64)
-      numbers = file["landmark_indices"].astype(np.int64)
+      indices = file["landmark_indices"].astype(np.int64)
     points = np.einsum("kcx,kc->kx", mean[triangles[faces]], weights)
-    chosen = numbers < morphable.NUM_LANDMARKS  # No irises.
+    chosen = indices < morphable.NUM_LANDMARKS  # No irises.
   except (
     ValueError,
     KeyError,
@@ -208,4 +208,4 @@ def _marked(path, mean, triangles) -> landmarks.Marked:
     raise InputError(
       f"{path} is not FLAME's mediapipe_landmark_embedding.npz: fetch it anew."
     ) from error
-  return landmarks.marked_exactly(numbers[chosen], points[chosen])
+  return landmarks.marked_exactly(indices[chosen], points[chosen])

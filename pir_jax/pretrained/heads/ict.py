@@ -37,7 +37,7 @@ _NUM_SKIN = 11248
 
 
 def read(folder: pathlib.Path, head: morphable.FaceModel) -> face_models.Raw:
-  """The folder as published.
+  """Reads the folder as published.
 
   Args:
     folder: FaceXModel, or the kit that it is in.
@@ -64,8 +64,8 @@ def read(folder: pathlib.Path, head: morphable.FaceModel) -> face_models.Raw:
     return np.stack([_points(path, len(mean)) - mean for path in paths])
 
   unit = morphable.HEAD_UNITS_PER_DECIMETRE / 10  # Centimetres.
-  given = indices.get("idx_to_landmark_verts")
-  places, marked = _landmarks(folder, mean, unit, given, head)
+  published = indices.get("idx_to_landmark_verts")
+  places, marked = _landmarks(folder, mean, unit, published, head)
   identity, expression = offsets(modes), offsets(units)
   if places == _LANDMARKS and len(mean) == _NUM_VERTICES:
     # The README's regions: no teeth, sockets, eyes and lashes.
@@ -87,7 +87,7 @@ def read(folder: pathlib.Path, head: morphable.FaceModel) -> face_models.Raw:
 
 
 def expression_names() -> tuple[str, ...]:
-  """The kit's 53 expressions, in its order."""
+  """Returns the kit's 53 expressions, in its order."""
   names = []
   for name in morphable.EXPRESSION_NAMES:
     if name in _HALVED:
@@ -100,14 +100,14 @@ def expression_names() -> tuple[str, ...]:
 
 
 def arkit_name(name: str) -> str:
-  """ARKit's name of an expression, or one like it."""
+  """Returns ARKit's name of an expression, or one like it."""
   if name.endswith(("_L", "_R")):
     return name[:-2] + {"L": "Left", "R": "Right"}[name[-1]]
   return name
 
 
 def read_obj(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-  """Vertices and triangles (polygons as fans) of an OBJ file.
+  """Reads vertices and triangles (polygons as fans) of an OBJ file.
 
   Raises:
     InputError: it is none.
@@ -133,7 +133,7 @@ def read_obj(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _points(path: pathlib.Path, count: int) -> np.ndarray:
-  """Vertices of a mesh of the neutral one's topology."""
+  """Reads the vertices of a mesh of the neutral one's topology."""
   try:
     rows = [r[2:].split()[:3] for r in path.open() if r.startswith("v ")]
     points = np.array(rows, np.float64).reshape(-1, 3)
@@ -151,22 +151,22 @@ def _read_indices(path: pathlib.Path) -> dict:
   if not path.is_file():
     return {}
   try:
-    found = json.loads(path.read_text())
+    indices = json.loads(path.read_text())
   except ValueError as error:
     raise InputError(f"{path} is not readable JSON: fetch it anew.") from error
-  return found if isinstance(found, dict) else {}
+  return indices if isinstance(indices, dict) else {}
 
 
-def _landmarks(folder, mean, unit, given, head):
-  """The 68 points: those of the JSON or of the README, whichever lie right."""
+def _landmarks(folder, mean, unit, published, head):
+  """Returns the 68 points of the JSON or of the README, whichever fit."""
   # Releases number their vertices differently, and not all files followed.
-  found = []
-  for places in (given, _LANDMARKS):
+  options = []
+  for places in (published, _LANDMARKS):
     if places and len(places) == 68 and max(places) < len(mean):
       marked = landmarks.marked_68(mean[list(places)])
       scaled = marked._replace(points=unit * marked.points)
-      found.append((landmarks.misfit(scaled, head), tuple(places), marked))
-  if not found:
+      options.append((landmarks.misfit(scaled, head), tuple(places), marked))
+  if not options:
     raise InputError(f"{folder / _INDICES} names no 68 landmarks: {_WANTED}.")
-  _, places, marked = min(found, key=lambda row: row[0])
+  _, places, marked = min(options, key=lambda row: row[0])
   return places, marked

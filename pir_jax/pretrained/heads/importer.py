@@ -46,7 +46,7 @@ def convert(
 
 
 def report(made: face_models.Imported) -> str:
-  """What a person wants to know of it, in a few lines."""
+  """Formats what a person wants to know of it, in a few lines."""
   model = made.model
   return "\n".join(
     [

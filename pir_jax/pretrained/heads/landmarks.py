@@ -2,7 +2,7 @@
 
 The open head is laid over the mesh: first by a similarity, then by its identity
 modes, last by a smooth warp, each time towards the nearest points whose normals
-look the same way. Points that the publisher marked, if any, draw it along the
+look the same way. Points that the publisher marked, if any, pull it along the
 skin. Its landmarks then drop onto the mesh.
 
 v vertices, f triangles, l landmarks, k marked points, n points, c candidates.
@@ -19,7 +19,7 @@ from pir_jax.pretrained.heads import nearest
 from pir_jax.types import InputError
 
 # The inner 51 of the 68 points of Multi-PIE, 18 to 68, as landmarks that lie
-# there. The jaw's line is left out: it is drawn where each picture shows it.
+# there. The jaw's line is left out: it lies where each image shows the outline.
 # fmt: off
 INNER_51 = np.array([
   70, 63, 105, 66, 107, 336, 296, 334, 293, 300,  # brows
@@ -28,7 +28,7 @@ INNER_51 = np.array([
   61, 39, 37, 0, 267, 269, 291, 321, 314, 17, 84, 91,  # lips, outside
   78, 82, 13, 312, 308, 317, 14, 87])  # lips, inside
 # fmt: on
-# Hair, not skin, says where a brow is.
+# A brow is hair, not skin.
 _BROWS = np.arange(10)
 _INNER_LIPS = morphable.LIPS[20:]
 _LOWER_LIP = [14, 17, 87, 317]
@@ -71,7 +71,7 @@ class Embedding(NamedTuple):
 
 
 def marked_68(points: Float[np.ndarray, "68 3"]) -> Marked:
-  """Multi-PIE's 68 points of a mesh, the jaw's line left out."""
+  """Returns Multi-PIE's 68 points of a mesh without the jaw's line."""
   noise = np.full(len(INNER_51), _MARKED_NOISE)
   noise[_BROWS] = _BROW_NOISE
   return Marked(INNER_51, np.asarray(points[17:], np.float64), noise)
@@ -80,7 +80,7 @@ def marked_68(points: Float[np.ndarray, "68 3"]) -> Marked:
 def marked_exactly(
   landmarks: Int[np.ndarray, "k"], points: Float[np.ndarray, "k 3"]
 ) -> Marked:
-  """Points that are the landmarks themselves."""
+  """Returns points that are the landmarks themselves."""
   return Marked(landmarks, points, np.full(len(landmarks), _MARKED_NOISE / 4))
 
 
@@ -128,34 +128,34 @@ def embed(
   Args:
     laid: see `lay_over`.
     head: the open head.
-    lowered: how far each vertex goes with the jaw, 1 at the lower lip: tells
-      lips apart that touch.
+    lowered: how far each vertex goes with the jaw, 1 at the lower lip:
+      separates lips that touch.
   """
   surface, marked = laid.surface, laid.marked
   allowed = None if lowered is None else _sides(surface, head, lowered)
-  found = surface.nearest(laid.points, laid.normals, allowed)
+  nearby = surface.nearest(laid.points, laid.normals, allowed)
   if marked is not None:
-    # What its publisher says lies on the mesh already.
+    # The publisher's points lie on the mesh already.
     exact = surface.nearest(marked.points)
     certain = marked.noise < _MARKED_NOISE
-    for whole, part in zip(found, exact, strict=True):
+    for whole, part in zip(nearby, exact, strict=True):
       whole[marked.landmarks[certain]] = part[certain]
-  distance = np.linalg.norm(found.points - laid.points, axis=1)
+  distance = np.linalg.norm(nearby.points - laid.points, axis=1)
   near = distance < _FARTHEST
   return Embedding(
-    surface.triangles[found.faces].astype(np.int32),
-    found.weights.astype(np.float32),
+    surface.triangles[nearby.faces].astype(np.int32),
+    nearby.weights.astype(np.float32),
     near & np.asarray(head.landmark_valid),
     float(np.sqrt(np.mean(distance[near] ** 2))) if near.any() else np.inf,
   )
 
 
 def at(
-  found: Embedding, array: Float[np.ndarray, "*b v 3"]
+  embedding: Embedding, array: Float[np.ndarray, "*b v 3"]
 ) -> Float[np.ndarray, "*b l 3"]:
-  """Vertices, or offsets of them, at the landmarks."""
-  corners = array[..., found.triangles, :]
-  return np.einsum("...lkc,lk->...lc", corners, found.weights)
+  """Interpolates vertices, or offsets of them, at the landmarks."""
+  corners = array[..., embedding.triangles, :]
+  return np.einsum("...lkc,lk->...lc", corners, embedding.weights)
 
 
 def jaw_of(
@@ -164,7 +164,7 @@ def jaw_of(
   valid: Bool[np.ndarray, "l"],
   head: morphable.FaceModel,
 ) -> Float[np.ndarray, "e"]:
-  """Coefficients that lower the jaw as the open head's jawOpen does at 1.
+  """Returns coefficients that lower the jaw like the open head's jawOpen of 1.
 
   A unit of that name is scaled; else the units move the lower face together,
   as far as their spread makes likely (a ridge).
@@ -179,29 +179,29 @@ def jaw_of(
     strength = units[one] @ target / (units[one] @ units[one])
     return (strength * (np.arange(len(names)) == one)).astype(np.float32)
   ridge = _JAW_SIGMA**2 * np.eye(len(units))
-  found = np.linalg.solve(units @ units.T + ridge, units @ target)
-  return found.astype(np.float32)
+  coefficients = np.linalg.solve(units @ units.T + ridge, units @ target)
+  return coefficients.astype(np.float32)
 
 
 def lowered_by(
   jaw: Float[np.ndarray, "e"],
   expression_basis: Float[np.ndarray, "e v 3"],
-  found: Embedding,
+  embedding: Embedding,
 ) -> Float[np.ndarray, "v"]:
-  """How far vertices go down with the jaw; 1 where the lower lip begins.
+  """Returns how far vertices go down with the jaw; 1 at the lower lip.
 
   Raises:
     InputError: no expression lowers the lip.
   """
   down = -np.tensordot(jaw, expression_basis[..., 1], axes=1)
-  lip = down[found.triangles[17]] @ found.weights[17]
+  lip = down[embedding.triangles[17]] @ embedding.weights[17]
   if lip <= 0:
     raise InputError("none of its expressions opens the mouth")
   return down / lip
 
 
 def _sides(surface, head, lowered) -> Bool[np.ndarray, "l f"]:
-  """Which triangles a landmark may lie on, by what goes with the jaw."""
+  """Returns the triangles a landmark may lie on, by what moves with the jaw."""
   moves = -np.tensordot(
     morphable.jaw_open(head), head.landmark_expression[..., 1], axes=1
   )
@@ -215,7 +215,7 @@ def _sides(surface, head, lowered) -> Bool[np.ndarray, "l f"]:
 
 
 def _lay(surface, head, marked):
-  """Landmarks and normals of the head, laid over by similarity and identity."""
+  """Returns landmarks and normals of the head, laid over the mesh."""
   count = len(head.landmark_mean)
   mean, modes, normals = _points(head)
   scale, turn, shift = _start(surface, mean, marked)
@@ -225,7 +225,7 @@ def _lay(surface, head, marked):
     points, looks = scale * local + shift, normals @ turn.T
     free = len(modes) if step >= _NUM_RIGID else 0
     change = _columns(local, modes[:free] @ turn.T, scale)
-    # Far points say little, and less and less, of where the near ones lie.
+    # Far points say little, and less and less, of the near ones.
     width = max(0.08 * 0.85**step, 3 * _NOISE)
     matrix, aim = _equations(surface, points, looks, change, width, marked)
     ridge = np.append(np.full(7, 1e-6), np.full(free, _SHAPE_RIDGE))
@@ -242,20 +242,20 @@ def _lay(surface, head, marked):
 
 
 def _equations(surface, points, looks, change, width, marked):
-  """Rows of a least-squares problem: points come near the surface."""
-  found = surface.nearest(points, looks)
-  away = found.points - points
+  """Returns the least-squares rows that bring points to the surface."""
+  nearby = surface.nearest(points, looks)
+  away = nearby.points - points
   far = np.linalg.norm(away, axis=1) / width
   weight = (
-    ((found.normals * looks).sum(1) > nearest.FACING) / (1 + far**2) / _NOISE
+    ((nearby.normals * looks).sum(1) > nearest.FACING) / (1 + far**2) / _NOISE
   )
   # Where the mesh ends, so does what it says of the points beyond.
-  beyond = surface.at_border[found.faces] & (
+  beyond = surface.at_border[nearby.faces] & (
     np.arange(len(points)) >= morphable.NUM_LANDMARKS
   )
   weight = weight * ~beyond
-  rows = [weight[:, None] * np.einsum("lxp,lx->lp", change, found.normals)]
-  aims = [weight * (away * found.normals).sum(1)]
+  rows = [weight[:, None] * np.einsum("lxp,lx->lp", change, nearby.normals)]
+  aims = [weight * (away * nearby.normals).sum(1)]
   # The nearest point is not the landmark: only a little is held along the skin.
   slight = _SLIDING * weight[:, None]
   rows.append((slight[..., None] * change).reshape(-1, change.shape[-1]))
@@ -271,7 +271,7 @@ def _equations(surface, points, looks, change, width, marked):
 
 
 def _columns(local, modes, scale) -> np.ndarray:
-  """What a small turn, shift, growth and change of shape move points by."""
+  """Returns the derivatives of points by turn, shift, scale and shape."""
   x, y, z = scale * local.T
   zero, one = np.zeros_like(x), np.ones_like(x)
   moves = [
@@ -290,7 +290,7 @@ def _columns(local, modes, scale) -> np.ndarray:
 
 
 def _start(surface, mean, marked):
-  """Scale, turn and shift that lay the mean head roughly over the mesh."""
+  """Returns scale, turn and shift that lay the mean head over the mesh."""
   if marked is None:
     # Upright, as large as in life, and the nose is what sticks out.
     skin = surface.vertices[np.unique(surface.triangles)]
@@ -309,13 +309,13 @@ def _start(surface, mean, marked):
 
 
 def misfit(marked: Marked, head: morphable.FaceModel) -> float:
-  """Median distance of marked points from a face of any size, head units."""
+  """Returns the median distance of marked points from a face, in head units."""
   mean = np.asarray(head.landmark_mean, np.float64)
   return float(_similarity(mean[marked.landmarks], marked)[3])
 
 
 def _similarity(ours, marked):
-  """Scale, turn, shift of our points onto theirs, and how far they miss."""
+  """Returns scale, turn and shift of our points onto theirs, and the misfit."""
   theirs, start = marked.points, 1 / marked.noise**2
   weight = start
   for _ in range(10):
@@ -334,9 +334,9 @@ def _similarity(ours, marked):
 def _warp(surface, points, normals, marked):
   """Brings what the identity modes leave over to the mesh, smoothly."""
   for smoothing in _STIFFNESS:
-    found = surface.nearest(points, normals)
-    away = found.points - points
-    same = (found.normals * normals).sum(1) > nearest.FACING
+    nearby = surface.nearest(points, normals)
+    away = nearby.points - points
+    same = (nearby.normals * normals).sum(1) > nearest.FACING
     same &= np.linalg.norm(away, axis=1) < 3 * _FARTHEST
     if marked is not None:
       certain = marked.noise < _BROW_NOISE
@@ -344,7 +344,7 @@ def _warp(surface, points, normals, marked):
       away[there] = marked.points[certain] - points[there]
       same[there] = True
     if same.sum() < 20:
-      raise InputError("no face is found on the mesh")
+      raise InputError("the mesh has no face where one is expected")
     bend = interpolate.RBFInterpolator(
       points[same], away[same], smoothing=smoothing, kernel="linear"
     )
@@ -353,7 +353,7 @@ def _warp(surface, points, normals, marked):
 
 
 def _points(head: morphable.FaceModel):
-  """Landmarks and vertices of the face: places, identity modes, normals."""
+  """Returns points of the face: positions, identity modes, normals."""
   vertices = np.asarray(head.mean, np.float64)
   triangles = nearest.skin(np.asarray(head.triangles))
   total = np.zeros_like(vertices)

@@ -1,4 +1,4 @@
-"""A mesh that is asked for its nearest points.
+"""The nearest points of a mesh.
 
 v vertices, f triangles, n points, c candidates.
 """
@@ -14,8 +14,8 @@ FACING = 0.5  # Least cosine between normals of points that may be one.
 _NUM_CANDIDATES = 12
 
 
-class Found(NamedTuple):
-  """Nearest points: places, normals, their triangles and weights in them."""
+class NearestPoints(NamedTuple):
+  """Nearest points: positions, normals, their triangles and weights in them."""
 
   points: np.ndarray
   normals: np.ndarray
@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
 
 class Surface:
-  """Triangles that are asked for their nearest points."""
+  """Triangles, with a search for their nearest points."""
 
   def __init__(self, vertices: np.ndarray, triangles: np.ndarray):
     self.vertices, self.triangles = vertices, triangles
@@ -38,8 +38,8 @@ class Surface:
     points: Float[np.ndarray, "n 3"],
     normals: Float[np.ndarray, "n 3"] | None = None,
     allowed: Bool[np.ndarray, "n f"] | None = None,
-  ) -> Found:
-    """Nearest points of those that look the same way and are allowed."""
+  ) -> NearestPoints:
+    """Returns the nearest allowed points whose normals face the same way."""
     if allowed is None:
       chosen = self._candidates(self._tree, points)
     else:
@@ -59,7 +59,7 @@ class Surface:
     best = cost.argmin(1)
     rows = np.arange(len(points))
     faces = chosen[rows, best]
-    return Found(
+    return NearestPoints(
       near[rows, best], self.normals[faces], faces, weights[rows, best]
     )
 
@@ -72,7 +72,7 @@ class Surface:
 def triangle_normals(
   vertices: Float[np.ndarray, "v 3"], triangles: Int[np.ndarray, "f 3"]
 ) -> Float[np.ndarray, "f 3"]:
-  """Unit normals; zero where a triangle has no area."""
+  """Returns unit normals; zero where a triangle has no area."""
   a, b, c = (vertices[corner] for corner in triangles.T)
   normal = np.cross(b - a, c - a)
   length = np.linalg.norm(normal, axis=-1, keepdims=True)
@@ -80,7 +80,7 @@ def triangle_normals(
 
 
 def skin(triangles: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "_ 3"]:
-  """The largest connected part: neither eyeballs nor teeth."""
+  """Returns the largest connected part: neither eyeballs nor teeth."""
   size = int(triangles.max()) + 1
   edges = np.concatenate([triangles[:, :2], triangles[:, 1:]])
   graph = sparse.coo_array((np.ones(len(edges)), edges.T), (size, size))
@@ -90,7 +90,7 @@ def skin(triangles: Int[np.ndarray, "f 3"]) -> Int[np.ndarray, "_ 3"]:
 
 
 def barycentric(points, corners) -> np.ndarray:
-  """Weights of the points of triangles that are nearest to points."""
+  """Returns the weights of the points of triangles nearest to points."""
   a, b, c = (corners[..., k, :] for k in range(3))
   edges = (b - a, c - a)
   d00, d01, d11 = (
@@ -119,7 +119,7 @@ def barycentric(points, corners) -> np.ndarray:
 
 
 def at_border(triangles: Int[np.ndarray, "f 3"]) -> Bool[np.ndarray, "f"]:
-  """Triangles with a corner on an edge that has only one side."""
+  """Returns which triangles have a corner on an edge that has only one side."""
   edges = np.concatenate([triangles[:, [k, (k + 1) % 3]] for k in range(3)])
   ends, count = np.unique(np.sort(edges), axis=0, return_counts=True)
   return np.isin(triangles, ends[count == 1]).any(1)

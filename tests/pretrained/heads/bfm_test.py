@@ -147,7 +147,7 @@ def test_masks_hold_the_mouth_of_every_frame(model):
     ({"exBase": None, "tri": None}, "no exBase, tri"),
     ({"meanshape": None, "shapePC": np.zeros(3)}, "the original BFM 2009"),
     ({"keypoints": np.ones((1, 5))}, "5 keypoints"),
-    ({"tri": np.full((9, 3), 10**6)}, "tri names vertices that there are not"),
+    ({"tri": np.full((9, 3), 10**6)}, "tri names vertices that do not exist"),
     ({"idBase": np.zeros((30, 199))}, "idBase has shape"),
   ],
 )

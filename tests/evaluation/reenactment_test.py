@@ -3,27 +3,27 @@
 import numpy as np
 import pytest
 
-from pir_jax.evaluation import comparison, reenactment
-from pir_jax.inference import reenactor
+from pir_jax.evaluation import reenactment
+from pir_jax.inference.person import Person
 from pir_jax.media import plots
 from pir_jax.types import Cameras, FaceSpace
 
 
-def test_painted_window_shows_inside_and_the_truth_outside():
-  truth = np.full((2, 64, 64, 3), 200, np.uint8)
-  truth[:, 20:44, 20:44] = 90
-  painted = np.full((2, 32, 32, 3), 200 / 127.5 - 1, np.float32)
+def test_a_pasted_window_is_inside_and_the_target_outside():
+  target = np.full((2, 64, 64, 3), 200, np.uint8)
+  target[:, 20:44, 20:44] = 90
+  faces = np.full((2, 32, 32, 3), 200 / 127.5 - 1, np.float32)
   cover = np.zeros((2, 32, 32, 1), np.float32)
   cover[:, 8:24, 8:24] = 1.0
-  out = comparison.pasted(truth, painted, cover)
+  out = reenactment.pasted(target, faces, cover)
   # A grey level may be lost on the way to linear light and back.
   np.testing.assert_allclose(out[:, 30:34, 30:34].astype(int), 200, atol=1)
   outside = ~cover.repeat(2, 1).repeat(2, 2)[..., 0].astype(bool)
-  np.testing.assert_array_equal(out[outside], truth[outside])
+  np.testing.assert_array_equal(out[outside], target[outside])
 
 
-class Actor(reenactor.Reenactor):
-  """Paints grey; stage 2 shows black with a square of light as its head."""
+class GreyPerson(Person):
+  """Inpaints grey; stage 2 renders black with a square of light as its head."""
 
   def __init__(self):
     self.resolution = 32
@@ -34,28 +34,28 @@ class Actor(reenactor.Reenactor):
       expression_scale=np.ones(1, np.float32),
     )
 
-  def paint(self, image, mask, cameras, expression):
+  def inpaint(self, image, mask, cameras, expression):
     assert len(image) == len(mask) == len(cameras.pose) == len(expression)
     return np.zeros_like(image) + expression[:, :, None, None]
 
-  def portray(self, cameras, expression):
+  def render_images(self, expression, cameras):
     image = np.full((len(expression), 16, 16, 3), -1.0, np.float32)
     image[:, 4:12, 4:12] = 0.5
     return image
 
 
 @pytest.fixture
-def given():
+def held_out():
   """Twelve frames that get lighter; a head that is a square."""
   image = np.zeros((12, 32, 32, 3), np.float32)
   image += np.linspace(-0.5, 0.5, 12, dtype=np.float32)[:, None, None, None]
   square = np.zeros((12, 32, 32, 1), np.float32)
   square[:, 8:24, 8:24] = 1
   large = square.repeat(2, 1).repeat(2, 2)
-  truth = np.uint8((image + 1) * 127.5 + 0.5).repeat(2, 1).repeat(2, 2)
-  return comparison.HeldOut(
+  target = np.uint8((image + 1) * 127.5 + 0.5).repeat(2, 1).repeat(2, 2)
+  return reenactment.HeldOut(
     index=np.arange(12),
-    truth=truth,
+    target=target,
     mask=large,
     mouth=large,
     image=image,
@@ -66,42 +66,42 @@ def given():
       np.tile(np.eye(3, dtype=np.float32), (12, 1, 1)),
     ),
     fitted=np.full((12, 1), 0.25, np.float32),
-    heard=np.full((12, 1), -0.25, np.float32),
+    predicted=np.full((12, 1), -0.25, np.float32),
     boxes=np.tile(np.float32([16, 16, 48, 48]), (12, 1)),
   )
 
 
-def test_rows_are_what_their_names_say(given):
-  rows = comparison.rows(given, Actor())
+def test_rows_are_what_their_names_say(held_out):
+  rows = reenactment.rows(held_out, GreyPerson())
   assert list(rows) == [
-    comparison.TRUTH,
-    comparison.PASTED,
-    comparison.ELSEWHEN,
-    comparison.FROZEN,
-    comparison.PORTRAIT,
-    comparison.FITTED,
-    comparison.SPOKEN,
-    comparison.HEARD,
+    reenactment.TARGET,
+    reenactment.PASTED,
+    reenactment.OTHER_MOMENT,
+    reenactment.FROZEN,
+    reenactment.STAGE2_FITTED,
+    reenactment.FITTED,
+    reenactment.STAGE2_AUDIO,
+    reenactment.AUDIO_DRIVEN,
   ]
-  del rows[comparison.TRUTH]
-  # Outside the mask every row is the truth; in it the true face changes little.
-  outside = given.mask[..., 0] == 0
+  del rows[reenactment.TARGET]
+  # Outside the mask every row is the target; in it the true face is kept.
+  outside = held_out.mask[..., 0] == 0
   for images in rows.values():
-    np.testing.assert_array_equal(images[outside], given.truth[outside])
-  pasted = rows[comparison.PASTED].astype(int)
-  assert np.abs(pasted - given.truth).max() <= 1
+    np.testing.assert_array_equal(images[outside], held_out.target[outside])
+  pasted = rows[reenactment.PASTED].astype(int)
+  assert np.abs(pasted - held_out.target).max() <= 1
   # Without a black ring there is nothing to brighten stage 2 for.
-  middle = rows[comparison.PORTRAIT][:, 32, 32].astype(int)
+  middle = rows[reenactment.STAGE2_FITTED][:, 32, 32].astype(int)
   np.testing.assert_allclose(middle, 191, atol=2)
 
 
-def test_only_expressions_that_are_known_are_shown(given):
-  rows = comparison.rows(given._replace(heard=None), Actor())
-  assert comparison.HEARD not in rows and comparison.FITTED in rows
+def test_only_expressions_that_are_known_are_shown(held_out):
+  rows = reenactment.rows(held_out._replace(predicted=None), GreyPerson())
+  assert reenactment.AUDIO_DRIVEN not in rows and reenactment.FITTED in rows
 
 
 def test_another_moment_is_never_this_one():
-  moved = comparison.elsewhen(np.arange(18))
+  moved = reenactment.other_moment(np.arange(18))
   assert sorted(moved) == list(range(18))
   gap = np.abs(moved - np.arange(18))
   assert np.minimum(gap, 18 - gap).min() == 6
@@ -109,7 +109,7 @@ def test_another_moment_is_never_this_one():
 
 @pytest.mark.parametrize("num", [5, 200, 201, 207, 1000])
 def test_frames_are_taken_in_runs(num):
-  chosen = comparison.in_runs(num, 200)
+  chosen = reenactment.in_runs(num, 200)
   assert len(chosen) <= 200 and chosen[0] == 0 and chosen[-1] == num - 1
   assert np.all(np.diff(chosen) > 0)
   assert np.sum(np.diff(chosen) > 1) <= 3
@@ -119,7 +119,7 @@ def test_codec_changes_little_and_keeps_every_frame():
   y, x = np.mgrid[:64, :64]
   frame = np.stack([2 * x + 60, 2 * y + 60, x + y + 60], -1).astype(np.uint8)
   frames = np.stack([frame, frame[::-1], frame[:, ::-1]])
-  out = comparison._reencode(frames)
+  out = reenactment._reencode(frames)
   assert out.shape == frames.shape
   error = np.abs(out.astype(int) - frames).mean((1, 2, 3))
   # A smooth ramp at crf 16 loses a grey level or two.
@@ -129,21 +129,21 @@ def test_codec_changes_little_and_keeps_every_frame():
   np.testing.assert_array_equal(cross.argmin(1), [0, 1, 2])
 
 
-def test_seams_are_found_at_the_outline_and_in_the_feather():
+def test_seams_are_at_the_outline_and_in_the_feather():
   mask = np.zeros((1, 128, 128), bool)
   mask[:, 32:96, 32:96] = True
   edges = reenactment.Edges(mask)
   y, x = np.mgrid[:128, :128]
   soft = np.repeat((y + x)[None, ..., None] / 3 + 60, 3, -1).astype(np.uint8)
   hard = soft + 30 * mask[..., None].astype(np.uint8)
-  found = edges.gradients(hard)[:, 0] / edges.gradients(soft)[:, 0]
-  assert found.shape == (3,) and found.min() > 1.15
-  assert found[0] > 3
+  ratios = edges.gradients(hard)[:, 0] / edges.gradients(soft)[:, 0]
+  assert ratios.shape == (3,) and ratios.min() > 1.15
+  assert ratios[0] > 3
 
 
 def test_table_has_a_line_for_each_row():
   row = reenactment.Measured(*np.linspace(0.1, 2, 14).tolist())
-  table = {comparison.TRUTH: row, comparison.FROZEN: row}
+  table = {reenactment.TARGET: row, reenactment.FROZEN: row}
   lines = reenactment.as_text(table, 18, "me.mp4").splitlines()
   assert "18 held-out frames" in lines[0]
   named = [line for line in lines if line.startswith("frozen mouth")]

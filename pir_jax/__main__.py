@@ -1,0 +1,37 @@
+"""Runs a command: `python -m pir_jax COMMAND`, or `pir-jax COMMAND`."""
+
+import runpy
+import sys
+
+COMMANDS = {
+  "prepare": "Prepare videos of people talking for training.",
+  "train": "Train one of the three stages.",
+  "reenact": "Make a person in a video speak other words.",
+  "evaluate": "Measure a trained person on held-out frames.",
+  "inspect": "Show the implicit face: images, depth, a turntable, a mesh.",
+  "convert": "Convert a face model of another project.",
+  "benchmark": "Measure the speed of the networks.",
+  "compile": "Compile a training step for a TPU slice, without one.",
+  "demo": "Run the whole way on a packaged clip, or on your own.",
+}
+
+
+def main() -> None:
+  """Runs the command that the first argument names, with the others."""
+  name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+  if name in ("-h", "--help", "help"):
+    print("pir-jax COMMAND [--flag=value ...]\n")
+    for command, summary in COMMANDS.items():
+      print(f"  {command:11}{summary}")
+    print("\nEach takes --help, which lists its flags.")
+    return
+  if name not in COMMANDS:
+    names = ", ".join(COMMANDS)
+    print(f"pir-jax: no command {name!r}: say one of {names}.", file=sys.stderr)
+    sys.exit(1)
+  del sys.argv[1]
+  runpy.run_module(f"pir_jax.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+  main()

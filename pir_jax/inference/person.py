@@ -1,0 +1,302 @@
+"""A person: the trained networks, from speech to expressions to faces.
+
+t ticks of FRAME_RATE, n audio samples, b frames, h and w sides of a window, e
+expression and i identity coefficients.
+"""
+
+import copy
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pir_jax.face import masks, morphable
+from pir_jax.media import blending, pingpong, speech_waveform, video_reader
+from pir_jax.runs.run import Run, open_run
+from pir_jax.runtime import checkpoint, section_timer
+from pir_jax.stages import inpainting
+from pir_jax.types import Cameras, FaceSpace, InputError
+
+Path = str | pathlib.Path
+
+
+class KnownPerson(NamedTuple):
+  """Someone the networks were trained on.
+
+  Attributes:
+    source: name of the video.
+    sha256: of the video.
+    identity: their coefficients.
+    masks: that the network learnt to fill in.
+    face_model: name and sha256 of the head model that was fitted.
+  """
+
+  source: str
+  sha256: str
+  identity: Float[np.ndarray, "i"]
+  masks: masks.Config
+  face_model: dict[str, str]
+
+  @classmethod
+  def from_record(cls, record: dict[str, Any]) -> "KnownPerson":
+    """Reads one of the people of a run's record."""
+    return cls(
+      record["source"],
+      record["sha256"],
+      np.float32(record["identity"]),
+      masks.Config(**record["masks"]),
+      record.get("face_model") or {"sha256": ""},
+    )
+
+  def tracking_options(self) -> dict[str, Any]:
+    """Returns the arguments with which a video of them is tracked.
+
+    Raises:
+      InputError: their head model is not on this machine.
+    """
+    head = morphable.recorded(**self.face_model)
+    return {"identity": self.identity, "config": self.masks, "model": head}
+
+
+def known_people(model: Path) -> list[KnownPerson]:
+  """Reads whom the runs in a folder were trained on, opening no network.
+
+  Raises:
+    InputError: there are no such runs.
+  """
+  record = checkpoint.read_record(pathlib.Path(model) / "inpainting")
+  return [KnownPerson.from_record(person) for person in record["people"]]
+
+
+def person_in(people: list[KnownPerson], sha256: str) -> KnownPerson:
+  """Returns who is in a video: the one trained on it, or the only one.
+
+  Args:
+    people: that the networks were trained on.
+    sha256: of the video.
+
+  Raises:
+    InputError: it may show any of several.
+  """
+  known = [person for person in people if person.sha256 == sha256] or people
+  if len(known) > 1:
+    names = ", ".join(person.source for person in known)
+    raise InputError(
+      f"the networks were trained on {names} and this is none of these videos: "
+      "prepare the new one and train with it."
+    )
+  return known[0]
+
+
+class Person:
+  """The three trained networks, and one person whose face they render.
+
+  `load` opens one from the folder of its runs.
+
+  Attributes:
+    people: everyone the networks were trained on.
+    identity: coefficients of this one.
+    space: of the coefficients.
+    resolution: side of the windows that are inpainted, in pixels.
+    phases: where the time of every batch is recorded.
+  """
+
+  def __init__(
+    self,
+    expression: Run,
+    inpainting: Run,
+    people: list[KnownPerson],
+    identity: Float[np.ndarray, "i"],
+    *,
+    batch_size: int = 8,
+    phases: section_timer.SectionTimer | None = None,
+  ):
+    """Joins two opened runs; the second holds the tri-plane network, frozen.
+
+    Raises:
+      InputError: they were trained with different face models.
+    """
+    self._expression, self._inpainting = expression, inpainting
+    self.people = people
+    self.identity = np.asarray(identity, np.float32)
+    self.space: FaceSpace = inpainting.space
+    if not self.space.is_like(expression.space):
+      raise InputError(
+        "the runs were trained with different face models: train them again on "
+        "one data set."
+      )
+    self.resolution = inpainting.experiment.data.resolution
+    self.phases = phases or section_timer.SectionTimer()
+    self._batch_size = batch_size
+
+  @property
+  def expression_names(self) -> tuple[str, ...]:
+    """Names of the expression coefficients, in order."""
+    return self.space.expression_names
+
+  def with_identity(
+    self,
+    identity: Float[np.ndarray, "i"],
+    phases: section_timer.SectionTimer | None = None,
+  ) -> "Person":
+    """Returns the same networks with another identity, and its own phases."""
+    other = copy.copy(self)
+    other.identity = np.asarray(identity, np.float32)
+    other.phases = phases or section_timer.SectionTimer()
+    return other
+
+  def predict_expression(
+    self, audio: Path | Float[np.ndarray, "n"]
+  ) -> Float[np.ndarray, "t e"]:
+    """Predicts the expressions that go with speech.
+
+    Args:
+      audio: a sound or video file, or mono samples at SAMPLE_RATE (16 kHz).
+
+    Returns:
+      Raw coefficients (0 is rest; those of the open head's 52 units are about
+      0 to 1), one row every 1 / FRAME_RATE = 40 ms.
+
+    Raises:
+      InputError: the file cannot be read, or holds no sound.
+    """
+    if isinstance(audio, str | pathlib.Path):
+      audio = read_speech(audio)
+    return self._expression.stage.predict(
+      self._expression.state, speech_waveform.normalize(audio), self.identity
+    )
+
+  def render(
+    self, expression: Float[np.ndarray, "t e"], cameras: Cameras
+  ) -> UInt8[np.ndarray, "t h w 3"]:
+    """Renders the implicit face alone, without a frame behind it.
+
+    Args:
+      expression: raw coefficients.
+      cameras: one a frame, as `Clip.cameras`. If they are fewer than the
+        expressions they are taken forward, backward and so on; the rest of
+        more of them is not used.
+
+    Returns:
+      RGB from 0 to 255, one image for each expression.
+
+    Raises:
+      InputError: the expressions have another number of coefficients, or
+        there is no camera.
+    """
+    size = self.space.expression_size
+    if expression.shape[-1] != size or not len(cameras.pose):
+      raise InputError(
+        f"{expression.shape[-1]} coefficients and {len(cameras.pose)} cameras "
+        f"make no face: give the {size} that expression_names lists, and at "
+        "least one camera."
+      )
+    index = pingpong.frame_indices(len(cameras.pose), len(expression))
+    cameras = Cameras(*(np.float32(x)[index] for x in cameras))
+    return self._render(cameras, expression, blending.to_bytes)
+
+  def render_images(
+    self, expression: Float[np.ndarray, "b e"], cameras: Cameras
+  ) -> Float[np.ndarray, "b h w 3"]:
+    """Renders the implicit face alone, in [-1, 1], a camera an expression."""
+    return self._render(cameras, expression)
+
+  def inpaint(
+    self,
+    image: Float[np.ndarray, "b h w 3"],
+    mask: Float[np.ndarray, "b h w 1"],
+    cameras: Cameras,
+    expression: Float[np.ndarray, "b e"],
+  ) -> Float[np.ndarray, "b h w 3"]:
+    """Inpaints the face in windows; returns the windows, in [-1, 1].
+
+    Args:
+      image: the windows; what lies under the mask is not used.
+      mask: 1 where the network inpaints.
+      cameras: of the windows.
+      expression: raw coefficients of the face.
+    """
+    inputs = (image, mask, self._conditions(cameras, expression))
+    return self._in_batches("inpaint", self._inpainting.stage.inpaint, inputs)
+
+  def _render(self, cameras, expression, finish=None) -> np.ndarray:
+    inputs = (self._conditions(cameras, expression),)
+    stage = self._inpainting.stage
+    return self._in_batches("render", stage.render, inputs, finish)
+
+  def _conditions(self, cameras, expression) -> inpainting.Conditions:
+    identity = np.repeat(self.identity[None], len(expression), 0)
+    return inpainting.Conditions(identity, np.float32(expression), cameras)
+
+  def _in_batches(
+    self,
+    phase: str,
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    finish: Callable[[np.ndarray], np.ndarray] | None = None,
+  ) -> np.ndarray:
+    """Returns a function of the inpainting run's state, batch by batch."""
+    count = len(jax.tree.leaves(inputs)[0])
+    results = []
+    for start in range(0, count, self._batch_size):
+      # One batch size is one compiled program: the last batch is filled up
+      # with copies of its last item.
+      at = np.minimum(start + np.arange(self._batch_size), count - 1)
+      part = jax.tree.map(lambda x: x[at], inputs)  # noqa: B023
+      with self.phases.measure(phase, self._batch_size):
+        result = np.asarray(function(self._inpainting.state, *part))
+      result = result[: count - start]
+      results.append(finish(result) if finish else result)
+    return np.concatenate(results)
+
+
+def load(
+  model: Path,
+  *,
+  person: int = 0,
+  batch_size: int = 8,
+  phases: section_timer.SectionTimer | None = None,
+) -> Person:
+  """Opens a person: the runs of the three stages, each once.
+
+  Args:
+    model: folder with the runs `expression`, `triplane` and `inpainting`.
+    person: which one, counted from 0, where they were trained on several.
+    batch_size: frames rendered at once.
+    phases: where the time of every batch is recorded.
+
+  Raises:
+    InputError: a run is missing or has no checkpoint, they were trained with
+      different face models, or there is no such person.
+  """
+  model = pathlib.Path(model)
+  runs = (open_run(model / "expression"), open_run(model / "inpainting"))
+  people = [KnownPerson.from_record(record) for record in runs[1].people]
+  if not 0 <= person < len(people):
+    raise InputError(
+      f"the people of {model} are numbered from 0 to {len(people) - 1}: there "
+      f"is no person={person}."
+    )
+  return Person(
+    *runs,
+    people,
+    people[person].identity,
+    batch_size=batch_size,
+    phases=phases,
+  )
+
+
+def read_speech(path: Path) -> Float[np.ndarray, "n"]:
+  """Reads the sound of a file, mono at SAMPLE_RATE; silence becomes zeros.
+
+  Raises:
+    InputError: the file cannot be read, or holds no sound.
+  """
+  waveform = video_reader.read_audio(path)
+  if not speech_waveform.check(waveform, silence=True):
+    print("The sound is silent: the mouth will stay closed.")
+    waveform[:] = 0  # Or hiss would be raised to the level of speech.
+  return waveform

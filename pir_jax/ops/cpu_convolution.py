@@ -1,0 +1,206 @@
+"""Convolutions that XLA's CPU backend computes slowly, computed another way.
+
+`conv_by_blocks` is for large kernels on images of three colours: three channels
+leave the inner product too short. With the pixels of 2x2 blocks as channels
+there are four times as many, in and out, for a kernel half as large: some
+products are with zeros, and it takes a third of the time.
+
+`conv3x3` is Winograd's F(4x4, 3x3) (Lavin and Gray 2016), with a quarter of the
+products: tiles of 6x6 inputs give 4x4 outputs by 36 products a channel pair
+instead of 144. Each value is off by about 1e-6 of the standard deviation and
+the worst by 1e-5, five times as much as by the direct sum, so it is used only
+where a picture is the result.
+
+b batch, h height, w width, i input channels, o output channels, k kernel size,
+n tiles. All are correlations without padding.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+# `conv_by_blocks`: more channels are quick as they are.
+_MAX_INPUTS, _MAX_OUTPUTS = 4, 32
+_MIN_SIZE = 5  # A smaller kernel gains nothing.
+
+TILE = 4
+# Below this many channels the direct convolution is as quick as tiles.
+_MIN_CHANNELS = 64
+# What the tiles of a strip may take, in bytes: more falls out of the cache.
+_STRIP = 2 * 2**20
+
+# Interpolation at 0, +-3/4, +-3/2 and infinity: errors are a third of those of
+# the customary 0, +-1, +-2. Rows of the first two are scaled against each other
+# by powers of two.
+_INPUT = np.float32(
+  [
+    [81 / 64, 0, -45 / 16, 0, 1, 0],
+    [0, -27 / 16, -9 / 4, 3 / 4, 1, 0],
+    [0, 27 / 16, -9 / 4, -3 / 4, 1, 0],
+    [0, -27 / 64, -9 / 32, 3 / 4, 1 / 2, 0],
+    [0, 27 / 64, -9 / 32, -3 / 4, 1 / 2, 0],
+    [0, 81 / 64, 0, -45 / 16, 0, 1],
+  ]
+)
+_KERNEL = np.float32(
+  [
+    [64 / 81, 0, 0],
+    [-128 / 243, -32 / 81, -8 / 27],
+    [-128 / 243, 32 / 81, -8 / 27],
+    [64 / 243, 32 / 81, 16 / 27],
+    [64 / 243, -32 / 81, 16 / 27],
+    [0, 0, 1],
+  ]
+)
+_OUTPUT = np.float32(
+  [
+    [1, 1, 1, 1, 1, 0],
+    [0, 3 / 4, -3 / 4, 3 / 2, -3 / 2, 0],
+    [0, 9 / 16, 9 / 16, 9 / 4, 9 / 4, 0],
+    [0, 27 / 64, -27 / 64, 27 / 8, -27 / 8, 1],
+  ]
+)
+
+
+def _direct(x, kernel):
+  return jax.lax.conv_general_dilated(
+    x, kernel, (1, 1), "VALID", dimension_numbers=_LAYOUT
+  )
+
+
+def blocks_fit(
+  shape: tuple[int, ...], kernel: tuple[int, ...], dtype: jnp.dtype
+) -> bool:
+  """Whether `conv_by_blocks` can take these shapes, and gains by it on a CPU.
+
+  Args:
+    shape: of the image, padding included.
+    kernel: its shape.
+    dtype: of the image.
+  """
+  size, _, num_inputs, num_outputs = kernel
+  return (
+    kernel[1] == size
+    and size >= _MIN_SIZE
+    and size % 2 == 1
+    and shape[1] % 2 == 0
+    and shape[2] % 2 == 0
+    and num_inputs <= _MAX_INPUTS
+    and num_outputs <= _MAX_OUTPUTS
+    and dtype == jnp.float32
+  )
+
+
+def conv_by_blocks(
+  x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"]
+) -> Float[Array, "b h2 w2 o"]:
+  """Correlates 2x2 blocks of pixels; exact to float32's rounding."""
+  num_batch, height, width, depth = x.shape
+  size = kernel.shape[0]
+  span = size // 2 + 1  # Blocks under a kernel, wherever it begins in one.
+  rows, columns = height // 2, width // 2
+  blocks = x.reshape(num_batch, rows, 2, columns, 2, depth)
+  blocks = jnp.transpose(blocks, (0, 1, 3, 2, 4, 5))
+  blocks = blocks.reshape(num_batch, rows, columns, 4 * depth)
+
+  def placed(row, column):
+    pads = ((row, 1 - row), (column, 1 - column), (0, 0), (0, 0))
+    return jnp.pad(kernel, pads)
+
+  wide = jnp.stack([jnp.stack([placed(r, c) for c in (0, 1)]) for r in (0, 1)])
+  wide = wide.reshape(2, 2, span, 2, span, 2, depth, -1)
+  wide = jnp.transpose(wide, (2, 4, 3, 5, 6, 0, 1, 7))
+  y = _direct(blocks, wide.reshape(span, span, 4 * depth, -1))
+  rows, columns = y.shape[1:3]
+  y = y.reshape(num_batch, rows, columns, 2, 2, -1)
+  y = jnp.transpose(y, (0, 1, 3, 2, 4, 5))
+  return y.reshape(num_batch, 2 * rows, 2 * columns, -1)
+
+
+def tiles_fit(
+  shape: tuple[int, ...], kernel: tuple[int, ...], dtype: jnp.dtype
+) -> bool:
+  """Whether `conv3x3` can take these shapes, and gains by it on a CPU.
+
+  Args:
+    shape: of the image, padding included.
+    kernel: its shape.
+    dtype: of the image.
+  """
+  return (
+    kernel[:2] == (3, 3)
+    and shape[1] % TILE == 2
+    and shape[2] % TILE == 2
+    and min(kernel[2:]) >= _MIN_CHANNELS
+    and dtype == jnp.float32
+  )
+
+
+def conv3x3(
+  x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h-2 w-2 o"]:
+  """Correlates by tiles on a CPU, directly elsewhere.
+
+  Other devices' libraries choose their own way.
+  """
+  return jax.lax.platform_dependent(
+    x, kernel, cpu=conv_by_tiles, default=_direct
+  )
+
+
+def conv_by_tiles(
+  x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h-2 w-2 o"]:
+  """Correlates shapes for which `tiles_fit`, whatever the device."""
+  num_batch, height, width, depth = x.shape
+  size = len(_INPUT)
+  kernels = [
+    jnp.stack(_mix(_KERNEL, list(row))) for row in _mix(_KERNEL, list(kernel))
+  ]
+  # Not to be computed again inside each product.
+  kernels = jax.lax.optimization_barrier(kernels)
+  rows, columns = (height - 2) // TILE, (width - 2) // TILE
+  tiles = min(num_batch * rows * columns * depth * size * 4, rows * _STRIP)
+  num = next(
+    n for n in range(1, rows + 1) if rows % n == 0 and n * _STRIP >= tiles
+  )
+  step = rows // num * TILE
+  strips = [
+    _strip(x[:, i * step : (i + 1) * step + 2], kernels) for i in range(num)
+  ]
+  return jnp.concatenate(strips, 1)
+
+
+# Traced once a shape: a large picture has many strips of hundreds of sums each.
+@jax.jit
+def _strip(x, kernels):
+  num_batch, height, width, depth = x.shape
+  rows, columns = (height - 2) // TILE, (width - 2) // TILE
+  size = len(_INPUT)
+
+  def every(x, start, count, axis):
+    stop = start + TILE * (count - 1) + 1
+    return jax.lax.slice_in_dim(x, start, stop, TILE, axis)
+
+  bands = _mix(_INPUT, [every(x, i, rows, 1) for i in range(size)])
+  products = []
+  for band, across in zip(bands, kernels, strict=True):
+    tiles = _mix(_INPUT, [every(band, j, columns, 2) for j in range(size)])
+    tiles = jnp.stack(tiles).reshape(size, -1, depth)
+    product = jnp.einsum("kni,kio->kno", tiles, across)
+    products.append(jnp.stack(_mix(_OUTPUT, list(product))))
+  y = jnp.stack(_mix(_OUTPUT, products))  # row in the tile, column in it, n, o
+  y = y.reshape(TILE, TILE, num_batch, rows, columns, -1)
+  y = jnp.transpose(y, (2, 3, 0, 4, 1, 5))
+  return y.reshape(num_batch, TILE * rows, TILE * columns, -1)
+
+
+def _mix(matrix, parts):
+  """Applies the rows of a small matrix to a list of arrays."""
+  return [
+    sum(float(c) * part for c, part in zip(row, parts, strict=True) if c)
+    for row in matrix
+  ]

@@ -1,0 +1,127 @@
+"""Convolutions by blocks and by tiles: the direct sum, computed otherwise."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl.testing import parameterized
+
+from pir_jax.ops import convolution, cpu_convolution
+
+
+def _sample(shape, kernel_shape):
+  rng = np.random.default_rng(0)
+  return rng.normal(size=shape), rng.normal(size=kernel_shape)
+
+
+def _float32(*arrays):
+  return tuple(jnp.asarray(x, jnp.float32) for x in arrays)
+
+
+def _direct(x, kernel):
+  """Correlates without padding; float64 and slow."""
+  height, width = (n - len(kernel) + 1 for n in x.shape[1:3])
+  return sum(
+    x[:, r : r + height, c : c + width] @ kernel[r, c]
+    for r, c in np.ndindex(kernel.shape[:2])
+  )
+
+
+class AgreementTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.named_parameters(("5x5", 5), ("7x7", 7))
+  def test_blocks_give_the_direct_sum(self, size):
+    x, kernel = _sample((2, 12, 16, 3), (size, size, 3, 8))
+    got = self.variant(cpu_convolution.conv_by_blocks)(*_float32(x, kernel))
+    want = _direct(x, kernel)
+    # Float32, summed in another order.
+    np.testing.assert_allclose(got, want, atol=1e-5 * want.std())
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.named_parameters(("one", 1), ("three", 3))
+  def test_tiles_give_the_direct_sum(self, num_batch):
+    x, kernel = _sample((num_batch, 10, 14, 5), (3, 3, 5, 4))
+    got = self.variant(cpu_convolution.conv3x3)(*_float32(x, kernel))
+    want = _direct(x, kernel)
+    # Coefficients grow to 27/8 and cancel: a digit of float32's seven and a
+    # half.
+    np.testing.assert_allclose(got, want, atol=1e-5 * want.std())
+
+
+@pytest.mark.parametrize("num_batch", [1, 3])
+def test_strips_change_nothing(num_batch, monkeypatch):
+  x, kernel = _float32(*_sample((num_batch, 10, 14, 5), (3, 3, 5, 4)))
+  whole = cpu_convolution.conv_by_tiles(x, kernel)
+  # Room for less than a row of tiles: a strip holds one at least.
+  monkeypatch.setattr(cpu_convolution, "_STRIP", 2000)
+  # The same products in matrices of other sizes.
+  np.testing.assert_allclose(
+    cpu_convolution.conv_by_tiles(x, kernel), whole, atol=1e-5 * whole.std()
+  )
+
+
+def test_gradients_by_blocks_are_those_that_jax_derives():
+  x, kernel = _float32(*_sample((2, 8, 8, 3), (5, 5, 3, 8)))
+  cotangent = jax.random.normal(jax.random.key(1), (2, 8, 8, 8))
+
+  def derived(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+  got, want = (
+    jax.vjp(f, x, kernel)[1](cotangent) for f in (convolution.conv2d, derived)
+  )
+  # Float32 sums of up to 200 products in another order; gradients near 10.
+  chex.assert_trees_all_close(got, want, atol=1e-4)
+
+
+def test_values_and_gradients_are_finite_at_extremes(extreme):
+  def total(x, kernel, convolve):
+    return jnp.sum(convolve(x, kernel))
+
+  for convolve, size in (
+    (cpu_convolution.conv_by_blocks, 5),
+    (cpu_convolution.conv3x3, 3),
+  ):
+    x, kernel = jnp.full((1, 10, 10, 2), extreme), jnp.ones((size, size, 2, 2))
+    chex.assert_tree_all_finite(
+      jax.value_and_grad(total, (0, 1))(x, kernel, convolve)
+    )
+
+
+@pytest.mark.parametrize(
+  "changes, fits",
+  [
+    ({}, True),
+    ({"channels": (8, 8)}, False),
+    ({"channels": (3, 64)}, False),
+    ({"size": 3}, False),
+    ({"size": 6}, False),
+    ({"height": 11}, False),
+    ({"dtype": "bfloat16"}, False),
+  ],
+)
+def test_blocks_are_for_large_odd_kernels_on_images(changes, fits):
+  options = dict(channels=(3, 8), size=5, height=12, dtype="float32") | changes
+  num_inputs, num_outputs = options["channels"]
+  shape = (2, options["height"], 16, num_inputs)
+  kernel = (options["size"],) * 2 + (num_inputs, num_outputs)
+  dtype = jnp.dtype(options["dtype"])
+  assert cpu_convolution.blocks_fit(shape, kernel, dtype) is fits
+
+
+@pytest.mark.parametrize(
+  "shape, size, dtype, fits",
+  [
+    ((1, 10, 10, 64), 3, "float32", True),
+    ((1, 8, 10, 64), 3, "float32", False),
+    ((1, 10, 10, 32), 3, "float32", False),
+    ((1, 10, 10, 64), 1, "float32", False),
+    ((1, 10, 10, 64), 3, "bfloat16", False),
+  ],
+)
+def test_tiles_are_for_whole_tiles_of_many_channels(shape, size, dtype, fits):
+  kernel = (size, size, shape[-1], 64)
+  assert cpu_convolution.tiles_fit(shape, kernel, jnp.dtype(dtype)) is fits
