@@ -14,6 +14,7 @@ from pir_jax.models import faceformer
 from pir_jax.runs.experiment import Data, Experiment
 from pir_jax.runtime import loop, optim
 from pir_jax.stages import expression
+from pir_jax.types import ConfigError
 
 
 def get_config(variant: str = "") -> Experiment:
@@ -21,7 +22,7 @@ def get_config(variant: str = "") -> Experiment:
   if variant == "demo":
     return demo()
   if variant:
-    raise ValueError(f"no variant {variant!r}: there is `demo`, or none")
+    raise ConfigError(f"no variant {variant!r}: there is `demo`, or none")
   # Sizes and the window are the paper's, Adam and its rate FaceFormer's; batch
   # and length are our choice.
   return Experiment(

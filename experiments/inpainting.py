@@ -16,6 +16,7 @@ from pir_jax.models import patch_discriminator
 from pir_jax.runs.experiment import Data, Experiment
 from pir_jax.runtime import loop, optim
 from pir_jax.stages import augmentation, inpainting
+from pir_jax.types import ConfigError
 
 
 def get_config(variant: str = "") -> Experiment:
@@ -23,7 +24,7 @@ def get_config(variant: str = "") -> Experiment:
   if variant == "demo":
     return demo()
   if variant:
-    raise ValueError(f"no variant {variant!r}: there is `demo`, or none")
+    raise ConfigError(f"no variant {variant!r}: there is `demo`, or none")
   # Sizes are the paper's or pix2pixHD's; batch and length are our choice.
   return Experiment(
     stage=inpainting.Config(dtype="bfloat16", remat="blocks"),

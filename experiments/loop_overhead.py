@@ -118,10 +118,8 @@ def as_text(bare: np.ndarray, looped: np.ndarray) -> str:
 def main() -> None:
   """The command."""
   experiment = flags.FLAGS["config"].value
-  if not isinstance(experiment, Experiment):
-    raise InputError("say --config=experiments/triplane.py:demo.")
-  if not flags.FLAGS["workdir"].value:
-    raise InputError("nowhere to keep the run: say --workdir=DIRECTORY.")
+  if not isinstance(experiment, Experiment) or not flags.FLAGS["workdir"].value:
+    raise InputError("Missing required flags: --config, --workdir.")
   workdir = pathlib.Path(flags.FLAGS["workdir"].value)
   if workdir.exists():
     raise InputError(f"{workdir} is there already: choose another --workdir.")

@@ -80,10 +80,7 @@ def _beside(topic: str) -> Experiment:
   path = pathlib.Path(name).with_name(f"{topic}.py")
   if not holder.present or not path.is_file():
     return _PAPER(stage=_STAGES[topic]())
-  try:
-    return runpy.run_path(str(path))["get_config"](variant)
-  except ValueError as error:
-    raise InputError(f"{path}: {error}") from error
+  return runpy.run_path(str(path))["get_config"](variant)
 
 
 def _sized(experiment: Experiment, renderer: triplane.Config) -> Experiment:

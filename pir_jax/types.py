@@ -17,9 +17,9 @@ FRAME_RATE = 25  # frames a second at which the networks learn (paper: p = 25).
 
 
 class InputError(ValueError):
-  """Something the user gave is wrong; the message is one sentence with the fix.
+  """An input of the user is wrong; the message is one sentence with the fix.
 
-  Mains print it without a traceback and leave with a non-zero exit code.
+  Commands print it without a traceback and leave with a non-zero exit code.
   """
 
 

@@ -1,5 +1,6 @@
 """The public names work as the README prints them."""
 
+import dataclasses
 import pathlib
 import re
 import subprocess
@@ -219,7 +220,8 @@ def test_a_clip_s_cameras_are_at_the_rate_of_expressions(tmp_path):
   present[:4] = False
   # Frames half as often, the first four without a face.
   times = 2 * clip.track.times
-  clip = clip._replace(track=clip.track._replace(present=present, times=times))
+  track = clip.track._replace(present=present, times=times)
+  clip = dataclasses.replace(clip, track=track)
   num_ticks = len(timing.tick_times(times))
   assert num_ticks == 2 * NUM_FRAMES
   chex.assert_shape(clip.cameras.pose, (num_ticks, 4, 4))

@@ -235,5 +235,5 @@ def test_several_processes_must_share_the_batch_out_evenly():
   # Alone, a process leaves some devices out.
   assert mesh_for(experiment).size == 2
   experiment.sharding.fsdp = 3
-  with pytest.raises(InputError, match="--config.sharding: fsdp=3 must divide"):
+  with pytest.raises(InputError, match="sharding.fsdp=3 must divide"):
     mesh_for(experiment)

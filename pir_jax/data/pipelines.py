@@ -15,7 +15,7 @@ from pir_jax.data import speech_augmentation
 from pir_jax.data.dataset import Dataset, Split
 from pir_jax.data.manifest import Paths
 from pir_jax.data.sources import FrameSource, SpeechSource
-from pir_jax.types import Cameras, FaceBatch, SpeechBatch
+from pir_jax.types import Cameras, ConfigError, FaceBatch, SpeechBatch
 
 # Far from the largest length that Python knows: Grain adds to it.
 _ENDLESS = sys.maxsize // 4
@@ -84,7 +84,7 @@ def _only(
   # batch may be short.
   num_batches = len(dataset) // batch_size
   if not num_batches:
-    raise ValueError(
+    raise ConfigError(
       f"batch_size={batch_size} is more than the {len(dataset)} examples:"
       " make it smaller"
     )

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from pir_jax.types import ConfigError
+
 
 def dropout(
   x: Float[Array, "*b"], dropout_rate: float, key: Array | None
@@ -79,7 +81,9 @@ class Attention(nnx.Module):
   ):
     """Declares the four maps."""
     if width % num_heads:
-      raise ValueError(f"width={width} must be a multiple of {num_heads} heads")
+      raise ConfigError(
+        f"width={width} must be a multiple of {num_heads} heads"
+      )
     self.num_heads = num_heads
 
     def plain(init):

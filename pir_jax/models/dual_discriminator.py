@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from pir_jax.models import stylegan2, stylegan2_layers
 from pir_jax.ops import activations
+from pir_jax.types import ConfigError
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -94,7 +95,7 @@ class DualDiscriminator(nnx.Module):
     sides = [config.resolution >> i for i in range(32)]
     sides = [side for side in sides if side >= 4]
     if len(sides) < 2 or sides[-1] != 4:
-      raise ValueError(
+      raise ConfigError(
         f"resolution={config.resolution} must be a power of two, at least 8"
       )
     widths = [
@@ -127,7 +128,7 @@ class DualDiscriminator(nnx.Module):
   ) -> Float[Array, "b"]:
     """Returns logits, positive for real; `label` if the Config has a size."""
     if (label is None) != (self.label is None):
-      raise ValueError(
+      raise ConfigError(
         f"label_size={self.config.label_size} but there is "
         f"{'no' if label is None else 'a'} label: make them agree"
       )

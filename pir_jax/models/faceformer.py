@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from pir_jax.models import attention
 from pir_jax.ops import attention_bias
+from pir_jax.types import ConfigError
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -239,11 +240,11 @@ class ExpressionDecoder(nnx.Module):
     There will be at most `num_frames`; None: any number.
 
     Raises:
-      ValueError: neither `num_frames` nor `config.context` bounds the cache.
+      ConfigError: neither `num_frames` nor `config.context` bounds the cache.
     """
     bounds = [x for x in (num_frames, self.config.context) if x is not None]
     if not bounds or min(bounds) < 1:
-      raise ValueError(
+      raise ConfigError(
         f"num_frames={num_frames} with context={self.config.context} bounds no "
         "cache: set one of them, at least 1"
       )

@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from pir_jax.ops import convolution, pooling
+from pir_jax.types import ConfigError
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -192,7 +193,7 @@ class InpaintingGenerator(nnx.Module):
         exactly when `feature_channels` is 0.
 
     Raises:
-      ValueError: where sizes or channels do not fit together.
+      ConfigError: where sizes or channels do not fit together.
     """
     self._check_sizes(image, feature_image)
     x = self._normalised(self.coarse_in, pooling.halve(image))
@@ -224,13 +225,13 @@ class InpaintingGenerator(nnx.Module):
     factor = 2 ** (self.config.num_downsamples + 1)
     height, width, channels = image.shape[1:]
     if height % factor or width % factor:
-      raise ValueError(
+      raise ConfigError(
         f"a frame of {height}x{width} cannot be halved "
         f"{self.config.num_downsamples + 1} times: make its sides multiples of "
         f"{factor}"
       )
     if channels != self.config.input_channels:
-      raise ValueError(
+      raise ConfigError(
         f"the frame has {channels} channels, the network takes "
         f"{self.config.input_channels}: set input_channels={channels}"
       )
@@ -243,7 +244,7 @@ class InpaintingGenerator(nnx.Module):
     if feature_image is not None:
       actual = feature_image.shape[1:]
     if tuple(actual) != expected:
-      raise ValueError(
+      raise ConfigError(
         f"a {height}x{width} frame halved {self.config.num_downsamples + 1} "
         f"times meets a feature image of {expected}, not {tuple(actual)}: "
         "change num_downsamples, feature_channels or the feature resolution"
@@ -260,7 +261,7 @@ def normalise(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
 
 def _check(config: Config) -> None:
   if config.num_downsamples < 1:
-    raise ValueError(
+    raise ConfigError(
       f"num_downsamples={config.num_downsamples} must be at least 1: the "
       "coarse branch returns to half the frame's size by its upsamplings"
     )

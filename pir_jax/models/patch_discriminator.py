@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from pir_jax.ops import convolution, pooling
+from pir_jax.types import ConfigError
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -130,7 +131,7 @@ class MultiscaleDiscriminator(nnx.Module):
   def __call__(self, image: Float[Array, "b h w c"]) -> PatchOutput:
     """Returns logits of frames, the condition concatenated to the channels."""
     if image.shape[-1] != self.config.input_channels:
-      raise ValueError(
+      raise ConfigError(
         f"condition and frame have {image.shape[-1]} channels together, the "
         f"discriminator takes {self.config.input_channels}: set "
         f"input_channels={image.shape[-1]}"

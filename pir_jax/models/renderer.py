@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from pir_jax.geometry import compositing, rays, sampling, triplane
 from pir_jax.models import stylegan2_layers
-from pir_jax.types import Cameras
+from pir_jax.types import Cameras, ConfigError
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -98,7 +98,7 @@ class Renderer(nnx.Module):
     rngs: nnx.Rngs,
   ):
     if config.plane_reduce not in ("sum", "mean"):
-      raise ValueError(
+      raise ConfigError(
         f"plane_reduce={config.plane_reduce!r} must be 'sum' or 'mean'"
       )
     self.config = config

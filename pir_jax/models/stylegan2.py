@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from pir_jax.models import stylegan2_layers
 from pir_jax.ops import activations
+from pir_jax.types import ConfigError
 
 
 def num_channels(resolution: int, base: int, maximum: int) -> int:
@@ -72,7 +73,7 @@ class Synthesis(nnx.Module):
     num_blocks = round(math.log2(resolution / constant_side))
     sides = [constant_side * 2**i for i in range(num_blocks + 1)]
     if num_blocks < 1 or sides[-1] != resolution:
-      raise ValueError(
+      raise ConfigError(
         f"resolution={resolution} must be constant_side={constant_side} doubled"
         " once or more"
       )

@@ -16,6 +16,7 @@ from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.geometry import triplane
 from pir_jax.models import renderer as renderer_lib
 from pir_jax.models import stylegan2, stylegan2_layers
+from pir_jax.types import ConfigError
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -129,7 +130,7 @@ class TriPlaneGenerator(nnx.Module):
 
   def __init__(self, config: Config, *, rngs: nnx.Rngs):
     if config.plane_channels < 3:
-      raise ValueError(
+      raise ConfigError(
         f"plane_channels={config.plane_channels} must be at least 3: the first "
         "three are the raw image"
       )

@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from pir_jax.ops import convolution, pooling
+from pir_jax.types import ConfigError
 
 # What the published networks were trained on, for an image in [-1, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -116,7 +117,7 @@ class Features(nnx.Module):
     rngs: nnx.Rngs,
   ):
     if not 1 <= num_layers <= NUM_LAYERS:
-      raise ValueError(
+      raise ConfigError(
         f"num_layers={num_layers} must be from 1 to {NUM_LAYERS}"
       )
     self.num_layers = num_layers
@@ -221,7 +222,7 @@ class Lpips(Features):
     rngs: nnx.Rngs,
   ):
     if net not in _LAYERS:
-      raise ValueError(f"net={net!r} must be one of {NETS}")
+      raise ConfigError(f"net={net!r} must be one of {NETS}")
     super().__init__(
       _LAYERS[net], num_layers=num_layers, quick=quick, rngs=rngs
     )

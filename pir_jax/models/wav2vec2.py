@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from pir_jax.models import scan_layers
 from pir_jax.ops import attention_bias, grouped_conv1d, interpolation
+from pir_jax.types import ConfigError
 
 PADDINGS = ("excluded", "masked", "silence")
 _NORM_EPSILON = 1e-5  # Of the norms between convolutions, in every variant.
@@ -166,7 +167,7 @@ class FeatureExtractor(nnx.Module):
     """Declares the convolutions and their norms."""
     kind = config.feature_norm
     if kind not in ("group", "layer"):
-      raise ValueError(f'feature_norm="{kind}" must be "group" or "layer"')
+      raise ConfigError(f'feature_norm="{kind}" must be "group" or "layer"')
     self.config = config
     sizes = (1, *config.conv_sizes)
     self.convs = nnx.List(
@@ -269,7 +270,7 @@ class Wav2Vec2(nnx.Module):
   def __init__(self, config: Config, *, rngs: nnx.Rngs):
     """Declares the network."""
     if config.padding not in PADDINGS:
-      raise ValueError(f"padding={config.padding!r} must be one of {PADDINGS}")
+      raise ConfigError(f"padding={config.padding!r} must be one of {PADDINGS}")
     self.config = config
     size, width = config.conv_sizes[-1], config.width
     self.features = FeatureExtractor(config, rngs=rngs)

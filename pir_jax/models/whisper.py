@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from pir_jax.ops import attention_bias, interpolation
-from pir_jax.types import SAMPLE_RATE
+from pir_jax.types import SAMPLE_RATE, ConfigError
 
 WINDOW = 400  # samples of one spectrum: 25 ms.
 HOP = 160  # samples between spectra: 10 ms.
@@ -176,18 +176,18 @@ class WhisperEncoder(nnx.Module):
         None: the first.
 
     Raises:
-      ValueError: the waveform is longer than 30 s; encode it in windows.
+      ConfigError: the waveform is longer than 30 s; encode it in windows.
     """
     config = self.config
     last = config.layer_index
     if last is not None and not 1 <= last <= config.num_layers:
-      raise ValueError(
+      raise ConfigError(
         f"layer_index={last} must lie in 1..{config.num_layers}, the layers"
       )
     num_rows, num_samples = waveform.shape
     own = -(-num_samples // STRIDE)  # Encoder frames of the waveform itself.
     if own > config.max_frames:
-      raise ValueError(
+      raise ConfigError(
         f"{num_samples} samples are more than the "
         f"{config.max_frames * STRIDE} that have positions: encode windows"
       )

@@ -358,7 +358,7 @@ def chart(
 def _ticks(first: float, last: float) -> list[float]:
   """Returns about four round seconds between two times."""
   rough = (last - first) / 4
-  power = 10 ** math.floor(math.log10(rough))
+  power = 10.0 ** math.floor(math.log10(rough))
   step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
   count = math.floor((last - first) / step + 1e-9)
   start = math.ceil(first / step) * step

@@ -17,6 +17,7 @@ from flax import nnx
 from pir_jax.models import dual_discriminator, renderer, triplane_generator
 from pir_jax.pretrained import weight_map, weights
 from pir_jax.pretrained.weight_map import Rule
+from pir_jax.types import InputError
 
 StateDict = Mapping[str, np.ndarray]
 
@@ -122,7 +123,7 @@ def _sides(state_dict: StateDict, pattern: str) -> list[int]:
 
 def _shape(state_dict: StateDict, name: str) -> tuple[int, ...]:
   if name not in state_dict:
-    raise ValueError(
+    raise InputError(
       f"the state dict has no {name}: give one EG3D network (G_ema or D), "
       "without a prefix before its names"
     )
@@ -133,7 +134,7 @@ def infer_config(state_dict: StateDict) -> triplane_generator.Config:
   """Reads sizes off shapes; identity, expression and rays keep their defaults.
 
   Raises:
-    ValueError: this is no generator of EG3D, or one whose upsampler (2x, 4x)
+    InputError: this is no generator of EG3D, or one whose upsampler (2x, 4x)
       is not like ours.
   """
   synthesis = "backbone.synthesis.b"
@@ -150,7 +151,7 @@ def infer_config(state_dict: StateDict) -> triplane_generator.Config:
   )
   noise = state_dict.get("superresolution.block1.conv1.noise_const")
   if noise is not None and noise.shape[0] != _SIDE:
-    raise ValueError(
+    raise InputError(
       f"the upsampler makes {noise.shape[0]} px, so it is EG3D's 2x or 4x one, "
       f"which ours is not: give a network of {_SIDE} px, such as ffhq512-128"
     )
@@ -187,7 +188,7 @@ def from_torch(
     rngs: for the mapping network, which EG3D's weights do not give.
 
   Raises:
-    ValueError: with every name and shape that does not fit.
+    InputError: with every name and shape that does not fit.
   """
   config = infer_config(state_dict) if config is None else config
   module = triplane_generator.TriPlaneGenerator(
@@ -203,8 +204,7 @@ def read_config(path: str | Path) -> triplane_generator.Config:
   """Returns the Config that `load` would take from a file.
 
   Raises:
-    InputError: the file cannot be read.
-    ValueError: it holds no network like ours.
+    InputError: the file cannot be read, or holds no network like ours.
   """
   network = weights.read_network(path, network="G_ema")
   config = infer_config(network.weights)
@@ -227,8 +227,8 @@ def load(
     rngs: as for `from_torch`.
 
   Raises:
-    InputError: the file cannot be read.
-    ValueError: the weights do not fit, or options that we do not have.
+    InputError: the file cannot be read, its weights do not fit, or it has
+      options that we do not have.
   """
   network = weights.read_network(path, network="G_ema")
   if config is None:
@@ -246,14 +246,14 @@ def _set_options(
     default = getattr(config.renderer, ours)
     value = options.get(name, default)
     if isinstance(value, str):
-      raise ValueError(
+      raise InputError(
         f"the network has {name}={value!r}, where our renderer needs a number: "
         "give load a config"
       )
     setattr(config.renderer, ours, type(default)(value))
   for name, ours in _FIXED.items():
     if options.get(name, ours) != ours:
-      raise ValueError(
+      raise InputError(
         f"the network has {name}={options[name]!r}, and our renderer only "
         f"knows {ours}: give a network made so, such as ffhq512-128"
       )

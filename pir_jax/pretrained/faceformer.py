@@ -96,7 +96,7 @@ def from_torch(
       and period of 25 frames, which no shape shows.
 
   Raises:
-    ValueError: naming every missing, unused or mis-shaped weight.
+    InputError: naming every missing, unused or mis-shaped weight.
   """
   state_dict = {name: np.asarray(x) for name, x in state_dict.items()}
   if config is None:

@@ -40,7 +40,7 @@ def load(
 
   Raises:
     InputError: the file is not there, or is not such a file.
-    ValueError: names or shapes do not fit; all mismatches in one message.
+    InputError: names or shapes do not fit; all mismatches in one message.
   """
   model = zeros.module(
     lambda: vgg.Lpips(net, num_layers=num_layers, quick=quick, rngs=nnx.Rngs(0))

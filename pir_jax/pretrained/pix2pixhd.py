@@ -22,7 +22,7 @@ def from_torch(state_dict: StateDict) -> inpainting.InpaintingGenerator:
   was concatenated before them.
 
   Raises:
-    ValueError: names or shapes do not fit; all mismatches in one message.
+    InputError: names or shapes do not fit; all mismatches in one message.
   """
   config = generator_config(state_dict)
   model = zeros.module(
@@ -38,7 +38,7 @@ def discriminator_from_torch(
   """Converts a MultiscaleDiscriminator that keeps its features.
 
   Raises:
-    ValueError: names or shapes do not fit; all mismatches in one message.
+    InputError: names or shapes do not fit; all mismatches in one message.
   """
   config = discriminator_config(state_dict)
   model = zeros.module(

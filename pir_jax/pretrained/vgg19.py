@@ -26,8 +26,8 @@ def load(
     quick: see `models.vgg.Features`.
 
   Raises:
-    InputError: the file is not there, or holds no arrays.
-    ValueError: names or shapes do not fit; all mismatches in one message.
+    InputError: the file is not there, holds no arrays, or has names or shapes
+      that do not fit; all mismatches in one message.
   """
   model = zeros.module(
     lambda: vgg.Vgg19(num_layers=num_layers, quick=quick, rngs=nnx.Rngs(0))

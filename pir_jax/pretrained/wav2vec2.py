@@ -182,7 +182,7 @@ def from_torch(
     config: ours, the dict of a `config.json`, or transformers' own.
 
   Raises:
-    ValueError: naming every missing, unused or mis-shaped weight.
+    InputError: naming every missing, unused or mis-shaped weight.
   """
   weights = {
     name.removeprefix("wav2vec2."): np.asarray(array)
@@ -245,8 +245,8 @@ def load(name_or_path: str) -> wav2vec2.Wav2Vec2:
 
   Raises:
     InputError: a file is absent or damaged, the model is of another kind, or a
-      package that reads it is not installed.
-    ValueError: the weights do not fit their config.
+      package that reads it is not installed, or the weights do not fit their
+      config.
   """
   folder = find(name_or_path)
   config = read_config(folder)

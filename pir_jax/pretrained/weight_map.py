@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from pir_jax.types import InputError
+
 Transform = Callable[[np.ndarray], np.ndarray]
 
 
@@ -62,7 +64,7 @@ def apply(
     keep: patterns of our paths that may stay as initialised.
 
   Raises:
-    ValueError: names no rule knows, our paths left without a value, two names
+    InputError: names no rule knows, our paths left without a value, two names
       for one path, or wrong shapes: all of them in one message. The module is
       then unchanged.
   """
@@ -75,7 +77,7 @@ def apply(
     if path not in values and not any(re.fullmatch(p, path) for p in keep):
       problems.append(f"missing: nothing in the file gives {path}")
   if problems:
-    raise ValueError(
+    raise InputError(
       f"these weights do not fit {type(module).__name__} "
       f"({len(problems)} mismatches); check the variant and its Config:\n  "
       + "\n  ".join(sorted(problems))

@@ -112,7 +112,7 @@ def from_variables(
   """Builds the encoder of these variables, of their sizes, in float32.
 
   Raises:
-    ValueError: naming every missing, unused or mis-shaped weight.
+    InputError: naming every missing, unused or mis-shaped weight.
   """
   # Scalars are settings, and the decoder is another network.
   weights = {

@@ -22,7 +22,6 @@ from pir_jax.types import (
   Cameras,
   FaceBatch,
   FaceSpace,
-  InputError,
   SpeechBatch,
 )
 
@@ -153,12 +152,9 @@ def compile_steps(
   Raises:
     InputError: the sizes do not fit each other, or not the devices.
   """
-  try:
-    stage = make_stage(experiment, renderer, mesh_for(experiment))
-    args = arguments(experiment, stage)
-    lowered = [step.lower(*args) for step in stage.compiled]
-  except ValueError as error:  # Sizes that no network can have, by name.
-    raise InputError(f"{error}") from error
+  stage = make_stage(experiment, renderer, mesh_for(experiment))
+  args = arguments(experiment, stage)
+  lowered = [step.lower(*args) for step in stage.compiled]
   return stage, [memory.measure(step) for step in lowered]
 
 

@@ -13,7 +13,7 @@ from pir_jax.ops import pooling
 from pir_jax.profiling import parts as parts_lib
 from pir_jax.profiling.parts import Part
 from pir_jax.runs.experiment import Experiment
-from pir_jax.types import InputError
+from pir_jax.stages import base
 
 GENERATOR = "whole generator"
 FEATURES = "feature image"
@@ -126,10 +126,10 @@ def measure(
   """
   config = matched_config(experiment.stage.model, renderer)
   num_batch, side = experiment.data.batch_size, experiment.data.resolution
-  inpainter = parts_lib.declare(
+  inpainter = base.Network(
     lambda rngs: inpainting.InpaintingGenerator(config, rngs=rngs)
   )
-  planes = parts_lib.declare(
+  planes = base.Network(
     lambda rngs: triplane_generator.TriPlaneGenerator(renderer, rngs=rngs)
   )
 
@@ -158,14 +158,11 @@ def measure(
 
 
 def _check(inpainter, shapes) -> None:
-  try:
-    jax.eval_shape(
-      lambda state, *images: inpainter.bind(*state)(*images).image,
-      jax.eval_shape(inpainter.init, jax.random.key(0)),
-      *shapes,
-    )
-  except ValueError as error:
-    raise InputError(f"{error}") from error
+  jax.eval_shape(
+    lambda state, *images: inpainter.bind(*state)(*images).image,
+    jax.eval_shape(inpainter.init, jax.random.key(0)),
+    *shapes,
+  )
 
 
 def _gradient(inpainter, state, images, repeats):

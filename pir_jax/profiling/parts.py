@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from pir_jax.geometry import cameras
@@ -20,7 +19,7 @@ from pir_jax.profiling import abstract_stage, stopwatch
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import memory, sharding
 from pir_jax.stages import base
-from pir_jax.types import Cameras, InputError
+from pir_jax.types import Cameras
 
 GRADIENT = "forward and backward"
 STEP = "training step"
@@ -111,18 +110,6 @@ def random_state(network: base.Network) -> tuple[PyTree, PyTree]:
   return random_arrays(jax.eval_shape(network.init, jax.random.key(0)))
 
 
-def declare(make: Callable[[nnx.Rngs], nnx.Module]) -> base.Network:
-  """Returns a network's structure.
-
-  Raises:
-    InputError: no network has such sizes.
-  """
-  try:
-    return base.Network(make)
-  except ValueError as error:
-    raise InputError(f"{error}") from error
-
-
 def measure_parts(
   parts: list[Part],
   bind: Callable[[PyTree], Any],
@@ -176,10 +163,7 @@ def measure_step(
     InputError: sizes that do not fit each other.
   """
   mesh = sharding.make_mesh(1, jax.devices()[:1])
-  try:
-    stage = abstract_stage.make_stage(experiment, renderer, mesh)
-  except ValueError as error:
-    raise InputError(f"{error}") from error
+  stage = abstract_stage.make_stage(experiment, renderer, mesh)
   batch = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding),
     abstract_stage.make_batch(experiment, stage),

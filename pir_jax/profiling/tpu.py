@@ -138,8 +138,6 @@ def forecast(
   except memory.TooLarge as error:
     footprint = work = None
     refusal = error.reason
-  except ValueError as error:
-    raise InputError(f"{error}") from error
   return Forecast(
     stage.name,
     where,

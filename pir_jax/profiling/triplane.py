@@ -13,6 +13,7 @@ from pir_jax.models import triplane_generator
 from pir_jax.profiling import parts as parts_lib
 from pir_jax.profiling.parts import Part
 from pir_jax.runs.experiment import Experiment
+from pir_jax.stages import base
 
 RENDERER = "renderer, both passes"
 FEATURES = "whole without super-resolution"
@@ -133,7 +134,7 @@ def measure(
     InputError: sizes that no network can have.
   """
   config, num_batch = experiment.stage.model, experiment.data.batch_size
-  network = parts_lib.declare(
+  network = base.Network(
     lambda rngs: triplane_generator.TriPlaneGenerator(config, rngs=rngs)
   )
   state = parts_lib.random_state(network)

@@ -103,10 +103,7 @@ def mesh_for(experiment: Experiment, devices: list | None = None) -> Mesh:
       f"{num} of {len(devices)} devices are used: a batch of "
       f"{batch_size} is not shared out to more."
     )
-  try:
-    return sharding.make_mesh(experiment.sharding, devices[:num])
-  except ValueError as error:
-    raise InputError(f"--config.sharding: {error}") from error
+  return sharding.make_mesh(experiment.sharding, devices[:num])
 
 
 def experiment_of(record: dict[str, Any]) -> Experiment:

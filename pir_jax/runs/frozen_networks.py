@@ -65,12 +65,7 @@ def perceptual(config: triplane.Config | inpainting.Config) -> vgg.Features:
   """
   num_layers = config.perceptual_layers
   if isinstance(config, inpainting.Config) and config.vgg19:
-    try:
-      return vgg19_weights.load(config.vgg19, num_layers=num_layers, quick=True)
-    except InputError:  # It names the file itself.
-      raise
-    except ValueError as error:
-      raise InputError(f"{config.vgg19}: {error}") from error
+    return vgg19_weights.load(config.vgg19, num_layers=num_layers, quick=True)
   return lpips_weights.load(
     assets.fetch("lpips"), "vgg", num_layers=num_layers, quick=True
   )

@@ -127,12 +127,7 @@ def resolve(experiment: Experiment, num_frames: int) -> Experiment:
       config.refinement, num_frames=num_frames
     )
   if config.warm_start:
-    try:
-      published_config = eg3d_weights.read_config(config.warm_start)
-    except InputError:  # It names the file itself.
-      raise
-    except ValueError as error:
-      raise InputError(f"{config.warm_start}: {error}") from error
+    published_config = eg3d_weights.read_config(config.warm_start)
     renderer = dataclasses.replace(
       published_config.renderer, remat=config.model.renderer.remat
     )

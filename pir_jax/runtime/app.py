@@ -2,6 +2,7 @@
 
 import errno
 import pathlib
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -89,7 +90,8 @@ def _parse(argv: list[str]) -> list[str]:
   except flags.Error as error:
     # ml_collections puts a whole traceback in the message of one flag.
     lines = [line for line in str(error).splitlines() if line.strip()]
-    _fail(f"{lines[-1].removeprefix('ValueError: ')}; --help lists the flags.")
+    sentence = re.sub(r"^[\w.]+Error: ", "", lines[-1])
+    _fail(f"{sentence}; --help lists the flags.")
   except SyntaxError as error:  # --config names a file of something else.
     _fail(f"{error.filename} is not Python ({error.msg}): name an experiment.")
   except KeyError as error:  # ml_collections: an unknown --config.field.

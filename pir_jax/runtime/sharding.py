@@ -17,6 +17,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from pir_jax.types import ConfigError
+
 _BATCH = PartitionSpec(("data", "fsdp"))
 
 
@@ -45,13 +47,13 @@ def make_mesh(fsdp: int | Config = 1, devices: list | None = None) -> Mesh:
   """Makes a (data, fsdp) mesh over `devices` (default: all that jax sees).
 
   Raises:
-    ValueError: the devices do not divide by `fsdp`.
+    ConfigError: the devices do not divide by `fsdp`.
   """
   size = fsdp.fsdp if isinstance(fsdp, Config) else fsdp
   devices = jax.devices() if devices is None else devices
   if size < 1 or len(devices) % size:
-    raise ValueError(
-      f"fsdp={size} must divide the number of devices ({len(devices)})."
+    raise ConfigError(
+      f"sharding.fsdp={size} must divide the {len(devices)} devices."
     )
   # Auto: XLA places what the rules below leave open.
   return jax.make_mesh(
@@ -73,7 +75,7 @@ def state_shardings(
     config: has the rules; None: the default.
 
   Raises:
-    ValueError: a rule is malformed, or names an axis that cannot be split.
+    ConfigError: a rule is malformed, or names an axis that cannot be split.
   """
   config = config or Config()
   rules = [(_compile(regex), action) for regex, action in config.rules]
@@ -95,7 +97,7 @@ def _compile(pattern: str) -> re.Pattern:
   try:
     return re.compile(pattern)
   except re.error as error:
-    raise ValueError(
+    raise ConfigError(
       f"sharding.rules: {pattern!r} is not a regular expression ({error})."
     ) from error
 
@@ -112,12 +114,12 @@ def _axis(
       return None
     return max(axes, key=lambda i: leaf.shape[i])
   if not re.fullmatch(r"-?\d+", what):
-    raise ValueError(
+    raise ConfigError(
       f"sharding.rules: {what!r} must be 'largest', 'whole' or an axis."
     )
   axis, rank = int(what), len(leaf.shape)
   if not -rank <= axis < rank or leaf.shape[axis] % size:
-    raise ValueError(
+    raise ConfigError(
       f"sharding.rules: axis {axis} of {name} {tuple(leaf.shape)} is not split"
       f" over fsdp={size}: write a rule that leaves this array out."
     )
@@ -148,10 +150,10 @@ def local_rows(mesh: Mesh, batch_size: int) -> tuple[int, ...]:
   """Lists the rows of each global batch that this process needs, ascending.
 
   Raises:
-    ValueError: the batch does not divide by the devices.
+    ConfigError: the batch does not divide by the devices.
   """
   if batch_size % mesh.size:
-    raise ValueError(
+    raise ConfigError(
       f"batch_size={batch_size} must be a multiple of the {mesh.size} devices."
     )
   places = NamedSharding(mesh, _BATCH).addressable_devices_indices_map(

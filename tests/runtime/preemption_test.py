@@ -51,9 +51,14 @@ def test_a_second_signal_does_not_wait_for_the_save(number, monkeypatch):
 
 
 def test_ctrl_c_before_the_first_step_is_an_exception():
-  with pytest.raises(KeyboardInterrupt), preemption.watch():
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(5)
+  # Shells make processes in the background ignore it.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    with pytest.raises(KeyboardInterrupt), preemption.watch():
+      os.kill(os.getpid(), signal.SIGINT)
+      time.sleep(5)
+  finally:
+    signal.signal(signal.SIGINT, before)
 
 
 _COMPILING = """

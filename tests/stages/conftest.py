@@ -26,7 +26,7 @@ def traced_once(function):
   return chex.assert_max_traces(named, n=1)
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def every_phase_is_traced_once():
   """Steps of each static choice, evaluation, and the encoder of any length."""
   init, compile_step = base.Stage.__init__, base.Stage.compile_step

@@ -5,11 +5,12 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from pir_jax.stages import conditioning, density_regularization
 
 
-class Ramp:
+class Ramp(nnx.Module):
   """A generator whose density rises evenly, faster for each example."""
 
   config = types.SimpleNamespace(renderer=types.SimpleNamespace(box_warp=2.0))
