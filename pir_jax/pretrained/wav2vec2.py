@@ -244,7 +244,7 @@ def load(name_or_path: str) -> wav2vec2.Wav2Vec2:
   """Loads the encoder of a folder or of a name in the Hugging Face cache.
 
   Raises:
-    InputError: a file is absent or damaged, the model is of another kind, or a
+    InputError: a file is absent or damaged, the model is of another kind, a
       package that reads it is not installed, or the weights do not fit their
       config.
   """
