@@ -52,7 +52,9 @@ def trained(tmp_path_factory):
   patch.setattr(
     frozen_networks,
     "speech_encoder",
-    lambda config: whisper.WhisperEncoder(whisper.Config(), rngs=nnx.Rngs(0)),
+    lambda config: whisper.WhisperEncoder(
+      whisper.Config(layer_index=config.layer_index or None), rngs=nnx.Rngs(0)
+    ),
   )
   patch.setattr(
     frozen_networks,

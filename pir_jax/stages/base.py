@@ -129,6 +129,7 @@ class Stage(abc.ABC):
     self._rules = sharding.Config()
     self.compiled: list[CompiledStep] = []
     self._shardings: PyTree | None = None
+    self._init: Callable | None = None
 
   @abc.abstractmethod
   def init_state(self, key: Key[Array, ""]) -> TrainState:
@@ -155,18 +156,19 @@ class Stage(abc.ABC):
 
   def init(self, key: Key[Array, ""]) -> TrainState:
     """Returns a fresh state, made with its shardings."""
-    make = jax.jit(
-      lambda key: jax.tree.map(_strong, self.init_state(key)),
-      out_shardings=self.shardings(),
-      # Runs once: the many initialisers compile far longer than they run.
-      compiler_options=_QUICK if _on_cpu(self.mesh) else None,
-    )
-    return make(prng.named(key, "init"))
+    if self._init is None:
+      self._init = jax.jit(
+        lambda key: jax.tree.map(_strong, self.init_state(key)),
+        out_shardings=self.shardings(),
+        # Runs once: the many initialisers compile far longer than they run.
+        compiler_options=_QUICK if _on_cpu(self.mesh) else None,
+      )
+    return self._init(prng.named(key, "init"))
 
   def split_by(self, rules: sharding.Config) -> None:
     """Sets which arrays of the state are split, before its first use."""
     self._rules = rules
-    self._shardings = None
+    self._shardings = self._init = None
 
   def leaf_name(self, net: str, index: int) -> str:
     """Returns the name of the tensor that `bad/NET` of the metrics indexes."""

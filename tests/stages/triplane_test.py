@@ -55,6 +55,11 @@ def make_stage(published=None, **changes):
   )
 
 
+@functools.cache  # A stage holds no state: one compilation serves many tests.
+def default_stage():
+  return make_stage()
+
+
 def make_batch(seed=0):
   rng = np.random.default_rng(seed)
   pose = camera_geometry.look_at(
@@ -92,7 +97,7 @@ def moved(before, after):
 
 
 def test_training_brings_the_image_nearer_and_its_psnr_up():
-  stage, batch = make_stage(), make_batch()
+  stage, batch = default_stage(), make_batch()
   state = stage.init(KEY)
   before = stage.evaluate(state, batch, KEY)
   named = []
@@ -213,7 +218,7 @@ def test_a_fresh_run_begins_from_given_weights_but_for_the_mapping():
   model = dataclasses.replace(MODEL, identity_size=3, expression_size=2)
   given = triplane_generator.TriPlaneGenerator(model, rngs=nnx.Rngs(7))
   stage = make_stage(published=lambda: given)
-  state, scratch = stage.init(KEY), make_stage().init(KEY)
+  state, scratch = stage.init(KEY), default_stage().init(KEY)
   params = state.nets["generator"].params
   for name in ("backbone", "renderer", "upsampler"):
     want = copies(nnx.state(given, nnx.Param)[name])
