@@ -20,6 +20,7 @@ from pir_jax.types import (
   FRAME_RATE,
   SAMPLE_RATE,
   Cameras,
+  ConfigError,
   FaceBatch,
   FaceSpace,
   SpeechBatch,
@@ -65,7 +66,7 @@ def make_stage(
   perceptual = blank(lambda: _perceptual(config))
   rendered = config.model if isinstance(config, triplane.Config) else renderer
   if experiment.data.resolution != rendered.resolution:
-    raise ValueError(
+    raise ConfigError(
       f"data.resolution={experiment.data.resolution} must be the tri-plane's "
       f"own resolution={rendered.resolution}: inpainting takes it from "
       "--triplane."
