@@ -313,7 +313,7 @@ def write_dataset(
     waveform: mono at SAMPLE_RATE from the time of the first frame, or empty.
     opening: of the lips in every source frame, in any unit: where it is least
       they are closed.
-    video: from media.probe.
+    video: from video_reader.probe.
     expression_names: one per coefficient.
     masks: settings of those in the frames, to make others alike.
     face_model: name and sha256 of the one that was fitted.

@@ -206,7 +206,7 @@ class SpeechSource:
       num_frames: k.
       split: which part.
       speeds: training runs are there once at each of these, see
-        speech.at_speed; held-out ones as they are.
+        speech_augmentation.at_speed; held-out ones as they are.
     """
     self.num_frames = num_frames
     self._runs: list[records.Clip] = []
