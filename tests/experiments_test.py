@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import pathlib
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from pir_jax import train
 from pir_jax.data import synthetic
 from pir_jax.inference import person as person_lib
 from pir_jax.models import vgg, whisper
+from pir_jax.profiling import abstract_stage
 from pir_jax.runs import frozen_networks
 from pir_jax.runs import run as run_lib
+from pir_jax.runtime import sharding
 from pir_jax.types import Cameras, InputError
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
@@ -33,6 +36,23 @@ def load(name):
 
 def get_config(name, variant="demo"):
   return load(name).get_config(variant)
+
+
+def small(name):
+  """A demo with half the pixels a side and fewer layers, all of its kinds."""
+  experiment = get_config(name)
+  experiment.data.resolution = 64
+  if name == "triplane":
+    model = experiment.stage.model
+    model.resolution, model.feature_resolution = 64, 16
+    model.constant_side, model.plane_resolution = 16, 32
+    model.renderer.num_coarse = model.renderer.num_fine = 4
+  if name == "inpainting":
+    model = experiment.stage.model
+    model.num_global_blocks = model.num_local_blocks = 1
+  if name != "expression":
+    experiment.stage.perceptual_layers = 1
+  return experiment
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +82,7 @@ def trained(tmp_path_factory):
     lambda space: np.ones((space.expression_size, 3)),
   )
   for name in NAMES:
-    experiment = get_config(name)
+    experiment = small(name)
     experiment.data.path = str(folder / "data")
     experiment.loop.num_steps = 1
     train.train(experiment, folder / name)
@@ -112,11 +132,25 @@ def test_speech_of_any_length_gives_a_frame_each_40_ms(trained):
 
 
 def test_a_run_of_another_config_is_refused(trained):
-  experiment = get_config("triplane")
+  experiment = small("triplane")
   experiment.data.path = str(trained / "data")
   experiment.stage.mouth_weight = 7.0
   with pytest.raises(InputError, match="another config"):
     train.train(experiment, trained / "triplane")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_demo_s_own_sizes_fit_each_other(name):
+  experiment = get_config(name)
+  stage = abstract_stage.make_stage(
+    experiment,
+    get_config("triplane").stage.model,
+    sharding.make_mesh(devices=jax.devices()[:1]),
+    shapes_only=True,
+  )
+  state, *others = abstract_stage.arguments(experiment, stage)
+  stepped, _ = stage.compiled[0].trace(state, *others).out_info
+  chex.assert_trees_all_equal_shapes_and_dtypes(stepped, state)
 
 
 @pytest.mark.parametrize("name", NAMES)

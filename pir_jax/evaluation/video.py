@@ -206,7 +206,7 @@ def screen(
       num_faceless += 1
       continue
     square = tracked.track.window[number]
-    box = detector.box_of(_points(tracked, number))
+    box = detector.box_of(tracked.landmarks(number))
     for side, frame in enumerate((real, after)):
       points[side, i] = tracker.landmarks(frame, box)[0][:, :2]
     if i in with_picture:
@@ -299,15 +299,9 @@ def _pairs(
     yield i, before, after
 
 
-def _points(tracked, number: int) -> Float[np.ndarray, "k 2"]:
-  """Returns the source's landmarks in pixels of the frame."""
-  *centre, side = tracked.track.window[number]
-  return tracked.track.landmarks[number] * side + np.array(centre) - side / 2
-
-
 def _mouth(tracked, number: int) -> Float[np.ndarray, "3"]:
   """Returns a square about the source's mouth with some of the face."""
-  points = _points(tracked, number)
+  points = tracked.landmarks(number)
   centre = points[morphable.LIPS].mean(0)
   return np.append(centre, 0.5 * np.ptp(points[:, 1])).astype(np.float32)
 

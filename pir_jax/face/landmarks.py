@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy import signal
 
 from pir_jax.face import detector, eyelids, identity_linking, shots, tracklets
 from pir_jax.types import InputError
@@ -236,6 +235,8 @@ def smooth(
   edges = np.flatnonzero(np.diff(runs, prepend=-2, append=-2))
   if width < 5:
     return
+  from scipy import signal  # Here: it takes as long to load as jax.
+
   half = width // 2
   for a, b in zip(edges[:-1], edges[1:], strict=True):
     if runs[a] < 0 or b - a < width:

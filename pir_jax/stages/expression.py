@@ -243,43 +243,41 @@ class Expression(base.Stage):
     if not len(waveform):
       raise ValueError("the waveform is empty: pass at least one sample.")
     num_frames = math.ceil(len(waveform) / HOP)
-    carry = self._start(
-      state,
-      jnp.asarray(identity)[None],
-      # Without a context all frames are cached.
-      num_frames=None if self.config.model.context else num_frames,
-    )
+    # Pieces of one length are one compiled program; what is over is cut off.
+    stride = self.config.window - 2 * self.config.margin
+    padded = math.ceil(num_frames / stride) * stride
+    # Without a context all frames are cached.
+    cached = None if self.config.model.context else padded
+    carry = self._start(state, jnp.asarray(identity)[None], num_frames=cached)
     # Not a list of pieces: thousands of them would outweigh what they hold.
-    out = np.empty((num_frames, self.space.expression_size), np.float32)
-    done = 0
-    for features in self._features(state, np.asarray(waveform), num_frames):
-      carry, part = self._extend(state, carry, features[:, : num_frames - done])
-      out[done : done + part.shape[1]] = part[0]
-      done += part.shape[1]
-    return np.asarray(self.space.restore(out))
+    out = np.empty((padded, self.space.expression_size), np.float32)
+    pieces = self._features(state, np.asarray(waveform), num_frames)
+    for start, features in zip(range(0, padded, stride), pieces, strict=True):
+      carry, part = self._extend(state, carry, features)
+      out[start : start + stride] = part[0]
+    return np.asarray(self.space.restore(out[:num_frames]))
 
   def _features(
     self, state: TrainState, waveform: Float[np.ndarray, "n"], total: int
-  ) -> Iterator[Float[Array, "1 t d"]]:
-    """Yields features of `total` frames and a little more, window by window."""
-    window, overlap = self.config.window, 2 * self.config.margin
-    stride = window - overlap
+  ) -> Iterator[Float[Array, "1 s d"]]:
+    """Yields features of windows without their overlap; zeros at the end."""
+    window = self.config.window
+    stride = window - 2 * self.config.margin
     num_windows = 1 + max(0, math.ceil((total - window) / stride))
     end = None
     for i in range(num_windows):
       sound = waveform[i * stride * HOP :][: window * HOP]
       length = math.ceil(len(sound) / HOP) * HOP
       sound = np.pad(sound, (0, window * HOP - len(sound)))
-      part = self._encode_window(
-        state, self.frozen, sound[None], np.int32([length])
-      )
+      lengths = np.int32([length])
+      part = self._encode_window(state, self.frozen, sound[None], lengths)
       if end is not None:
         part = interpolation.crossfade(end, part)
       end = part[:, stride:]
       yield part[:, :stride]
-      if i * stride + stride >= total:
-        return
-    yield end
+    for start in range(0, total - num_windows * stride, stride):
+      part = end[:, start : start + stride]
+      yield jnp.pad(part, ((0, 0), (0, stride - part.shape[1]), (0, 0)))
 
   def _train_phase(self, state, frozen, batch, key):
     params = {name: net.params for name, net in state.nets.items()}

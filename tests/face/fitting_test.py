@@ -1,6 +1,9 @@
 """The fit recovers what made the landmarks."""
 
+import os
+
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +18,15 @@ FOCAL = 1500.0
 # Of the identity modes: the laws hold for any number, and a step costs its
 # square.
 NUM_MODES = 20
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimized():
+  """A fit runs longer than it compiles."""
+  name = "jax_disable_most_optimizations"
+  jax.config.update(name, False)
+  yield
+  jax.config.update(name, os.environ[name.upper()] == "1")
 
 
 @pytest.fixture(scope="module")

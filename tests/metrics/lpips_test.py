@@ -1,5 +1,6 @@
 """The perceptual metric's batches, masks and boxes (weights do not matter)."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +44,15 @@ def test_batches_give_what_the_network_gives(network, distance):
   )
   # Only the order of float32 sums differs.
   np.testing.assert_allclose(distance(frames, truth), expected, rtol=1e-5)
+
+
+def test_batches_of_any_length_are_traced_once(monkeypatch, network):
+  once = chex.assert_max_traces(vgg.Lpips.__call__, n=1)
+  monkeypatch.setattr(vgg.Lpips, "__call__", once)
+  measure = lpips.Distance(network, batch=4)
+  frames, truth = _clip(7, size=64)
+  whole = measure(frames, truth)
+  np.testing.assert_array_equal(measure(frames[:3], truth[:3]), whole[:3])
 
 
 def test_only_what_the_mask_covers_counts(distance):

@@ -8,6 +8,9 @@ import pytest
 
 from pir_jax.stages import base
 
+# `_start_phase` has one for each length, where a decoder has no context.
+PHASES = ("_evaluate_phase", "_encode_phase", "_extend_phase")
+
 _COUNT = itertools.count()
 
 
@@ -33,7 +36,7 @@ def every_phase_is_traced_once():
 
   def init_checked(self, mesh, frozen):
     init(self, mesh, frozen)
-    for name in ("_evaluate_phase", "_encode_phase"):
+    for name in PHASES:
       if hasattr(self, name):
         setattr(self, name, traced_once(getattr(self, name)))
 

@@ -286,12 +286,8 @@ def test_memory_of_long_speech_does_not_grow():
   state = trained_decoder(stage)
   wave = np.float32(np.random.default_rng(1).normal(size=640 * 400))
   stage.predict(state, wave[: 640 * 40], np.zeros(3, np.float32))
-  sizes = [f._cache_size() for f in (stage._encode_window, stage._extend)]
+  # More would trace again, which conftest.py forbids.
   stage.predict(state, wave, np.zeros(3, np.float32))
-  again = [f._cache_size() for f in (stage._encode_window, stage._extend)]
-  assert sizes[0] == again[0] == 1
-  # One more at most: the last piece has its own length.
-  assert again[1] <= sizes[1] + 1
 
 
 def test_a_batch_shared_out_to_two_devices_learns_the_same():
