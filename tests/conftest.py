@@ -3,18 +3,23 @@
 import os
 import pathlib
 
-flags = ["--xla_force_host_platform_device_count=8"]
-
 # Tests compile far more than they run.
-if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") == "1":
-  # XLA's older emitters compile in two thirds of the time.
-  flags.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+# XLA's older emitters compile in two thirds of the time.
+os.environ["XLA_FLAGS"] = (
+  os.environ.get("XLA_FLAGS", "")
+  + " --xla_force_host_platform_device_count=8"
+  + " --xla_cpu_use_fusion_emitters=false"
+  * (os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1")
+)
 
 # Programs are shared by the workers, the commands that tests start, and the
 # next run.
-cache = pathlib.Path(__file__).parents[1] / ".pytest_cache/xla"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+os.environ.setdefault(
+  "JAX_COMPILATION_CACHE_DIR",
+  str(pathlib.Path(__file__).parents[1] / ".pytest_cache/xla"),
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 
 import jax
