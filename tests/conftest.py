@@ -1,5 +1,6 @@
 """What every test runs under: checked shapes, eight devices, exact matmuls."""
 
+import gc
 import os
 import pathlib
 
@@ -20,7 +21,7 @@ os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR",
   str(pathlib.Path(__file__).parents[1] / ".pytest_cache/xla"),
 )
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import jaxtyping
@@ -29,6 +30,9 @@ import pytest
 jaxtyping.install_import_hook("pir_jax", "beartype.beartype")
 
 jax.config.update("jax_default_matmul_precision", "highest")
+
+# Traces are many small objects, and none of them is worth a search for cycles.
+gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(params=[0.0, 1e-40, 1e4, -1e4])
