@@ -15,7 +15,7 @@ from pir_jax.data import pipelines
 from pir_jax.data.dataset import Dataset
 from pir_jax.runs import audio_expressions, run_record
 from pir_jax.runs.experiment import Experiment, mesh_for
-from pir_jax.runs.run import make_stage, resolve
+from pir_jax.runs.run import make_stage, network_space, resolve
 from pir_jax.runtime import (
   app,
   distributed,
@@ -69,12 +69,13 @@ def train(
   held_out = _batches(experiment, data)
   num_frames = sum(len(clip.rows("train")) for clip in data)
   experiment = resolve(experiment, num_frames)
-  run_record.check(workdir, experiment, data)
+  space = network_space(experiment, data.space, workdir, source)
+  run_record.check(workdir, experiment, data, space)
   predicted = audio_expressions.training_table(experiment, data, workdir)
-  stage = make_stage(experiment, data.space, workdir, mesh, predicted)
+  stage = make_stage(experiment, space, workdir, mesh, predicted)
   state = stage.abstract_state()
   if source is not None:
-    run_record.adopt(workdir, source, data.space, stage)
+    run_record.adopt(workdir, source, stage)
   run_record.write(workdir, experiment, data, stage)
   distributed.check_shared(workdir / "run.json")
   if jax.process_index() == 0:

@@ -3,11 +3,13 @@
 import dataclasses
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -16,6 +18,7 @@ from flax import nnx
 import pir_jax
 from pir_jax.data import synthetic, timing
 from pir_jax.data.dataset import Dataset
+from pir_jax.inference import exporter, viewer
 from pir_jax.inference import person as person_lib
 from pir_jax.media import video_reader
 from pir_jax.models import (
@@ -30,9 +33,20 @@ from pir_jax.models import inpainting as inpainting_network
 from pir_jax.preparation import pipeline, tracking
 from pir_jax.runs import frozen_networks, run_record
 from pir_jax.runs.experiment import Data, Experiment, mesh_for
-from pir_jax.runs.run import make_stage
+from pir_jax.runs.run import (
+  make_stage,
+  network_space,
+  open_run,
+  read_record,
+)
 from pir_jax.runtime import checkpoint, loop
-from pir_jax.stages import expression, inpainting, triplane
+from pir_jax.stages import (
+  conditioning,
+  expression,
+  inpainting,
+  train_state,
+  triplane,
+)
 
 ROOT = pathlib.Path(__file__).parents[1]
 NUM_FRAMES = 22
@@ -61,7 +75,7 @@ def write_runs(folder, data):
     "expression": expression.Config(
       model=faceformer.Config(width=16, ffn=16, num_heads=2),
       encoder="whisper",
-      encoder_path="x",
+      encoder_path="",
       weights=expression.Weights(expression=1.0, lips=0.0),
     ),
     "triplane": triplane.Config(
@@ -87,6 +101,11 @@ def write_runs(folder, data):
     ),
   }
   clips = Dataset.open(data)
+  # The networks know another space than that of the data.
+  space = clips.space._replace(
+    expression_mean=clips.space.expression_mean + np.float32(0.1),
+    expression_scale=clips.space.expression_scale * np.float32(1.5),
+  )
   for name, config in stages.items():
     experiment = Experiment(
       stage=config,
@@ -94,7 +113,8 @@ def write_runs(folder, data):
       data=Data(path=str(data), batch_size=1, resolution=32),
     )
     mesh = mesh_for(experiment, jax.devices()[:1])
-    stage = make_stage(experiment, clips.space, folder / name, mesh)
+    known = clips.space if name == "inpainting" else space
+    stage = make_stage(experiment, known, folder / name, mesh)
     run_record.write(folder / name, experiment, clips, stage)
     checkpoints = checkpoint.Checkpoints(folder / name)
     checkpoints.save(1, stage.init(jax.random.key(0)), Iterator(), wait=True)
@@ -169,6 +189,120 @@ def test_the_readme_s_snippet_runs_as_printed(folder, monkeypatch):
 @pytest.fixture(scope="module")
 def person(folder):
   return pir_jax.load(folder / "runs" / "me", batch_size=4)
+
+
+def test_stage_3_is_of_the_space_of_its_stage_2(folder, person):
+  triplane_run = open_run(folder / "runs" / "me" / "triplane")
+  data = Dataset.open(folder / "data" / "other").space
+  for name in ("expression_mean", "expression_scale"):
+    known = getattr(triplane_run.space, name)
+    np.testing.assert_array_equal(getattr(person.space, name), known)
+    assert (known != getattr(data, name)).all()
+  expression = np.zeros((1, len(person.expression_names)), np.float32)
+  cameras = make_cameras(1)
+  generator = viewer.Viewer.open(folder / "runs" / "me").generator
+  alone = nnx.jit(generator)(
+    *conditioning.inputs(
+      triplane_run.space,
+      jnp.asarray(person.identity[None]),
+      jnp.asarray(expression),
+      cameras,
+    )
+  )
+  got = person.render_images(expression, cameras)
+  np.testing.assert_allclose(got, np.clip(alone.image, -1, 1), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def exported(folder, tmp_path_factory):
+  """The person written to files, in another place."""
+  place = tmp_path_factory.mktemp("another place") / "it's me"
+  exporter.export(folder / "runs" / "me", folder / "exported")
+  shutil.move(folder / "exported", place)
+  return place
+
+
+def test_an_exported_person_is_the_same_to_the_bit(folder, person, exported):
+  other = pir_jax.load(exported, batch_size=4)
+  assert other.people[0].sha256 == person.people[0].sha256
+  options = dict(video=folder / "me.mp4", audio=folder / "speech.wav")
+  for i, one in enumerate((person, other)):
+    pir_jax.reenact(one, output=folder / f"{i}.mp4", **options)
+  # Not the files: they hold the time at which they were written.
+  frames = [
+    np.stack([image for _, image in video_reader.read_frames(path)])
+    for path in (folder / "0.mp4", folder / "1.mp4")
+  ]
+  np.testing.assert_array_equal(*frames)
+
+
+def test_an_export_names_no_place_of_the_machine(folder, exported):
+  for path in exported.iterdir():
+    assert str(folder).encode() not in path.read_bytes(), path
+  record = read_record(exported / "triplane.safetensors")
+  assert record["config"]["data"]["path"] == ""
+  card = (exported / "README.md").read_text()
+  assert person_lib.known_people(exported)[0].source in card
+
+
+def test_a_changed_export_is_refused(folder, exported, tmp_path):
+  damaged = tmp_path / "damaged"
+  shutil.copytree(exported, damaged)
+  path = damaged / "expression.safetensors"
+  path.write_bytes(path.read_bytes()[:-1] + b"?")
+  with pytest.raises(pir_jax.InputError, match="not the file that config.json"):
+    pir_jax.load(damaged)
+  with pytest.raises(pir_jax.InputError, match="there already"):
+    exporter.export(folder / "runs" / "me", exported)
+
+
+@pytest.mark.parametrize("name", ["expression", "triplane", "inpainting"])
+@pytest.mark.parametrize("kind", ["run", "person", "file"])
+def test_a_run_begins_from_another_whoever_it_is(folder, exported, name, kind):
+  origin = {
+    "run": folder / "runs" / "me" / name,
+    "person": folder / "runs" / "me",
+    "file": exported / f"{name}.safetensors",
+  }[kind]
+  run = open_run(folder / "runs" / "me" / name)
+  config = dataclasses.replace(run.experiment.stage, init_from=str(origin))
+  experiment = dataclasses.replace(run.experiment, stage=config)
+  workdir = folder / "runs" / "me" / "another"
+  data = Dataset.open(folder / "data" / "other").space
+  space = network_space(experiment, data, workdir)
+  np.testing.assert_array_equal(
+    space.expression_mean, run.space.expression_mean
+  )
+  stage = make_stage(experiment, space, workdir, run.stage.mesh)
+  state = stage.init(jax.random.key(9))
+  chex.assert_trees_all_equal(
+    train_state.learnt(state), train_state.learnt(run.state)
+  )
+  assert state.step == 0
+
+
+def test_what_cannot_be_begun_from_is_refused(folder, tmp_path):
+  run = open_run(folder / "runs" / "me" / "expression")
+
+  def space_from(origin, data):
+    config = dataclasses.replace(run.experiment.stage, init_from=str(origin))
+    experiment = dataclasses.replace(run.experiment, stage=config)
+    return network_space(experiment, data, tmp_path / "run")
+
+  me, data = folder / "runs" / "me", Dataset.open(folder / "data/other").space
+  with pytest.raises(pir_jax.InputError, match="is of stage triplane"):
+    space_from(me / "triplane", data)
+  fewer = data._replace(expression_names=data.expression_names[1:])
+  with pytest.raises(pir_jax.InputError, match="expression coefficients"):
+    space_from(me / "expression", fewer)
+  model = dataclasses.replace(run.experiment.stage.model, width=8)
+  config = dataclasses.replace(
+    run.experiment.stage, model=model, init_from=str(me / "expression")
+  )
+  experiment = dataclasses.replace(run.experiment, stage=config)
+  stage = make_stage(experiment, run.space, tmp_path / "run", run.stage.mesh)
+  with pytest.raises(pir_jax.InputError, match="networks of other shapes"):
+    stage.init(jax.random.key(0))
 
 
 def make_cameras(num):

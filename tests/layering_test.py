@@ -8,8 +8,8 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "pir_jax"
 # What stands at the root of the package; everything else has a room.
 COMMANDS = {
-  *("prepare", "train", "reenact", "evaluate", "inspect", "convert"),
-  *("benchmark", "compile", "demo"),
+  *("prepare", "train", "reenact", "evaluate", "inspect", "export"),
+  *("convert", "benchmark", "compile", "demo"),
 }
 ROOT = COMMANDS | {"__init__", "__main__", "types", "assets"}
 # Each room, and the rooms that it may import; `types` is open to all.

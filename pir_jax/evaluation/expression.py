@@ -20,7 +20,7 @@ from pir_jax.face import morphable
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.media import plots, speech_waveform, video_reader
 from pir_jax.metrics import landmarks, lips
-from pir_jax.runs.run import Run, open_run
+from pir_jax.runs.run import Run, open_run, place_of
 from pir_jax.stages import expression
 from pir_jax.types import FRAME_RATE, Cameras, InputError
 
@@ -342,7 +342,7 @@ def report(
   model, output = pathlib.Path(model), pathlib.Path(output)
   measured = [passage for clip in data for passage in passages(clip)]
   voice = read_voice(audio) if audio else None
-  inside = model / "expression"
+  inside = place_of(model, "expression")
   run = open_run(inside if inside.exists() else model)
   if not isinstance(run.experiment.stage, expression.Config):
     raise InputError(f"{model} is a run of another stage than expression.")

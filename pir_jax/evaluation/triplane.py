@@ -24,7 +24,7 @@ from pir_jax.inference import viewer as viewer_lib
 from pir_jax.media import blending, plots
 from pir_jax.metrics import lpips, ssim
 from pir_jax.runs import frozen_networks
-from pir_jax.runtime import checkpoint
+from pir_jax.runs.run import read_record
 from pir_jax.stages import conditioning
 from pir_jax.types import Cameras, FaceSpace, InputError
 
@@ -231,7 +231,7 @@ def report(model: Path, clip: Clip, output: Path) -> str:
   box = lpips.bounding_box(np.concatenate([target.head, training.head])[..., 0])
   table = {n: measure(x, target, distance, box) for n, x in rows.items()}
   table[TRAINED] = measure(show(training).image, training, distance, box)
-  people = checkpoint.read_record(model)["people"]
+  people = read_record(model)["people"]
   strange = clip.manifest.identity not in [
     person["identity"] for person in people
   ]

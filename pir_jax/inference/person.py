@@ -15,8 +15,9 @@ from jaxtyping import Float, UInt8
 
 from pir_jax.face import masks, morphable
 from pir_jax.media import blending, pingpong, speech_waveform, video_reader
-from pir_jax.runs.run import Run, open_run
-from pir_jax.runtime import checkpoint, section_timer
+from pir_jax.runs import network_file
+from pir_jax.runs.run import Run, open_run, place_of, read_record
+from pir_jax.runtime import section_timer
 from pir_jax.stages import inpainting
 from pir_jax.types import Cameras, FaceSpace, InputError
 
@@ -67,7 +68,7 @@ def known_people(model: Path) -> list[KnownPerson]:
   Raises:
     InputError: there are no such runs.
   """
-  record = checkpoint.read_record(pathlib.Path(model) / "inpainting")
+  record = read_record(place_of(pathlib.Path(model), "inpainting"))
   return [KnownPerson.from_record(person) for person in record["people"]]
 
 
@@ -263,7 +264,8 @@ def load(
   """Opens a person: the runs of the three stages, each once.
 
   Args:
-    model: folder with the runs `expression`, `triplane` and `inpainting`.
+    model: folder with the runs `expression`, `triplane` and `inpainting`, or
+      one that `python -m pir_jax.export` wrote.
     person: which one, counted from 0, where they were trained on several.
     batch_size: frames rendered at once.
     phases: where the time of every batch is recorded.
@@ -273,7 +275,10 @@ def load(
       different face models, or there is no such person.
   """
   model = pathlib.Path(model)
-  runs = (open_run(model / "expression"), open_run(model / "inpainting"))
+  if (model / network_file.INDEX).exists():
+    network_file.check(model)
+  names = ("expression", "inpainting")
+  runs = [open_run(place_of(model, name)) for name in names]
   people = [KnownPerson.from_record(record) for record in runs[1].people]
   if not 0 <= person < len(people):
     raise InputError(

@@ -23,8 +23,7 @@ from pir_jax.data.dataset import Clip
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.geometry import rays
 from pir_jax.media import plots, video_writer
-from pir_jax.runs.run import generator_of, open_run
-from pir_jax.runtime import checkpoint
+from pir_jax.runs.run import generator_of, open_run, place_of, read_record
 from pir_jax.types import FRAME_RATE, Cameras, FaceSpace, InputError
 
 COMMENT = "AI-generated: face rendered by pir_jax"
@@ -212,10 +211,10 @@ class Viewer:
       InputError: there is none, or it knows no such person.
     """
     model = pathlib.Path(model)
-    if (model / "triplane").is_dir():
-      model = model / "triplane"
+    if place_of(model, "triplane").exists():
+      model = place_of(model, "triplane")
     # Before the run is opened: that may load other networks first.
-    stage = checkpoint.read_record(model)["stage"]
+    stage = read_record(model)["stage"]
     if stage != "triplane":
       raise InputError(
         f"{model} is a run of stage {stage}: name the one of stage triplane, "

@@ -14,7 +14,7 @@ from pir_jax.data import timing
 from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.media import speech_waveform
 from pir_jax.runs.experiment import Experiment
-from pir_jax.runs.run import open_run
+from pir_jax.runs.run import open_run, place_of
 from pir_jax.stages import inpainting
 from pir_jax.types import InputError
 
@@ -64,9 +64,9 @@ def training_table(
     or not config.augmentation.predicted
   ):
     return None
-  place = pathlib.Path(
-    config.expression or workdir.resolve().parent / "expression"
-  )
+  place = place_of(workdir.resolve().parent, "expression")
+  if config.expression:
+    place = pathlib.Path(config.expression)
   try:
     run = open_run(place)
   except InputError as error:

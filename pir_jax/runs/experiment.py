@@ -6,12 +6,13 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from pir_jax.data import speech_augmentation
 from pir_jax.runtime import config_io, loop, sharding
 from pir_jax.stages import expression, inpainting, triplane
-from pir_jax.types import InputError
+from pir_jax.types import FaceSpace, InputError
 
 # Inside Experiment the module's own name is a field.
 _Sharding = sharding.Config
@@ -123,6 +124,18 @@ def experiment_of(record: dict[str, Any]) -> Experiment:
     data=config_io.from_dict(Data, values.pop("data"), "data"),
     sharding=config_io.from_dict(sharding.Config, split, "sharding"),
     **values,
+  )
+
+
+def space_of(record: dict[str, Any]) -> FaceSpace:
+  """Returns the space that a run.json records."""
+  space = record["space"]
+  return FaceSpace(
+    space["identity_size"],
+    tuple(space["expression_names"]),
+    np.float32(space["expression_mean"]),
+    np.float32(space["expression_scale"]),
+    space.get("face_model", ""),
   )
 
 

@@ -3,17 +3,20 @@
 e expression coefficients, p coordinates of lip points.
 """
 
+from typing import Any
+
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
 from pir_jax import assets
 from pir_jax.face import morphable
-from pir_jax.models import vgg
+from pir_jax.models import vgg, wav2vec2
 from pir_jax.pretrained import lpips as lpips_weights
 from pir_jax.pretrained import vgg19 as vgg19_weights
 from pir_jax.pretrained import wav2vec2 as wav2vec2_weights
 from pir_jax.pretrained import whisper as whisper_weights
+from pir_jax.runtime import config_io
 from pir_jax.stages import expression, inpainting, triplane
 from pir_jax.types import FaceSpace, InputError
 
@@ -39,6 +42,12 @@ def speech_encoder(config: expression.Config) -> nnx.Module:
   encoder.config.normalize = False
   encoder.config.padding = "excluded"
   return encoder
+
+
+def abstract_encoder(config: dict[str, Any]) -> nnx.Module:
+  """Returns a tuned wav2vec 2.0 without its parameters, which a state holds."""
+  made = config_io.from_dict(wav2vec2.Config, config, "encoder")
+  return nnx.eval_shape(lambda: wav2vec2.Wav2Vec2(made, rngs=nnx.Rngs(0)))
 
 
 def lip_basis(space: FaceSpace) -> Float[np.ndarray, "e p"]:

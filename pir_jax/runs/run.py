@@ -1,8 +1,8 @@
 """A training run: its stage made from a config, or opened from a directory."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +12,13 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from pir_jax.pretrained import eg3d as eg3d_weights
-from pir_jax.runs import frozen_networks
-from pir_jax.runs.experiment import Experiment, experiment_of
+from pir_jax.runs import frozen_networks, network_file
+from pir_jax.runs.experiment import (
+  Experiment,
+  experiment_of,
+  name_of,
+  space_of,
+)
 from pir_jax.runtime import checkpoint, sharding
 from pir_jax.stages import base, expression, inpainting, train_state, triplane
 from pir_jax.types import FaceSpace, InputError
@@ -36,25 +41,29 @@ def make_stage(
   workdir: pathlib.Path,
   mesh: Mesh,
   predicted: Float[np.ndarray, "n e"] | None = None,
+  encoder: nnx.Module | None = None,
 ) -> base.Stage:
   """Makes the stage of an experiment, with the frozen networks it needs.
 
   Args:
     experiment: what to make.
-    space: coefficients of the data.
+    space: that its networks know, see `network_space`.
     workdir: of the run; the inpainting stage looks for stage 2 beside it.
     mesh: where it lives.
     predicted: expressions, see `inpainting.Inpainting`; for training only.
+    encoder: of speech, where it is not to be loaded by the config.
 
   Raises:
     InputError: a file is missing, or sizes do not fit each other.
   """
-  stage = _stage(experiment, space, workdir, mesh, predicted)
+  stage = _stage(experiment, space, workdir, mesh, predicted, encoder)
   stage.split_by(experiment.sharding)
+  if experiment.stage.init_from:
+    stage.begin = functools.partial(_begin, experiment.stage, stage)
   return stage
 
 
-def _stage(experiment, space, workdir, mesh, predicted) -> base.Stage:
+def _stage(experiment, space, workdir, mesh, predicted, encoder) -> base.Stage:
   config = experiment.stage
   num_steps = experiment.loop.num_steps
   size = experiment.data.batch_size
@@ -67,7 +76,7 @@ def _stage(experiment, space, workdir, mesh, predicted) -> base.Stage:
     return expression.Expression(
       config,
       space,
-      frozen_networks.speech_encoder(config),
+      encoder or frozen_networks.speech_encoder(config),
       num_steps=num_steps,
       mesh=mesh,
       lip_basis=frozen_networks.lip_basis(space)
@@ -83,17 +92,13 @@ def _stage(experiment, space, workdir, mesh, predicted) -> base.Stage:
       perceptual,
       num_steps=num_steps,
       mesh=mesh,
-      published=published(config, space) if config.warm_start else None,
     )
-  source = pathlib.Path(
-    config.triplane or workdir.resolve().parent / "triplane"
-  )
-  triplane_run = open_run(source, mesh)
+  triplane_run = open_run(_triplane_of(config, workdir), mesh)
   generator = generator_of(triplane_run)
   _check_resolution(experiment, generator.config)
   stage = inpainting.Inpainting(
     config,
-    space,
+    triplane_run.space,
     perceptual,
     generator,
     num_steps=num_steps,
@@ -126,8 +131,8 @@ def resolve(experiment: Experiment, num_frames: int) -> Experiment:
     changes["refinement"] = dataclasses.replace(
       config.refinement, num_frames=num_frames
     )
-  if config.warm_start:
-    published_config = eg3d_weights.read_config(config.warm_start)
+  if config.init_from and not _is_ours(config.init_from):
+    published_config = eg3d_weights.read_config(config.init_from)
     renderer = dataclasses.replace(
       published_config.renderer, remat=config.model.renderer.remat
     )
@@ -142,16 +147,116 @@ def resolve(experiment: Experiment, num_frames: int) -> Experiment:
   )
 
 
-def published(
-  config: triplane.Config, space: FaceSpace
-) -> Callable[[], nnx.Module]:
-  """Reads the generator a run starts from, when that is needed."""
-  model = dataclasses.replace(
-    config.model,
-    identity_size=space.identity_size,
-    expression_size=space.expression_size,
-  )
-  return lambda: eg3d_weights.load(config.warm_start, config=model)
+def network_space(
+  experiment: Experiment,
+  data_space: FaceSpace,
+  workdir: pathlib.Path,
+  source: pathlib.Path | None = None,
+) -> FaceSpace:
+  """Returns the space that the networks of a run know.
+
+  A network that begins from nothing learns the space of its data. One that goes
+  on keeps the space that it was made with, whatever the data; stage 3's is that
+  of the stage 2 it renders with.
+
+  Args:
+    experiment: of the run.
+    data_space: of its data.
+    workdir: of the run.
+    source: another run whose whole state it takes over.
+
+  Raises:
+    InputError: the data's coefficients are of another face model.
+  """
+  config = experiment.stage
+  if isinstance(config, inpainting.Config):
+    origin = _triplane_of(config, workdir)
+  elif (workdir / "run.json").exists():
+    origin = workdir
+  elif source is None and config.init_from and _is_ours(config.init_from):
+    origin = _origin(config.init_from, name_of(experiment))
+  else:
+    origin = source
+  if origin is None:
+    return data_space
+  space = space_of(read_record(origin))
+  if not space.is_like(data_space):
+    raise InputError(
+      f"{origin} knows {space.identity_size} identity and "
+      f"{space.expression_size} expression coefficients of a face model and "
+      f"the data has {data_space.identity_size} and "
+      f"{data_space.expression_size}, or those of another: prepare the video "
+      "with the same --face_model."
+    )
+  return space
+
+
+def read_record(place: pathlib.Path) -> dict[str, Any]:
+  """Reads the record of a run, from its directory or from an exported file.
+
+  Raises:
+    InputError: there is none, or it is damaged.
+  """
+  if place.suffix == network_file.SUFFIX:
+    return network_file.read_record(place)
+  return checkpoint.read_record(place)
+
+
+def place_of(person: pathlib.Path, stage: str) -> pathlib.Path:
+  """Returns where a person's folder has a stage: an exported file or a run."""
+  file = person / f"{stage}{network_file.SUFFIX}"
+  return file if file.exists() else person / stage
+
+
+def _triplane_of(config, workdir: pathlib.Path) -> pathlib.Path:
+  if config.triplane:
+    return pathlib.Path(config.triplane)
+  return place_of(workdir.resolve().parent, "triplane")
+
+
+def _is_ours(path: str) -> bool:
+  place = pathlib.Path(path)
+  return place.is_dir() or network_file.is_one(place)
+
+
+def _origin(path: str, stage: str) -> pathlib.Path:
+  """Returns the run or file of a stage that `init_from` names.
+
+  Raises:
+    InputError: it is of another stage.
+  """
+  place = pathlib.Path(path)
+  if place.is_dir() and not (place / "run.json").exists():
+    place = place_of(place, stage)
+  named = read_record(place)["stage"]
+  if named != stage:
+    raise InputError(
+      f"init_from={path} is of stage {named}, not {stage}: name another."
+    )
+  return place
+
+
+def _begin(config, stage, state) -> train_state.TrainState:
+  """Puts what `init_from` names into a fresh state."""
+  if not _is_ours(config.init_from):
+    model = dataclasses.replace(
+      config.model,
+      identity_size=stage.space.identity_size,
+      expression_size=stage.space.expression_size,
+    )
+    generator = eg3d_weights.load(config.init_from, config=model)
+    arrays = train_state.named("generator", nnx.state(generator, nnx.Param), {})
+    # Its mapping network takes noise and a camera.
+    fresh = ("generator/params/mapping/", "generator/buffers/")
+    return train_state.begin_from(state, arrays, config.init_from, fresh=fresh)
+  place = _origin(config.init_from, stage.name)
+  if place.suffix == network_file.SUFFIX:
+    arrays = network_file.read_arrays(place)
+  else:
+    arrays = train_state.learnt(open_run(place).state)
+  arrays = {k: v for k, v in arrays.items() if not k.startswith("refinement/")}
+  print(f"begins from {place}.")
+  return train_state.begin_from(state, arrays, str(place))
 
 
 def _check_resolution(experiment, model) -> None:
@@ -188,35 +293,48 @@ def check_generator(
     )
 
 
-def open_run(workdir: pathlib.Path, mesh: Mesh | None = None) -> Run:
-  """Opens the newest whole checkpoint of a run, and its stage.
+def open_run(place: pathlib.Path, mesh: Mesh | None = None) -> Run:
+  """Opens a trained network, and its stage.
 
   Args:
-    workdir: of the run.
-    mesh: where it lives; one device by default.
+    place: directory of a run, of which the newest whole checkpoint is taken,
+      or an exported file.
+    mesh: where it lives; one device of this process by default.
 
   Raises:
     InputError: no such run, or it has no checkpoint yet.
   """
-  workdir = pathlib.Path(workdir)
-  record = checkpoint.read_record(workdir)
+  place = pathlib.Path(place)
+  record = read_record(place)
   experiment = experiment_of(record)
-  space = FaceSpace(
-    record["space"]["identity_size"],
-    tuple(record["space"]["expression_names"]),
-    np.float32(record["space"]["expression_mean"]),
-    np.float32(record["space"]["expression_scale"]),
-    record["space"].get("face_model", ""),
-  )
+  space = space_of(record)
   if mesh is None:
-    mesh = sharding.make_mesh(devices=jax.devices()[:1])
-  stage = make_stage(experiment, space, workdir, mesh)
-  check_generator(workdir, record, stage)
-  # It may be in training: nothing in it is moved.
-  checkpoints = checkpoint.Checkpoints(workdir, read_only=True)
-  restored = checkpoints.restore_newest(stage.abstract_state())
-  checkpoints.close()
-  if restored is None:
-    raise InputError(f"{workdir} has no checkpoint: train it first.")
-  step, state = restored
+    mesh = sharding.make_mesh(devices=jax.local_devices()[:1])
+  encoder = None
+  if "encoder" in record:
+    encoder = frozen_networks.abstract_encoder(record["encoder"])
+  stage = make_stage(experiment, space, place, mesh, encoder=encoder)
+  check_generator(place, record, stage)
+  if place.suffix == network_file.SUFFIX:
+    step, state = record["step"], _state_of(stage, place)
+  else:
+    # It may be in training: nothing in it is moved.
+    checkpoints = checkpoint.Checkpoints(place, read_only=True)
+    restored = checkpoints.restore_newest(stage.abstract_state())
+    checkpoints.close()
+    if restored is None:
+      raise InputError(f"{place} has no checkpoint: train it first.")
+    step, state = restored
   return Run(experiment, stage, state, space, step, record["people"])
+
+
+def _state_of(stage, path: pathlib.Path) -> train_state.TrainState:
+  """Returns an exported state, to be used and not to be trained on."""
+  abstract = stage.abstract_state()
+  arrays = network_file.read_arrays(path)
+  nets = {
+    name: net._replace(opt_state=())
+    for name, net in abstract.nets.items()
+    if name != "refinement"
+  }
+  return train_state.begin_from(abstract._replace(nets=nets), arrays, str(path))

@@ -38,6 +38,7 @@ def check(
   workdir: pathlib.Path,
   experiment: Experiment,
   data: Dataset,
+  space: FaceSpace,
 ) -> None:
   """Checks that a run, where there is one, is resumed as it began.
 
@@ -47,13 +48,14 @@ def check(
     workdir: of the run.
     experiment: what it is to run.
     data: what it is to train on.
+    space: that its networks know.
 
   Raises:
     InputError: the directory holds a run of something else; every field of the
       config that differs and matters is named with its old and new value.
   """
   if (workdir / "run.json").exists():
-    _compare(workdir, experiment, _record(experiment, data))
+    _compare(workdir, experiment, _record(experiment, data, space))
 
 
 def _compare(
@@ -102,7 +104,7 @@ def write(
   Raises:
     InputError: see `check`; or the tri-plane run below was trained on.
   """
-  record = _record(experiment, data)
+  record = _record(experiment, data, stage.space)
   record["triplane_step"] = getattr(stage, "triplane_step", None)
   if (workdir / "run.json").exists():
     old = _compare(workdir, experiment, record)
@@ -111,9 +113,7 @@ def write(
     checkpoint.write_record(workdir, record)
 
 
-def adopt(
-  workdir: pathlib.Path, source: pathlib.Path, space: FaceSpace, stage: Any
-) -> None:
+def adopt(workdir: pathlib.Path, source: pathlib.Path, stage: Any) -> None:
   """Begins a run with the state, step and place in the data of another one.
 
   Its config may differ, in the learning rate say, as long as the arrays have
@@ -122,7 +122,6 @@ def adopt(
   Args:
     workdir: of the run to begin.
     source: the other run, which stays as it is.
-    space: coefficients of the data.
     stage: that is trained.
 
   Raises:
@@ -135,21 +134,23 @@ def adopt(
       f"--resume_from={source} is a run of stage {old['stage']}, not "
       f"{stage.name}: name another one."
     )
-  if old["space"] != _space(space):
+  if old["space"] != _space(stage.space):
     raise InputError(
-      f"--resume_from={source} was trained on data whose coefficients are "
-      "others, or are scaled otherwise: train from scratch on this data."
+      f"--resume_from={source} renders with a stage 2 that knows another face "
+      "space: name a run made with this one."
     )
   check_generator(source, old, stage)
   checkpoint.adopt(workdir, source, stage.abstract_state())
 
 
-def _record(experiment: Experiment, data: Dataset) -> dict[str, Any]:
+def _record(
+  experiment: Experiment, data: Dataset, space: FaceSpace
+) -> dict[str, Any]:
   record = {
     "stage": name_of(experiment),
     "config": config_io.to_dict(experiment),
     "seed": experiment.seed,
-    "space": _space(data.space),
+    "space": _space(space),
     "people": data.people,
     "data": data.digest,
     "versions": versions(),

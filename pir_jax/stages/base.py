@@ -115,6 +115,7 @@ class Stage(abc.ABC):
       argument of the compiled steps, so that they hold no constants.
     compiled: the phases of a training step, which can be lowered without
       being run.
+    begin: puts what a run begins from into a fresh state; None for nothing.
   """
 
   name: str
@@ -130,6 +131,7 @@ class Stage(abc.ABC):
     self.compiled: list[CompiledStep] = []
     self._shardings: PyTree | None = None
     self._init: Callable | None = None
+    self.begin: Callable[[TrainState], TrainState] | None = None
 
   @abc.abstractmethod
   def init_state(self, key: Key[Array, ""]) -> TrainState:
@@ -155,7 +157,12 @@ class Stage(abc.ABC):
     return {}
 
   def init(self, key: Key[Array, ""]) -> TrainState:
-    """Returns a fresh state, made with its shardings."""
+    """Returns the state that a run begins with, made with its shardings."""
+    state = self.fresh(key)
+    return state if self.begin is None else self.begin(state)
+
+  def fresh(self, key: Key[Array, ""]) -> TrainState:
+    """Returns a state that has learnt nothing yet."""
     if self._init is None:
       self._init = jax.jit(
         lambda key: jax.tree.map(_strong, self.init_state(key)),

@@ -80,6 +80,7 @@ class Config:
     noise: white noise of this share of the waveform's own std.
     window: frames encoded at once in `predict`.
     margin: half of the overlap in which neighbouring windows are crossfaded.
+    init_from: run or exported network whose parameters a run begins from.
     ema_decay: of the averaged parameters, which are the ones used; 0 uses the
       trained ones themselves.
     accumulate: equal parts of a batch, one after another.
@@ -103,6 +104,7 @@ class Config:
   noise: float = 0.0
   window: int = 100
   margin: int = 15
+  init_from: str = ""
   ema_decay: float = 0.0
   accumulate: int = 1
   dtype: str = "float32"
@@ -124,10 +126,9 @@ class Expression(base.Stage):
     mesh: Mesh,
     lip_basis: Float[AnyArray, "e p"] | None = None,
   ):
-    if config.encoder not in ENCODERS:
-      raise ConfigError(f"encoder={config.encoder!r} must be one of {ENCODERS}")
-    if config.mode not in MODES:
-      raise ConfigError(f"mode={config.mode!r} must be one of {MODES}")
+    for name, known in (("encoder", ENCODERS), ("mode", MODES)):
+      if (value := getattr(config, name)) not in known:
+        raise ConfigError(f"{name}={value!r} must be one of {known}")
     if not 0 <= 2 * config.margin < config.window:
       raise ConfigError(
         f"margin={config.margin} must be below half of window={config.window}"
@@ -157,6 +158,7 @@ class Expression(base.Stage):
     self.tuned = config.encoder == "wav2vec2"
     if not self.tuned:  # A frozen encoder keeps nothing for a gradient.
       del fields["remat"]
+    self.encoder_config = encoder.config
     self.encoder, self._published = base.Network.of(encoder, **fields)
     super().__init__(mesh, {} if self.tuned else {"encoder": self._published})
     self._weights = dataclasses.asdict(config.weights)
@@ -168,7 +170,7 @@ class Expression(base.Stage):
     self._extend = jax.jit(self._extend_phase, donate_argnums=1)
 
   def init_state(self, key: Key[Array, ""]) -> TrainState:
-    """Initialises the decoder; `init` inserts a tuned encoder's parameters."""
+    """Initialises the decoder; `fresh` inserts a tuned encoder's parameters."""
     decoder = train_state.new_net(*self.decoder.init(key), self._optimizer)
     nets = {"decoder": decoder}
     if self.tuned:
@@ -181,9 +183,9 @@ class Expression(base.Stage):
       ema = {name: net.params for name, net in nets.items()}
     return TrainState(jnp.int32(0), nets, ema)
 
-  def init(self, key: Key[Array, ""]) -> TrainState:
+  def fresh(self, key: Key[Array, ""]) -> TrainState:
     """Returns a fresh decoder and the published encoder."""
-    state = super().init(key)
+    state = super().fresh(key)
     if not self.tuned:
       return state
     # Not in `init_state`, which is compiled: these would be 1.2 GB constants.

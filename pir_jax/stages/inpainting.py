@@ -87,6 +87,7 @@ class Config:
     mask_weight: pixels under the mask count this much more.
     perceptual_size: side of the perceptual crop in pixels; 0 takes all.
     perceptual_layers: leading VGG feature layers used, of 5.
+    init_from: run or exported network whose parameters a run begins from.
     ema_decay: of the averaged parameters, which are the ones used.
     accumulate: equal parts of a batch, one after another.
     dtype: of the networks' activations; see `precision`.
@@ -122,6 +123,7 @@ class Config:
   mask_weight: float = 2.0
   perceptual_size: int = 0
   perceptual_layers: int = 5
+  init_from: str = ""
   ema_decay: float = 0.999
   accumulate: int = 1
   dtype: str = "float32"
@@ -227,17 +229,13 @@ class Inpainting(base.Stage):
         ema[name] = params
     return TrainState(jnp.int32(0), nets, ema)
 
-  def init(self, key: Key[Array, ""]) -> TrainState:
+  def fresh(self, key: Key[Array, ""]) -> TrainState:
     """Returns a fresh state; a generator that is also trained is stage 2's."""
-    state = super().init(key)
+    state = super().fresh(key)
     if not self.config.joint:
       return state
-    # Copied: a step donates its memory.
-    params = jax.device_put(
-      jax.tree.map(jnp.copy, self.frozen["generator"][0]),
-      self.shardings().nets["generator"].params,
-    )
-    return train_state.start_from(state, "generator", params)
+    arrays = train_state.named("generator", *self.frozen["generator"])
+    return train_state.begin_from(state, arrays, "stage 2")
 
   def step(
     self,

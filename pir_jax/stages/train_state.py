@@ -1,13 +1,16 @@
 """The training state of every stage, and one optimiser step of its networks."""
 
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from pir_jax.runtime import optim
+from pir_jax.types import AnyArray, InputError
 
 Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
 
@@ -107,13 +110,94 @@ def advance(
   return TrainState(state.step + 1, nets, ema)
 
 
-def start_from(state: TrainState, name: str, params: PyTree) -> TrainState:
-  """Puts pretrained parameters into a fresh state and into its average."""
-  net = state.nets[name]._replace(params=params)
-  average = jax.tree.map(jnp.copy, params)  # A step donates its memory.
-  return state._replace(
-    nets={**state.nets, name: net}, ema={**state.ema, name: average}
+def learnt(state: TrainState) -> dict[str, Array]:
+  """Returns what all networks have learnt, averaged where there are averages.
+
+  Named NET/params/layer/kernel and NET/buffers/layer/mean.
+  """
+  return {
+    key: leaf
+    for name, net in state.nets.items()
+    for key, leaf in named(
+      name, state.ema.get(name, net.params), net.buffers
+    ).items()
+  }
+
+
+def named(
+  net: str, params: PyTree, buffers: PyTree
+) -> dict[str, Array | jax.ShapeDtypeStruct]:
+  """Names the arrays of one network as `learnt` does."""
+  leaves = jax.tree_util.tree_leaves_with_path(
+    {"params": params, "buffers": buffers}
   )
+  names = [
+    # Flax has each array as the value of a variable.
+    jax.tree_util.keystr(path, simple=True, separator="/")
+    for path, _ in leaves
+  ]
+  return {
+    f"{net}/{name.removesuffix('/value')}": leaf
+    for name, (_, leaf) in zip(names, leaves, strict=True)
+  }
+
+
+def begin_from(
+  state: TrainState,
+  arrays: Mapping[str, AnyArray],
+  source: str,
+  *,
+  fresh: Collection[str] = (),
+) -> TrainState:
+  """Puts what another state has learnt into a fresh one and its averages.
+
+  Args:
+    state: fresh, or abstract (shapes and shardings).
+    arrays: see `learnt`.
+    source: what they were read from, for errors.
+    fresh: beginnings of names that stay as they are. A network of which there
+      is nothing in `arrays` stays so, too.
+
+  Raises:
+    InputError: some arrays are missing or are of another shape.
+  """
+  wrong = []
+
+  def take(name: str, leaf):
+    array = arrays.get(name)
+    if name.startswith(tuple(fresh)):
+      return leaf
+    if array is None or array.shape != leaf.shape:
+      there = "missing" if array is None else _size(array)
+      wrong.append(f"{name} ({there} there, {_size(leaf)} here)")
+      return leaf
+    return jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
+
+  nets, ema = dict(state.nets), dict(state.ema)
+  for name, net in state.nets.items():
+    if not any(key.startswith(f"{name}/") for key in arrays):
+      continue
+    own = named(name, net.params, net.buffers)
+    taken = {key: take(key, leaf) for key, leaf in own.items()}
+    structure = jax.tree.structure(
+      {"params": net.params, "buffers": net.buffers}
+    )
+    nets[name] = net._replace(
+      **jax.tree.unflatten(structure, list(taken.values()))
+    )
+    if name in ema and not wrong:  # A copy: a step donates its memory.
+      ema[name] = jax.tree.map(jnp.copy, nets[name].params)
+  if wrong:
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    raise InputError(
+      f"{source} has networks of other shapes: {', '.join(wrong[:3])}{more}; "
+      "take its sizes, or begin from another."
+    )
+  return state._replace(nets=nets, ema=ema)
+
+
+def _size(array) -> str:
+  return "x".join(map(str, array.shape)) or "one number"
 
 
 def total(

@@ -9,7 +9,6 @@ b batch, r side of the feature image.
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +33,7 @@ from pir_jax.stages import (
 )
 from pir_jax.stages import gan as gan_lib
 from pir_jax.stages.train_state import Metrics, TrainState
-from pir_jax.types import ConfigError, FaceBatch, FaceSpace
+from pir_jax.types import FaceBatch, FaceSpace
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -74,8 +73,9 @@ class Config:
     weights: of the losses.
     gan: with a dual discriminator, if `weights.adversarial` is not 0.
     refinement: corrections of the training frames' fits.
-    warm_start: file of EG3D's weights that a run starts from, all but the
-      mapping; `train` then takes the sizes of `model` from it.
+    init_from: what a run begins from: another run, an exported network, or a
+      file of EG3D's weights (all but the mapping; `train` then takes the sizes
+      of `model` from it); "" for nothing.
     mouth_weight: pixels of the mouth count this much more.
     empty_weight: pixels off the head count this much, and should be empty.
     perceptual_size: side of the LPIPS crop in pixels; 0 takes all.
@@ -105,7 +105,7 @@ class Config:
   refinement: frame_corrections.Config = dataclasses.field(
     default_factory=frame_corrections.Config
   )
-  warm_start: str = ""
+  init_from: str = ""
   mouth_weight: float = 4.0
   empty_weight: float = 0.1
   perceptual_size: int = 0
@@ -131,7 +131,6 @@ class TriPlane(base.Stage):
     *,
     num_steps: int,
     mesh: Mesh,
-    published: Callable[[], nnx.Module] | None = None,
   ):
     """Builds the networks and the compiled phases.
 
@@ -141,12 +140,10 @@ class TriPlane(base.Stage):
       lpips: frozen, for the perceptual terms.
       num_steps: of the whole run.
       mesh: where it lives.
-      published: loads the generator that a fresh state starts from.
     """
     frame_corrections.check(config.refinement)
     self.config = config
     self.space = space
-    self._published = published
     fields = precision.fields(config.dtype, config.remat)
     model = dataclasses.replace(
       config.model,
@@ -214,22 +211,6 @@ class TriPlane(base.Stage):
         corrections, {}, self._optimizers["refinement"]
       )
     return TrainState(jnp.int32(0), nets, {"generator": net.params})
-
-  def init(self, key: Key[Array, ""]) -> TrainState:
-    """Returns a fresh state, with published weights if there are any."""
-    state = super().init(key)
-    if self._published is None:
-      return state
-    fields = precision.fields(self.config.dtype, self.config.remat)
-    network, (params, _) = base.Network.of(self._published(), **fields)
-    if network.graphdef != self.generator.graphdef:
-      raise ConfigError("the published generator is of another shape.")
-    params["mapping"] = state.nets["generator"].params["mapping"]
-    return train_state.start_from(
-      state,
-      "generator",
-      jax.device_put(params, self.shardings().nets["generator"].params),
-    )
 
   def step(
     self,

@@ -14,12 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from pir_jax.geometry import cameras, rays, triplane
+from pir_jax.models import vgg
 from pir_jax.pretrained import eg3d
 from pir_jax.runs import run
 from pir_jax.runs.experiment import Experiment
-from pir_jax.runtime import loop
+from pir_jax.runtime import loop, sharding
+from pir_jax.stages import train_state
 from pir_jax.stages import triplane as stage
 from pir_jax.types import FaceSpace, InputError
 
@@ -150,11 +153,13 @@ def test_a_published_pickle_gives_weights_and_options(published):
   assert config.feature_resolution == 16 and config.renderer.num_coarse == 48
 
 
-def test_a_run_settles_on_the_sizes_of_the_file_it_begins_from(tmp_path):
+def test_a_run_takes_sizes_and_weights_of_the_file_it_begins_from(
+  tmp_path, monkeypatch
+):
   """One config line: sizes, planes and rays are the file's from then on."""
   path = tmp_path / "published.npz"
   np.savez(path, **_state_dict())
-  config = stage.Config(warm_start=str(path))
+  config = stage.Config(init_from=str(path))
   config.model.map_depth = 3
   asked = Experiment(stage=config, loop=loop.Config(num_steps=1))
   found = run.resolve(asked, 9).stage.model
@@ -164,11 +169,19 @@ def test_a_run_settles_on_the_sizes_of_the_file_it_begins_from(tmp_path):
   assert found.renderer.ray_reference == 0.0
   assert asked.stage.model.plane_channels == 32
   space = FaceSpace(3, ("a", "b"), np.zeros(2), np.ones(2))
-  network = run.published(run.resolve(asked, 9).stage, space)()
-  assert network.mapping.layers[0].kernel.shape == (5, 8)
-  state = _state_dict()
+  monkeypatch.setattr(
+    run.frozen_networks,
+    "perceptual",
+    lambda _: vgg.Lpips("vgg", num_layers=1, rngs=nnx.Rngs(0)),
+  )
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  made = run.make_stage(run.resolve(asked, 9), space, tmp_path, mesh)
+  begun = train_state.learnt(made.init(jax.random.key(0)))
+  name = "generator/params/"
+  assert begun[f"{name}mapping/layers/0/kernel"].shape == (5, 8)
   np.testing.assert_array_equal(
-    network.renderer.decoder.hidden.bias[...], state["decoder.net.0.bias"]
+    begun[f"{name}renderer/decoder/hidden/bias"],
+    _state_dict()["decoder.net.0.bias"],
   )
   path.write_bytes(b"no weights")
   with pytest.raises(InputError, match="published.npz"):

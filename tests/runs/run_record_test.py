@@ -22,6 +22,9 @@ class Stage:
   name = "expression"
   config = expression.Config()
 
+  def __init__(self, space):
+    self.space = space
+
 
 @pytest.fixture
 def made(tmp_path):
@@ -33,7 +36,7 @@ def made(tmp_path):
     loop=loop.Config(num_steps=1),
   )
   data = Dataset.open(experiment.data.paths)
-  run_record.write(tmp_path / "run", experiment, data, Stage())
+  run_record.write(tmp_path / "run", experiment, data, Stage(data.space))
   return tmp_path / "run", experiment, data
 
 
@@ -57,7 +60,7 @@ def test_fields_that_matter_are_named_with_both_values(made):
   )
   written = (workdir / "run.json").read_bytes()
   with pytest.raises(InputError) as error:
-    run_record.check(workdir, other, data)
+    run_record.check(workdir, other, data, data.space)
   assert "stage.model.width: 128 -> 256; seed: 0 -> 1" in str(error.value)
   assert (workdir / "run.json").read_bytes() == written
 
@@ -70,7 +73,8 @@ def test_how_long_and_where_may_change(made, tmp_path):
     loop=loop.Config(num_steps=5, keep=9),
     data=dataclasses.replace(experiment.data, path=str(tmp_path / "moved")),
   )
-  run_record.check(workdir, other, Dataset.open(other.data.paths))
+  moved = Dataset.open(other.data.paths)
+  run_record.check(workdir, other, moved, moved.space)
 
 
 @pytest.mark.parametrize("field", ["batch_size", "num_frames", "speeds"])
@@ -88,7 +92,7 @@ def test_a_field_newer_than_the_run_has_its_default(made):
   del record["config"]["stage"]["model"]["width"]
   checkpoint.write_record(workdir, record)
   with pytest.raises(InputError, match=r"stage.model.width: 1024 -> 128\)"):
-    run_record.check(workdir, experiment, data)
+    run_record.check(workdir, experiment, data, data.space)
 
 
 def test_data_that_have_changed_are_named(made, tmp_path):
@@ -99,7 +103,7 @@ def test_data_that_have_changed_are_named(made, tmp_path):
   path.write_bytes(content)
   data = Dataset.open(experiment.data.paths)
   with pytest.raises(InputError, match=r"on other data than this \(data\)"):
-    run_record.check(workdir, experiment, data)
+    run_record.check(workdir, experiment, data, data.space)
 
 
 def test_another_stage_is_refused(made):
@@ -107,4 +111,4 @@ def test_another_stage_is_refused(made):
   record = checkpoint.read_record(workdir)
   checkpoint.write_record(workdir, {**record, "stage": "triplane"})
   with pytest.raises(InputError, match="stage triplane, not expression"):
-    run_record.check(workdir, experiment, data)
+    run_record.check(workdir, experiment, data, data.space)

@@ -24,7 +24,7 @@ from pir_jax.types import Cameras, FaceBatch, FaceSpace
 KEY = jax.random.key(0)
 SIDE = 16
 SPACE = FaceSpace(
-  2, ("jaw", "lips"), np.zeros(2, np.float32), np.ones(2, np.float32)
+  2, ("jaw", "lips"), np.float32([0.3, -0.2]), np.float32([0.5, 2.0])
 )
 
 

@@ -27,7 +27,7 @@ from pir_jax.types import Cameras, FaceBatch, FaceSpace, SpeechBatch
 
 BATCH, SIDE, FRAMES = 8, 16, 6
 SPACE = FaceSpace(
-  2, ("jaw", "lips"), np.zeros(2, np.float32), np.ones(2, np.float32)
+  2, ("jaw", "lips"), np.float32([0.3, -0.2]), np.float32([0.5, 2.0])
 )
 RENDERED = triplane_generator.Config(
   identity_size=2,

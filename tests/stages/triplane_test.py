@@ -13,11 +13,11 @@ from flax import nnx
 from pir_jax.geometry import cameras as camera_geometry
 from pir_jax.models import dual_discriminator, renderer, triplane_generator, vgg
 from pir_jax.runtime import optim, sharding
-from pir_jax.stages import frame_corrections, gan, triplane
-from pir_jax.types import Cameras, FaceBatch, FaceSpace
+from pir_jax.stages import frame_corrections, gan, train_state, triplane
+from pir_jax.types import Cameras, FaceBatch, FaceSpace, InputError
 
 SPACE = FaceSpace(
-  3, ("jaw", "lips"), np.zeros(2, np.float32), np.ones(2, np.float32)
+  3, ("jaw", "lips"), np.float32([0.3, -0.2]), np.float32([0.5, 2.0])
 )
 MODEL = triplane_generator.Config(
   channel_base=64,
@@ -38,7 +38,7 @@ def lpips():
   return vgg.Lpips("vgg", num_layers=1, rngs=nnx.Rngs(0))
 
 
-def make_stage(published=None, **changes):
+def make_stage(**changes):
   config = triplane.Config(
     model=MODEL,
     optim=optim.Config(learning_rate=0.01, b1=0.0, b2=0.99),
@@ -51,7 +51,6 @@ def make_stage(published=None, **changes):
     lpips(),
     num_steps=100,
     mesh=sharding.make_mesh(devices=jax.devices()[:1]),
-    published=published,
   )
 
 
@@ -217,8 +216,14 @@ def test_corrections_have_their_units():
 def test_a_fresh_run_begins_from_given_weights_but_for_the_mapping():
   model = dataclasses.replace(MODEL, identity_size=3, expression_size=2)
   given = triplane_generator.TriPlaneGenerator(model, rngs=nnx.Rngs(7))
-  stage = make_stage(published=lambda: given)
-  state, scratch = stage.init(KEY), default_stage().init(KEY)
+  arrays = train_state.named("generator", nnx.state(given, nnx.Param), {})
+  scratch = default_stage().init(KEY)
+  state = train_state.begin_from(
+    default_stage().init(KEY),
+    arrays,
+    "given",
+    fresh=("generator/params/mapping/", "generator/buffers/"),
+  )
   params = state.nets["generator"].params
   for name in ("backbone", "renderer", "upsampler"):
     want = copies(nnx.state(given, nnx.Param)[name])
@@ -226,6 +231,18 @@ def test_a_fresh_run_begins_from_given_weights_but_for_the_mapping():
   own = scratch.nets["generator"].params["mapping"]
   assert not any(moved(copies(params["mapping"]), copies(own)))
   assert not any(moved(copies(state.ema["generator"]), copies(params)))
+
+
+def test_arrays_of_another_shape_or_missing_are_named():
+  state = default_stage().init(KEY)
+  arrays = dict(train_state.learnt(state))
+  name = next(name for name in arrays if arrays[name].ndim == 2)
+  arrays[name] = np.zeros((1, 2), np.float32)
+  with pytest.raises(InputError, match=f"{name} .1x2 there, "):
+    train_state.begin_from(state, arrays, "another")
+  del arrays[name]
+  with pytest.raises(InputError, match=f"another has.*{name} .missing there"):
+    train_state.begin_from(state, arrays, "another")
 
 
 def test_corrections_without_a_number_of_frames_are_refused():
