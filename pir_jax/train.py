@@ -108,6 +108,7 @@ def _batches(experiment: Experiment, data: Dataset, mesh: Mesh | None = None):
     return pipelines.speech_dataset(
       data,
       num_frames=config.num_frames,
+      margin=experiment.stage.margin,
       pauses=config.pauses if train else None,
       speeds=config.speeds,
       **options,

@@ -113,14 +113,19 @@ class SpeechBatch(NamedTuple):
   """Speech and the expressions that go with it, at FRAME_RATE.
 
   Attributes:
-    waveform: mono at SAMPLE_RATE, n = t * SAMPLE_RATE / FRAME_RATE samples, of
-      about zero mean and unit variance over the whole utterance.
+    waveform: mono at SAMPLE_RATE, SAMPLE_RATE / FRAME_RATE samples a frame, of
+      about zero mean and unit variance over the whole utterance. It may begin
+      before the first frame and end after the last one.
+    offset: frames of the waveform before the first one.
+    length: samples of the waveform that are sound; padding follows.
     expression: raw coefficients.
     valid: 1 for true frames, 0 for padding or frames without a face.
     identity: coefficients of the speaker.
   """
 
   waveform: Float[AnyArray, "b n"]
+  offset: Int[AnyArray, "b"]
+  length: Int[AnyArray, "b"]
   expression: Float[AnyArray, "b t e"]
   valid: Float[AnyArray, "b t"]
   identity: Float[AnyArray, "b i"]

@@ -1,6 +1,5 @@
 """What every test runs under: checked shapes, eight devices, exact matmuls."""
 
-import gc
 import os
 import pathlib
 
@@ -30,9 +29,6 @@ import pytest
 jaxtyping.install_import_hook("pir_jax", "beartype.beartype")
 
 jax.config.update("jax_default_matmul_precision", "highest")
-
-# Traces are many small objects, and none of them is worth a search for cycles.
-gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(params=[0.0, 1e-40, 1e4, -1e4])

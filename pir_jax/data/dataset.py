@@ -186,8 +186,8 @@ class Dataset(Sequence[Clip]):
 
   @property
   def people(self) -> list[dict[str, Any]]:
-    """Source, sha256, identity, masks and face model of each clip."""
-    kept = ("source", "sha256", "identity", "masks", "face_model")
+    """Source, hash, identity, masks, face model and window of each clip."""
+    kept = ("source", "sha256", "identity", "masks", "face_model", "resolution")
     return [
       {name: getattr(clip.manifest, name) for name in kept} for clip in self
     ]

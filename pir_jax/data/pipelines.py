@@ -144,6 +144,7 @@ def speech_dataset(
   data: Dataset | Paths,
   *,
   num_frames: int,
+  margin: int = 0,
   batch_size: int,
   seed: int = 0,
   split: Split = "train",
@@ -159,6 +160,7 @@ def speech_dataset(
     data: prepared clips with sound, likewise.
     num_frames: ticks of FRAME_RATE in a window; training windows start
       anywhere, held-out ones tile each clip's tail.
+    margin: ticks of sound on either side of a window.
     batch_size: of the whole batch, over all processes.
     seed: of the order; every epoch has its own.
     split: "train" or "held_out".
@@ -173,7 +175,9 @@ def speech_dataset(
   Raises:
     InputError: a path is not a prepared clip, or the split has no speech.
   """
-  source = SpeechSource(data, num_frames=num_frames, split=split, speeds=speeds)
+  source = SpeechSource(
+    data, num_frames=num_frames, margin=margin, split=split, speeds=speeds
+  )
   change = None
   if pauses is not None and pauses.share:
 

@@ -14,31 +14,11 @@ from PIL import Image
 from pir_jax.data import records, speech_augmentation
 from pir_jax.data.dataset import Clip, Dataset, Split
 from pir_jax.data.manifest import Paths
-from pir_jax.media import speech_waveform
+from pir_jax.media import crops, speech_waveform
 from pir_jax.types import FRAME_RATE, InputError
 
 MASKS = ("mask", "head", "mouth")
 PICTURES = ("image", *MASKS)
-
-
-def resize_picture(
-  picture: Image.Image, resolution: int, *, cover: bool = False
-) -> np.ndarray:
-  """A stored picture at the wanted side, antialiased, uint8.
-
-  Args:
-    picture: RGB or grey.
-    resolution: side of the result.
-    cover: the picture is a mask; every pixel that any of it touches is set, so
-      that nothing under the mask can leak past it.
-  """
-  if picture.size == (resolution, resolution):
-    return np.asarray(picture)
-  size = (resolution, resolution)
-  if cover:
-    soft = picture.resize(size, Image.Resampling.BILINEAR)
-    return np.where(np.asarray(soft) > 0, 255, 0).astype(np.uint8)
-  return np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
 
 
 class FrameSource:
@@ -87,14 +67,18 @@ class FrameSource:
   def _load(self, item: int) -> tuple:
     clip, row = self._rows[item]
     arrays = safetensors.numpy.load(self._readers[clip][row])
-    pictures = tuple(
-      resize_picture(
-        records.decode_picture(arrays.pop(name)),
-        self.resolution,
-        cover=name == "mask",
-      )
-      for name in PICTURES
+    size = (self.resolution, self.resolution)
+    stored = {n: records.decode_picture(arrays.pop(n)) for n in PICTURES}
+    image, mask = crops.network_window(
+      np.asarray(stored["image"]),
+      np.asarray(stored["mask"]) > 0,
+      self.resolution,
     )
+    regions = (
+      np.asarray(stored[name].resize(size, Image.Resampling.BICUBIC))
+      for name in ("head", "mouth")
+    )
+    pictures = (image, np.where(mask, 255, 0).astype(np.uint8), *regions)
     return pictures, arrays | {"clip": np.array([clip], np.int64)}
 
   def __getitem__(self, item: int) -> dict[str, np.ndarray]:
@@ -183,12 +167,15 @@ def _held_out_starts(run: records.Clip, num_frames: int) -> list[int]:
 class SpeechSource:
   """Windows of `num_frames` ticks of speech; one dict an item.
 
-  An item has waveform (n, levelled over its run), expression (k e), valid (k),
-  identity (i) and closed (e: the person's expression with closed lips), all
-  float32. Training: every start at which a window fits before the held-out
-  tail. Held out: windows cut backwards from the end of each run, the first one
-  reaching back into the training part for context, with valid = 0 there. Where
-  a run is too short, zeros with valid = 0 stand for what is missing.
+  An item has waveform (n, levelled over its run; `margin` ticks more than k on
+  either side, as far as the run goes), expression (k e), valid (k), identity
+  (i) and closed (e: the person's expression with closed lips), all float32; and
+  offset (ticks of the waveform before the first of k) and length (its samples
+  before padding), int32. Training: every start at which a window fits before
+  the held-out tail. Held out: windows cut backwards from the end of each run,
+  the first one reaching back into the training part for context, with valid = 0
+  there. Where a run is too short, zeros with valid = 0 stand for what is
+  missing.
   """
 
   def __init__(
@@ -196,6 +183,7 @@ class SpeechSource:
     data: Dataset | Clip | Paths,
     *,
     num_frames: int,
+    margin: int = 0,
     split: Split = "train",
     speeds: Sequence[float] = (1.0,),
   ):
@@ -204,11 +192,12 @@ class SpeechSource:
     Args:
       data: prepared clips.
       num_frames: k.
+      margin: ticks of sound that are added on either side.
       split: which part.
       speeds: training runs are there once at each of these, see
         speech_augmentation.at_speed; held-out ones as they are.
     """
-    self.num_frames = num_frames
+    self.num_frames, self.margin = num_frames, margin
     self._runs: list[records.Clip] = []
     self._closed: list[np.ndarray] = []
     self._rows: list[tuple[int, int]] = []
@@ -247,8 +236,15 @@ class SpeechSource:
   def __getitem__(self, item: int) -> dict[str, np.ndarray]:
     run, start = self._rows[item]
     window = cut_window(self._runs[run], start, self.num_frames)
+    # Before a run there is no sound, and no silence is put there.
+    first = max(start - self.margin, min(start, 0))
+    wide = self.num_frames + 2 * self.margin
+    sound = cut_window(self._runs[run], first, wide)
+    stop = min(first + wide, len(self._runs[run].expression))
     return {
-      "waveform": window.waveform,
+      "waveform": sound.waveform,
+      "offset": np.int32(start - first),
+      "length": np.int32((stop - first) * records.SAMPLES_PER_TICK),
       "expression": window.expression,
       "valid": window.valid.astype(np.float32),
       "identity": window.identity,

@@ -78,7 +78,7 @@ def insert(
   goes from the one before it to the closed lips and on to the one after it.
 
   Args:
-    window: waveform (n), expression (k e), valid (k); the rest is kept.
+    window: see `sources.SpeechSource`.
     start: first tick of the pause, 0 to k - 1.
     hiss: the sound of the pause, a whole number of ticks.
     closed: expression with the lips closed.
@@ -86,12 +86,14 @@ def insert(
   length = len(hiss) // HOP
   num_ticks = len(window["valid"])
   stop = min(start + length, num_ticks)
-  before, after = np.split(window["waveform"].copy(), [start * HOP])
+  here = (int(window["offset"]) + start) * HOP
+  before, after = np.split(window["waveform"].copy(), [here])
+  num_samples = len(window["waveform"])
   fade = np.linspace(0, 1, FADE, dtype=np.float32)
-  if start:
+  if here:
     before[-FADE:] *= fade[::-1]
   after[:FADE] *= fade
-  waveform = np.concatenate([before, hiss, after])[: num_ticks * HOP]
+  waveform = np.concatenate([before, hiss, after])[:num_samples]
 
   def moved(values):
     gap = values[start : start + 1].repeat(length, axis=0)
@@ -110,6 +112,7 @@ def insert(
   return {
     **window,
     "waveform": waveform.astype(np.float32),
+    "length": np.minimum(window["length"] + np.int32(len(hiss)), num_samples),
     "expression": expression,
     "valid": valid,
   }
@@ -150,6 +153,7 @@ def silenced(
   return {
     **window,
     "waveform": hiss,
+    "length": np.int32(len(hiss)),
     "expression": np.broadcast_to(closed, window["expression"].shape).copy(),
     "valid": np.ones_like(window["valid"]),
   }

@@ -255,6 +255,7 @@ class Edges:
   """Where the seams of some frames are measured."""
 
   def __init__(self, masks: Bool[np.ndarray, "t h h"]):
+    """Keeps the outlines of the changed regions, at the images' size."""
     self._side = masks.shape[-1]
     widths = (0.0, FEATHER * self._side)
     self._outline = [seam.band(mask) for mask in masks]
@@ -279,7 +280,9 @@ def measure(
   distance = lpips.Distance(frozen_networks.lpips_network("alex"))
   tracker = detector.Tracker()
   target, mask, mouth = held_out.target, held_out.mask, held_out.mouth
-  edges = Edges(mask[..., 0] > 0)
+  covers = held_out.cover[..., 0] > 0
+  changed = [blending.changed_region(x, target.shape[1]) for x in covers]
+  edges = Edges(np.stack(changed))
   target_points = _track(target, held_out.boxes, tracker)
   target_edges = edges.gradients(target)
   target_detail = sharpness.energy(target, mouth)

@@ -28,6 +28,7 @@ _SETTLING = 0.2  # Seconds at each end of silence in which lips may still move.
 CLOSED = 5.0  # Percentile of the source's openings that counts as closed.
 # The detector's own noise, and about a millimetre: in % of face height.
 _TOLERANCE = 0.5
+_SMALLEST = 128  # Side of a network in pixels.
 _MAX_SEAMS = 200  # Frames in which seams are measured, evenly spaced.
 _COLUMNS = 8
 
@@ -214,10 +215,13 @@ def screen(
     if i in with_seam:
       mask = tracked.face_masks(np.array([number]), SIZE)[0]
       pair = [crops.crop_window(x, square, SIZE) for x in (real, after)]
-      around.add(*pair, ~mask)
+      # As of a network of the smallest side, whose masks are the widest.
+      shown = crops.covered(mask, _SMALLEST)
+      changed = blending.changed_region(shown, SIZE, square[2])
+      around.add(*pair, ~changed)
       inside.add(*pair, mask)
       beyond.add(real, after, _outside(real.shape[:2], square))
-      at = reenactment.Edges(np.stack([mask, mask]))
+      at = reenactment.Edges(np.stack([changed, changed]))
       edges.append(at.gradients(np.stack(pair)))
   if not edges:
     raise InputError(f"{video} shows nowhere the face of {tracked.path}.")

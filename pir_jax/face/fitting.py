@@ -136,9 +136,6 @@ def fit(
     shot: index of each frame's shot; there is no smoothness over a cut.
     config: weights.
 
-  Returns:
-    The fit; see `Fit`.
-
   Raises:
     InputError: no frame has a face.
   """
@@ -152,6 +149,9 @@ def fit(
     shot = np.zeros(len(landmarks), int)
   clip = _Clip(landmarks, present, shot, size, model, fps, config)
   frames = clip.choose()
+  if identity is None:
+    # Known from here on: whoever has it gets the same fit, to the bit.
+    identity = np.asarray(clip.share(frames, None, focal).identity, np.float32)
   state = clip.share(frames, identity, focal)
   return clip.finish(frames, identity, state)
 
@@ -188,9 +188,10 @@ class _Clip:
 
   def share(self, frames, identity, focal) -> gauss_newton.State:
     """Fits some frames together with the clip's shared unknowns."""
+    self.noise = self.config.noise
     observations = self._gather(frames)
     bases = self._bases(identity)
-    scaled = None if focal is None else focal / self.height
+    scaled = focal and focal / self.height
     state = solver.start(observations, bases, self.model.bounded, None, scaled)
     schedule = solver.Schedule(
       num_steps=self.config.num_steps,
@@ -346,10 +347,8 @@ class _Clip:
     )
 
   def finish(self, frames, identity, state) -> Fit:
-    """Fits every frame with the identity that some of them estimated."""
+    """Fits every frame with the person's identity."""
     num_frames = len(self.present)
-    if identity is None:
-      identity = np.asarray(state.identity)
     state = state._replace(identity=np.zeros(0, np.float32))
     rotation = np.empty((num_frames, 3, 3))
     translation = np.empty((num_frames, 3))

@@ -89,6 +89,7 @@ def face_mask(
   config: Config | None = None,
   *,
   near: Sequence[Int[np.ndarray, "_"]] | None = None,
+  resampled: bool = False,
 ) -> Bool[np.ndarray, "k r r"]:
   """Rasterises the face at rest and with the jaw at its widest, dilated.
 
@@ -100,6 +101,7 @@ def face_mask(
     config: of the region and its margin.
     near: for each of the windows, the frames whose faces it joins (see
       `neighbours`); None takes each frame of the fit in its own window.
+    resampled: also covers all that is mixed with it by bicubic resampling.
 
   Raises:
     ValueError: the region has no such name.
@@ -112,7 +114,7 @@ def face_mask(
   points = _face_points(model, fit, config, _in_region(model, fit, config))
   margin = config.face_margin * _heights(model, fit)
   near = [np.searchsorted(joined, frames) for frames in near]
-  return _hulls(points, margin, window, resolution, near)
+  return _hulls(points, margin, window, resolution, near, resampled)
 
 
 def head_mask(
@@ -306,6 +308,7 @@ def _hulls(
   window: Float[np.ndarray, "k 3"],
   resolution: int,
   near: Sequence[Int[np.ndarray, "_"]] | None = None,
+  resampled: bool = False,
 ) -> Bool[np.ndarray, "k r r"]:
   """Rasterises convex hulls, dilated by a margin, in the windows.
 
@@ -315,6 +318,7 @@ def _hulls(
     window: one for each mask.
     resolution: of the masks.
     near: the hulls that each mask joins; None takes each its own.
+    resampled: they also cover what they enter in a resampled window.
   """
   if near is None:
     near = [np.array([frame]) for frame in range(len(points))]
@@ -325,9 +329,10 @@ def _hulls(
     if current is None or (square != current).any():
       # Windows are mostly fixed, and neighbours share their hulls.
       spans, current = {}, square
+      support = _support(float(square[2]) / resolution) if resampled else 0.0
     for hull in joined:
       if hull not in spans:
-        spans[hull] = _spans(hulls[hull], square, resolution)
+        spans[hull] = _spans(hulls[hull], square, resolution, support)
     _join(mask, np.stack([spans[hull] for hull in joined]))
   return masks
 
@@ -347,18 +352,26 @@ def _grown(
   return spatial.ConvexHull(grown).equations
 
 
+def _support(pixel: float) -> float:
+  """Returns the radius of a source pixel in a bicubic window, source pixels."""
+  # Two pixels of the coarser grid along both axes; one of either for rounding.
+  return 2**0.5 * (2 * max(pixel, 1.0) + pixel + 1.0)
+
+
 def _spans(
   lines: Float[np.ndarray, "e 3"],
   square: Float[np.ndarray, "3"],
   resolution: int,
+  support: float = 0.0,
 ) -> Int[np.ndarray, "2 r"]:
-  """Computes each row's interval of pixels whose centres lie in a hull.
+  """Computes each row's interval of pixels whose centres lie near a hull.
 
   Returns:
     Start and stop of each row; equal where it is empty.
   """
   centres = (np.arange(resolution) + 0.5) / resolution - 0.5
   x, y, offset = lines.T
+  offset = offset - support  # The lines' normals have length 1.
   down = square[1] + centres * square[2]
   # Each edge allows x * column + y * row + offset <= 0: per row, an interval.
   limit = -(y * down[:, None] + offset)

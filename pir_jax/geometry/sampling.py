@@ -73,24 +73,29 @@ def importance(
   weights: Float[Array, "*b m"],
   num_samples: int,
   *,
+  as_eg3d: bool = False,
   key: Key[Array, ""] | None = None,
 ) -> Float[Array, "*b n"]:
   """Samples depths where the rendering weights are, in rising order.
 
-  The weights (m = s - 1, one per interval between coarse samples) are smoothed
-  and their ends dropped; like the published EG3D the bins are the intervals'
-  midpoints but the last, which shifts the samples half an interval nearer.
+  The weights (m = s - 1, one per interval between coarse samples) are smoothed.
+  The bins are these intervals. As in the published EG3D, whose weights have
+  learnt it, they are the midpoints of the intervals but the last, and the
+  weights' ends are dropped: samples lie half an interval too near.
   No gradient passes. Without a key the quantiles are evenly spaced over [0, 1];
   with one, a random quantile in each of n equal parts (our choice: it has the
   distribution of independent samples, is already sorted, and varies less).
   """
   weights = smooth_weights(jax.lax.stop_gradient(weights))
   depths = jax.lax.stop_gradient(depths)
-  middles = 0.5 * (depths[..., 1:] + depths[..., :-1])
+  edges = depths
+  if as_eg3d:
+    edges = 0.5 * (depths[..., 1:-1] + depths[..., :-2])
+    weights = weights[..., 1:-1]
   shape = (*depths.shape[:-1], num_samples)
   if key is None:
     quantiles = jnp.broadcast_to(jnp.linspace(0, 1, num_samples), shape)
   else:
     jitter = jax.random.uniform(key, shape)
     quantiles = (jnp.arange(num_samples) + jitter) / num_samples
-  return invert_cdf(middles[..., :-1], weights[..., 1:-1], quantiles)
+  return invert_cdf(edges, weights, quantiles)

@@ -33,6 +33,8 @@ class KnownPerson(NamedTuple):
     identity: their coefficients.
     masks: that the network learnt to fill in.
     face_model: name and sha256 of the head model that was fitted.
+    window_side: of the stored windows, in pixels: what the network is shown
+      is resampled from these.
   """
 
   source: str
@@ -40,16 +42,27 @@ class KnownPerson(NamedTuple):
   identity: Float[np.ndarray, "i"]
   masks: masks.Config
   face_model: dict[str, str]
+  window_side: int
 
   @classmethod
   def from_record(cls, record: dict[str, Any]) -> "KnownPerson":
-    """Reads one of the people of a run's record."""
+    """Reads one of the people of a run's record.
+
+    Raises:
+      InputError: another version of pir_jax wrote it.
+    """
+    if "resolution" not in record:
+      raise InputError(
+        f"the networks of {record['source']} are of an older version of "
+        "pir_jax: prepare and train again."
+      )
     return cls(
       record["source"],
       record["sha256"],
       np.float32(record["identity"]),
       masks.Config(**record["masks"]),
       record.get("face_model") or {"sha256": ""},
+      record["resolution"],
     )
 
   def tracking_options(self) -> dict[str, Any]:

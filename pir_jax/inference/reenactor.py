@@ -110,7 +110,9 @@ def reenact(
   in_sheet = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
   real, reenacted = [], []
   with video_writer.VideoWriter(output, size, rate, audio=audio) as sink:
-    pairs = inpaint_frames(person, tracked, wanted, kept, phases)
+    pairs = inpaint_frames(
+      person, tracked, wanted, kept, known.window_side, phases
+    )
     for index, (before, after) in enumerate(
       progress.track(pairs, description="inpainting", total=count)
     ):
@@ -151,6 +153,7 @@ def inpaint_frames(
   tracked: tracking.TrackedVideo,
   wanted: Float[np.ndarray, "count e"],
   kept: Bool[np.ndarray, "e"],
+  window_side: int,
   phases: section_timer.SectionTimer | None = None,
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
   """Yields (frame, the same inpainted); without a face, the very same.
@@ -160,6 +163,7 @@ def inpaint_frames(
     tracked: the video; it plays forward and backward as long as is wanted.
     wanted: expression of each frame to be made.
     kept: coefficients that are left as the source frame has them.
+    window_side: of the windows that the person was learnt from.
     phases: where the time of each part is recorded, but for the inpainting,
       which the person records.
   """
@@ -169,7 +173,9 @@ def inpaint_frames(
     expression = wanted[start : start + _CHUNK]
     with phases.measure("decode", len(expression)):
       part = [next(source) for _ in expression]
-    windows = _inpainted(person, tracked, part, expression, kept, phases)
+    windows = _inpainted(
+      person, tracked, part, expression, kept, window_side, phases
+    )
     for i, (number, frame) in enumerate(part):
       if i not in windows:
         yield frame, frame
@@ -180,23 +186,33 @@ def inpaint_frames(
       yield frame, result
 
 
-def _inpainted(person, tracked, part, expression, kept, phases) -> dict:
+def _inpainted(
+  person, tracked, part, expression, kept, window_side, phases
+) -> dict:
   """Returns place in the part -> (window, mask) for the frames with a face."""
-  side = person.resolution
   index = np.array([number for number, _ in part])
   with_face = np.flatnonzero(tracked.track.present[index])
   if not len(with_face):
     return {}
   chosen = index[with_face]
   with phases.measure("masks and crops", len(chosen)):
-    cover = tracked.face_masks(chosen, side)
-    crops = [
-      crops_lib.crop_window(part[i][1], tracked.track.window[index[i]], side)
+    stored = (
+      crops_lib.crop_window(
+        part[i][1], tracked.track.window[index[i]], window_side
+      )
       for i in with_face
-    ]
+    )
+    masks = tracked.face_masks(chosen, window_side)
+    crops, cover = zip(
+      *(
+        crops_lib.network_window(window, mask, person.resolution)
+        for window, mask in zip(stored, masks, strict=True)
+      ),
+      strict=True,
+    )
   images = person.inpaint(
     np.stack(crops).astype(np.float32) / 127.5 - 1,
-    cover[..., None].astype(np.float32),
+    np.stack(cover)[..., None].astype(np.float32),
     tracked.cameras(chosen),
     np.where(kept, tracked.track.expression[chosen], expression[with_face]),
   )

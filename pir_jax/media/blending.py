@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from pir_jax.media import crops
 
-FEATHER = 0.06  # From the mask's edge to full opacity, as a share of the side.
+FEATHER = 0.06  # From full opacity at the mask to none, as a share of the side.
 _EDGES, _COLOURS = 128, 64  # Most cells a side for opacity, and for colours.
 _RING = 0.1  # Width of the ring around the mask, as a share of the side.
 _SIGMA = 0.08  # Of the Gaussian that extends the ring's colours inwards.
@@ -40,20 +40,21 @@ def paste(
   """Returns the frame with the inpainted window where the mask is.
 
   Colours are matched to the frame's on a ring around the mask, and opacity
-  rises from the mask's edge inwards. Outside the mask every bit is the frame's
-  own; the frame's pixels under the mask do not affect the colours.
+  falls from the mask's edge outwards: under the mask nothing of the frame is
+  seen or affects the colours; outside `changed_region` every bit is its own.
 
   Args:
     frame: at any size.
     window: centre x, centre y, side in pixels of the frame; see `crops`.
     inpainted: the window's new content, in [-1, 1] (clipped).
-    mask: of the pixels to replace; an empty one changes nothing.
+    mask: of the pixels that the network inpainted; an empty one changes
+      nothing.
 
   Raises:
     ValueError: no pixel of the frame lies inside the window.
   """
   result = frame.copy()
-  opacity = feather(mask)
+  opacity = feather(mask, window[2])
   if not opacity.any():
     return result
   patch = to_bytes(inpainted)
@@ -61,11 +62,11 @@ def paste(
   box = Image.Resampling.BOX
   gain = match(crops.crop_window(frame, window, grid, box), patch, mask)
   size = (frame.shape[1], frame.shape[0])
-  place = crops.placement(window, size, crops.bounds(mask))
+  place = crops.placement(window, size, crops.bounds(opacity > 0))
   linear = Image.Resampling.BILINEAR
-  # Interpolation widens the opacity where the window is the smaller one.
-  inside = place.put(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0
-  cover = np.where(inside, place.put(opacity, linear), 0)
+  cover = np.clip(place.put(opacity, linear), 0, 1)
+  # Interpolation rounds; not a bit of the frame may come through.
+  cover[cover > 1 - 1e-4] = 1
   light = _TO_LINEAR[place.put(patch)]
   under = frame[place.rows, place.columns]
   blended = _TO_LINEAR[under]
@@ -119,23 +120,52 @@ def match(
 
 
 def feather(
-  mask: Bool[np.ndarray, "s s"], share: float = FEATHER
+  mask: Bool[np.ndarray, "s s"],
+  extent: float | np.floating = np.inf,
+  share: float = FEATHER,
 ) -> Float[np.ndarray, "g g"]:
-  """Computes the inpainted window's opacity: 0 outside the mask, 1 well inside.
+  """Computes the inpainted window's opacity: 1 on the mask, 0 well outside.
 
-  It rises from the mask's edge inwards over `share` of the side, so nothing
-  outside the mask changes. On a grid of at most 128 cells a side; a cell that
-  is not wholly inside the mask has 0.
+  It falls from the mask's edge outwards over `share` of the side, and towards
+  the window's edge. On a grid of at most 128 cells a side, none of them smaller
+  than a pixel of the frame; a cell of which any part is in the mask has 1.
+
+  Args:
+    mask: of the window.
+    extent: side of the window in pixels of the frame.
+    share: width of the band, as a share of the side.
   """
-  grid = min(_EDGES, len(mask))
-  # A ring of zeros: a mask that meets the window's edge fades there too.
-  ringed = np.pad(~_cells(~mask, grid), 1)
-  inside = ndimage.distance_transform_edt(ringed)[1:-1, 1:-1]
-  # Cells that touch the outside, at a corner even, stay at 0: interpolation
-  # then ends inside the mask.
-  ramp = np.clip((inside - 2**0.5) / max(share * grid, 1), 0, 1)
+  grid = int(max(1, min(_EDGES, len(mask), extent)))
+  width = max(share * grid, 1)
+  if not mask.any():
+    return np.zeros((grid, grid), np.float32)
+  # Cells that touch the mask, at a corner even, stay at 1: interpolation then
+  # begins to fall outside it.
+  outside = ndimage.distance_transform_edt(~_cells(mask, grid)) - 2**0.5
+  edge = 0.5 + np.minimum(np.arange(grid), np.arange(grid)[::-1])
+  border = np.minimum(*np.meshgrid(edge, edge))
+  ramp = np.clip(1 - outside / width, 0, 1) * np.clip(border / width, 0, 1)
   # Smoothstep: no crease where the ramp begins and ends.
   return (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
+
+
+def changed_region(
+  mask: Bool[np.ndarray, "s s"],
+  side: int,
+  extent: float | np.floating = np.inf,
+) -> Bool[np.ndarray, "n n"]:
+  """Returns the mask and the band around it that `paste` may change.
+
+  Args:
+    mask: of the window.
+    side: of the result: n.
+    extent: side of the window in pixels of the frame.
+  """
+  opacity = feather(mask, extent) > 0
+  # Values between two cells are interpolated.
+  wide = ndimage.maximum_filter(opacity, 3)
+  cell = (np.arange(side) * len(wide)) // side
+  return wide[cell[:, None], cell]
 
 
 def to_bytes(

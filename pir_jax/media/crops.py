@@ -1,7 +1,8 @@
 """The square window around the head: cut from a frame, and put back.
 
 A window is (centre x, centre y, side) in pixels of the frame, at any fraction;
-pixel (0, 0) covers [0, 1] x [0, 1]. r rows, c columns, s side of the result.
+pixel (0, 0) covers [0, 1] x [0, 1]. r rows, c
+columns, s side of a window, n of the network's.
 """
 
 import math
@@ -58,6 +59,45 @@ def crop_window(
   half = extent / 2
   box = (x - half, y - half, x + half, y + half)
   return _resample(image, box, (side,) * 2, method)
+
+
+def network_window(
+  window: UInt8[np.ndarray, "s s 3"], mask: Bool[np.ndarray, "s s"], side: int
+) -> tuple[UInt8[np.ndarray, "n n 3"], Bool[np.ndarray, "n n"]]:
+  """Resamples a stored window and its mask to the network's side.
+
+  The one way to them, in training and in use. Of what lies under the stored
+  mask, nothing is outside the mask that is returned.
+
+  Args:
+    window: RGB.
+    mask: 1 where the network inpaints.
+    side: of the result, in pixels.
+  """
+  if len(window) == side:
+    return window, mask
+  picture = Image.fromarray(window).resize((side, side), _BICUBIC)
+  return np.asarray(picture), covered(mask, side)
+
+
+def covered(
+  mask: Bool[np.ndarray, "s s"], side: int
+) -> Bool[np.ndarray, "n n"]:
+  """Resamples a mask to all pixels whose value any masked pixel enters.
+
+  Bicubic interpolation is meant, antialiased when shrinking.
+  """
+  scale = len(mask) / side
+  centre = (np.arange(side) + 0.5) * scale
+  support = 2 * max(scale, 1.0)
+  # Pillow rounds the support's ends to pixels; one more is no harm.
+  first = np.clip(np.floor(centre - support), 0, len(mask)).astype(int)
+  last = np.clip(np.ceil(centre + support), 0, len(mask)).astype(int)
+  for _ in range(2):
+    sums = np.zeros((len(mask) + 1, mask.shape[1]), np.int32)
+    np.cumsum(mask, axis=0, out=sums[1:])
+    mask = (sums[last] > sums[first]).T
+  return mask
 
 
 def shrink(

@@ -33,6 +33,8 @@ class Config:
     box_warp: side of the cube that the planes cover, centred at the origin.
     plane_layout: "fixed" (xy, xz, yz), or "eg3d" for that paper's weights.
     plane_reduce: "sum" (as in the paper) or "mean" (as in EG3D's code).
+    fine_bins: intervals between coarse samples in which the fine ones lie:
+      "own", or "eg3d", which for that paper's weights are half of one nearer.
     hidden_size: width of the decoder's hidden layer.
     remat: recompute the samples in the backward pass instead of storing them.
   """
@@ -45,6 +47,7 @@ class Config:
   box_warp: float = 1.0
   plane_layout: str = "fixed"
   plane_reduce: str = "sum"
+  fine_bins: str = "own"
   hidden_size: int = 64
   remat: bool = False
 
@@ -97,10 +100,10 @@ class Renderer(nnx.Module):
     dtype: str = "float32",
     rngs: nnx.Rngs,
   ):
-    if config.plane_reduce not in ("sum", "mean"):
-      raise ConfigError(
-        f"plane_reduce={config.plane_reduce!r} must be 'sum' or 'mean'"
-      )
+    known = {"plane_reduce": ("sum", "mean"), "fine_bins": ("own", "eg3d")}
+    for name, values in known.items():
+      if (value := getattr(config, name)) not in values:
+        raise ConfigError(f"{name}={value!r} must be one of {values}")
     self.config = config
     self.decoder = Decoder(
       num_channels, config.hidden_size, dtype=dtype, rngs=rngs
@@ -159,7 +162,11 @@ class Renderer(nnx.Module):
     else:
       weights = compositing.interval_weights(density, depths)
       fine_depths = sampling.importance(
-        depths, weights, config.num_fine, key=keys[1]
+        depths,
+        weights,
+        config.num_fine,
+        as_eg3d=config.fine_bins == "eg3d",
+        key=keys[1],
       )
       fine_color, fine_density = sample(bordered, fine_depths)
       result = compositing.render_merged(

@@ -250,8 +250,12 @@ class Layer(nnx.Module):
       return y.transpose(0, 2, 1, 3)
 
     query = heads(self.query(x)) * (config.width // config.num_heads) ** -0.5
-    logits = query @ heads(self.key(x)).swapaxes(2, 3)
-    weights = jax.nn.softmax(logits.astype(jnp.float32) + bias, axis=-1)
+    logits = jnp.matmul(
+      query,
+      heads(self.key(x)).swapaxes(2, 3),
+      preferred_element_type=jnp.float32,
+    )
+    weights = jax.nn.softmax(logits + bias, axis=-1)
     weights = _dropout(weights, config.attention_dropout, weight_key)
     mixed = weights.astype(x.dtype) @ heads(self.value(x))
     y = self.out(mixed.transpose(0, 2, 1, 3).reshape(x.shape))

@@ -65,7 +65,13 @@ class TrackedVideo(NamedTuple):
     )
     window = self.track.window[frames]
     return masks.face_mask(
-      self.model, self.fit, window, side, self.config, near=near
+      self.model,
+      self.fit,
+      window,
+      side,
+      self.config,
+      near=near,
+      resampled=True,
     )
 
   def head_masks(

@@ -168,6 +168,7 @@ def infer_config(state_dict: StateDict) -> triplane_generator.Config:
     renderer=renderer.Config(
       plane_layout="eg3d",
       plane_reduce="mean",
+      fine_bins="eg3d",
       hidden_size=hidden,
       ray_reference=0.0,
     ),

@@ -118,8 +118,15 @@ def make_batch(
   num_expression = stage.space.expression_size
   if isinstance(experiment.stage, expression.Config):
     t = data.num_frames
-    waveform = array(t * SAMPLE_RATE // FRAME_RATE)
-    return SpeechBatch(waveform, array(t, num_expression), array(t), identity)
+    wide = t + 2 * experiment.stage.margin
+    return SpeechBatch(
+      array(wide * SAMPLE_RATE // FRAME_RATE),
+      array(dtype=np.int32),
+      array(dtype=np.int32),
+      array(t, num_expression),
+      array(t),
+      identity,
+    )
   picture, plane = ((data.resolution, data.resolution, c) for c in (3, 1))
   return FaceBatch(
     array(*picture),

@@ -12,7 +12,7 @@ from pir_jax.runtime import prng
 from pir_jax.stages import conditioning
 
 NUM_POINTS = 1000  # As in EG3D.
-NEAR = 0.004  # Std of the neighbours' offset, as a share of the box.
+NEAR = 0.004  # Std of the neighbours' offset, in sides of the box.
 
 
 def density_variation(
@@ -21,7 +21,8 @@ def density_variation(
   """Computes the mean absolute difference of density between near points.
 
   The points are all inside the box: EG3D samples from twice its side, and so
-  mostly from the void. EG3D's weight is 0.25, every fourth step.
+  mostly from the void; its neighbours are as near, for its side is 1. Its
+  weight is 0.25, every fourth step.
   """
   box = model.config.renderer.box_warp
   shape = (len(conditions.identity), NUM_POINTS, 3)

@@ -251,7 +251,6 @@ class Expression(base.Stage):
     # Without a context all frames are cached.
     cached = None if self.config.model.context else padded
     carry = self._start(state, jnp.asarray(identity)[None], num_frames=cached)
-    # Not a list of pieces: thousands of them would outweigh what they hold.
     out = np.empty((padded, self.space.expression_size), np.float32)
     pieces = self._features(state, np.asarray(waveform), num_frames)
     for start, features in zip(range(0, padded, stride), pieces, strict=True):
@@ -347,12 +346,13 @@ class Expression(base.Stage):
       waveform = audio_noise.disturb(
         noise_key, waveform, gain=self.config.gain, noise=self.config.noise
       )
-    # Frames after the last valid one are padding.
-    index = jnp.arange(1, num_frames + 1)
-    used = jnp.max(jnp.where(batch.valid > 0, index, 1), axis=1)
+    sizes = waveform.shape[1] // HOP, batch.length
     features = self._encode(
-      params, buffers, frozen, waveform, num_frames, used * HOP, encoder_key
+      params, buffers, frozen, waveform, *sizes, encoder_key
     )
+    features = jax.vmap(
+      lambda x, start: jax.lax.dynamic_slice_in_dim(x, start, num_frames)
+    )(features, batch.offset)
     decoder = self.decoder.bind(params["decoder"], buffers["decoder"])
     target = self.space.standardise(batch.expression)
     # A frame without a face is fed back as the mean expression.

@@ -101,15 +101,20 @@ class DualGan:
     cameras: Cameras,
     step: Int[Array, ""],
     *,
+    real: bool = False,
     params: PyTree | None = None,
   ) -> Float[Array, "b"]:
     """Computes the discriminator's logits of images behind the fading blur.
+
+    As in EG3D only a real raw image is blurred: a raw image that is made is
+    smooth enough.
 
     Args:
       net: the discriminator.
       pair: its input.
       cameras: its label.
       step: of the run, for the blur.
+      real: the images are frames.
       params: instead of the net's own, to be differentiated by.
     """
     past = (step - self.config.start) / max(self.config.blur_steps, 1)
@@ -117,9 +122,12 @@ class DualGan:
     model = self.network.bind(
       net.params if params is None else params, net.buffers
     )
+    raw_image = pair.raw_image
+    if real:
+      raw_image = filters.gaussian_blur(raw_image, sigma)
     return model(
       filters.gaussian_blur(pair.image, sigma),
-      filters.gaussian_blur(pair.raw_image, sigma),
+      raw_image,
       camera_geometry.to_vector(cameras),
     )
 
@@ -145,7 +153,7 @@ class DualGan:
     def objective(params, batch, key):
       def loss(pair, real):
         logits = self.logits(
-          net, pair, batch.cameras, state.step, params=params
+          net, pair, batch.cameras, state.step, real=real, params=params
         )
         return jnp.mean(adversarial.non_saturating(logits, real=real))
 
@@ -174,7 +182,7 @@ class DualGan:
       del key
       penalty = adversarial.r1_penalty(
         lambda pair: self.logits(
-          net, pair, batch.cameras, state.step, params=params
+          net, pair, batch.cameras, state.step, real=True, params=params
         ),
         real(batch),
       )

@@ -169,7 +169,26 @@ def test_speech_windows_are_cut_in_step_with_their_sound(clip):
   batch = next(stream)
   assert isinstance(batch, SpeechBatch)
   assert batch.waveform.shape == (2, 6400)
-  assert {a.dtype for a in jax.tree.leaves(batch)} == {np.dtype("float32")}
+  assert {a.dtype for a in jax.tree.leaves(batch)} == {
+    np.dtype("float32"),
+    np.dtype("int32"),
+  }
+
+
+@pytest.mark.parametrize("start", [0, 2, 20, 38, 40])
+def test_a_window_has_the_sound_around_it(clip, start):
+  source = sources.SpeechSource(clip, num_frames=10, margin=3)
+  (run,) = source._runs
+  item, tick = source[start], 640
+  first = max(0, start - 3)
+  stop = min(50, first + 16)
+  assert item["offset"] == start - first
+  assert item["length"] == (stop - first) * tick
+  sound = item["waveform"]
+  assert len(sound) == 16 * tick and not sound[item["length"] :].any()
+  np.testing.assert_array_equal(
+    sound[: item["length"]], run.waveform[first * tick : stop * tick]
+  )
 
 
 def test_training_speech_never_reaches_the_held_out_tail(clip):

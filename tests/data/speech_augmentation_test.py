@@ -17,6 +17,8 @@ def make_window(num_ticks=40):
   number = np.arange(1, num_ticks + 1, dtype=np.float32)
   return {
     "waveform": number.repeat(speech_augmentation.HOP),
+    "offset": np.int32(0),
+    "length": np.int32(num_ticks * speech_augmentation.HOP),
     "expression": np.stack([number, -number], -1),
     "valid": np.ones(num_ticks, np.float32),
     "identity": np.ones(3, np.float32),

@@ -7,6 +7,7 @@ from scipy import ndimage, spatial
 
 from pir_jax.face import fitting, masks, morphable
 from pir_jax.geometry import cameras
+from pir_jax.media import crops
 
 RESOLUTION = 96
 
@@ -255,3 +256,27 @@ def test_the_lower_region_leaves_the_eyes_and_covers_the_jaw(model):
   assert place[[159, 386], 1].max() < top < place[4, 1]
   with pytest.raises(ValueError, match="choose one of face, lower"):
     masks.face_mask(model, fit, window, RESOLUTION, masks.Config(region="nose"))
+
+
+@pytest.mark.parametrize("side, extent", [(64, 150.0), (64, 64.0), (96, 41.3)])
+def test_no_pixel_outside_a_mask_holds_anything_of_the_hull(side, extent):
+  """From the source's pixels on, whatever the window is resampled by."""
+  random = np.random.default_rng(0)
+  angle = np.linspace(0, 2 * np.pi, 9)[:-1]
+  points = 100 + 0.2 * extent * np.stack([np.cos(angle), np.sin(angle)], -1)
+  square = np.float32([101.7, 98.4, extent])
+  margin = np.float32([2.0])
+  points = points[None].astype(np.float32)
+  (mask,) = masks._hulls(points, margin, square[None], side, resampled=True)
+  (plain,) = masks._hulls(points, margin, square[None], side)
+  lines = masks._grown(points[0], 2.0)
+  corners = np.stack(np.meshgrid(*[np.arange(201)] * 2), -1)
+  inside = (corners @ lines[:, :2].T + lines[:, 2] <= 0).all(-1)
+  touched = (
+    inside[1:, 1:] | inside[1:, :-1] | inside[:-1, 1:] | inside[:-1, :-1]
+  )
+  frame, noise = random.integers(0, 256, (2, 200, 200, 3), np.uint8)
+  other = np.where(touched[..., None], noise, frame)
+  one, two = (crops.crop_window(x, square, side) for x in (frame, other))
+  np.testing.assert_array_equal(one[~mask], two[~mask])
+  assert (one[~plain] != two[~plain]).any()

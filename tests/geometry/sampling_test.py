@@ -55,22 +55,40 @@ class AgreementTest(chex.TestCase):
     assert np.all(np.diff(got, axis=-1) >= -1e-6)
 
   @chex.variants(with_jit=True, without_jit=True)
-  @parameterized.parameters(None, 0)
-  def test_importance_samples_as_often_as_the_smoothed_weights(self, seed):
+  @parameterized.product(seed=[None, 0], as_eg3d=[True, False])
+  def test_importance_samples_as_often_as_the_smoothed_weights(
+    self, seed, as_eg3d
+  ):
     num = 64
     key = None if seed is None else jax.random.key(seed)
-    got = self.variant(lambda z, w: sampling.importance(z, w, num, key=key))(
-      jnp.linspace(0.0, 1.0, 33)[None], jnp.zeros((1, 32)).at[0, 16].set(1.0)
-    )[0]
+    got = self.variant(
+      lambda z, w: sampling.importance(z, w, num, as_eg3d=as_eg3d, key=key)
+    )(jnp.linspace(0.0, 1.0, 33)[None], jnp.zeros((1, 32)).at[0, 16].set(1.0))[
+      0
+    ]
     assert np.all(np.diff(got) >= -1e-6)
     # Smoothed: 1.01 in the spike's interval, 0.51 beside it, 0.01 in the other
-    # 27 of the 30 that stay. Bins lie half an interval nearer: 16 is
-    # [15.5, 16.5] / 32, 1 / 64 to either side of the wall at 0.5.
+    # 29, of which EG3D's drops two. Its bins lie half an interval nearer: 16 is
+    # [15.5, 16.5] / 32, 1 / 64 to either side of 0.5.
+    middle, total = (0.5, 2.30) if as_eg3d else (16.5 / 32, 2.32)
     for mass, half_width in ((1.01, 0.5), (2.03, 1.5)):
-      share = np.mean(np.abs(np.asarray(got) - 0.5) <= half_width / 32)
+      share = np.mean(np.abs(np.asarray(got) - middle) <= half_width / 32)
       # Quantiles are one in each of 64 parts: one sample at either end of the
       # bins may fall to either side.
-      np.testing.assert_allclose(share, mass / 2.30, atol=2 / num)
+      np.testing.assert_allclose(share, mass / total, atol=2 / num)
+
+  @chex.variants(with_jit=True, without_jit=True)
+  @parameterized.parameters(0.0, 0.3, 0.5, 0.9)
+  def test_samples_lie_about_a_thin_shell(self, place):
+    depths = jnp.linspace(2.0, 3.0, 17)[None]
+    shell = depths[0, 6] + place / 16
+    weights = jnp.zeros((1, 16)).at[0, 6].set(1.0)
+    got = self.variant(lambda z, w: sampling.importance(z, w, 512))(
+      depths, weights
+    )
+    # The interval of the shell is all that is known of its place.
+    assert abs(np.median(got) - shell) <= 0.5 / 16 + 1e-3
+    assert abs(np.median(got) - depths[0, 6] - 0.5 / 16) < 1e-3
 
   @chex.variants(with_jit=True, without_jit=True)
   def test_smoothing_spreads_a_spike_to_both_sides(self):

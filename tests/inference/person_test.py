@@ -16,6 +16,7 @@ KNOWN = {
   "source": "a.mp4",
   "identity": [1.0, 2.0],
   "masks": dataclasses.asdict(CONFIG),
+  "resolution": 512,
 }
 OTHER = KNOWN | {"sha256": "b", "identity": [3.0, 4.0], "masks": {}}
 

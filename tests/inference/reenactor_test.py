@@ -60,7 +60,7 @@ def run(clip, kept=False):
   mask = np.zeros(size, bool)
   mask[1:] = kept
   timed = section_timer.SectionTimer()
-  pairs = list(reenactor.inpaint_frames(person, clip, wanted, mask, timed))
+  pairs = list(reenactor.inpaint_frames(person, clip, wanted, mask, 64, timed))
   counts = {n: sum(s.frames for s in v) for n, v in timed.spans.items()}
   present = clip.track.present[pingpong.frame_indices(NUM_FRAMES, WANTED)]
   assert counts == {
@@ -89,9 +89,10 @@ def test_each_frame_shows_its_own_expression_and_only_inside_the_mask(clip):
     # the expression of the next frame would be 5.8 levels away.
     assert np.abs(after[height // 2, width // 2] - grey).max() < 4
     changed = (before != after).any(-1)
-    # The mask is the middle half of a window of 0.8 of the height.
-    assert not changed[: round(0.29 * height)].any()
-    assert not changed[:, : width // 2 - round(0.21 * height)].any()
+    # The mask is the middle half of a window of 0.8 of the height, and the
+    # feather 0.06 of it and some pixels.
+    assert not changed[: round(0.2 * height)].any()
+    assert not changed[:, : width // 2 - round(0.3 * height)].any()
 
 
 def test_kept_coefficients_are_the_source_frames_own(clip):
@@ -102,3 +103,61 @@ def test_kept_coefficients_are_the_source_frames_own(clip):
   expected = clip.track.expression[indices[with_face]]
   np.testing.assert_array_equal(shown[:, 1:], expected[:, 1:])
   np.testing.assert_array_equal(shown[:, 0], wanted[with_face, 0])
+
+
+class Witness(GreyPerson):
+  """Keeps what the network is shown where it may look."""
+
+  def __init__(self, resolution):
+    super().__init__()
+    self.resolution = resolution
+    self.shown = []
+
+  def inpaint(self, image, mask, cameras, expression):
+    self.shown.append((np.where(mask > 0, np.nan, image), mask))
+    return np.full_like(image, 0.25)
+
+
+@pytest.mark.parametrize("stored, side", [(64, 64), (64, 32), (40, 64)])
+def test_noise_under_the_mask_changes_no_bit(clip, tmp_path, stored, side):
+  """Of what the network is shown, and of the frames that are written."""
+  x, y, extent = clip.track.window[0]
+  shape = (clip.video.height, clip.video.width, 3)
+  rows, columns = (np.arange(n) + 0.5 for n in shape[:2])
+  # Masked is the middle half: all of the source's pixels that it touches, less
+  # what a resampled window needs beyond it.
+  edge = extent / 4 - 2**0.5 * (2 * max(extent / stored, 1) + 1)
+  hidden = (abs(rows - y) < edge)[:, None] & (abs(columns - x) < edge)
+  random = np.random.default_rng(0)
+  picture = random.integers(0, 256, shape, np.uint8)
+  noise = random.integers(0, 256, (2, NUM_FRAMES, *shape), np.uint8)
+  results = []
+  for k in range(2):
+    path = tmp_path / f"{k}.mkv"
+    synthetic.write_video(
+      path,
+      num_frames=NUM_FRAMES,
+      image=lambda i, w, h, k=k: np.where(
+        hidden[..., None], noise[k, i], picture
+      ),
+      codecs=("ffv1", "pcm_s16le"),
+      pixels="bgr0",
+    )
+    person = Witness(side)
+    size = clip.track.expression.shape[1]
+    frames = reenactor.inpaint_frames(
+      person,
+      clip._replace(path=path),
+      np.zeros((NUM_FRAMES, size), np.float32),
+      np.zeros(size, bool),
+      stored,
+    )
+    results.append(([after for _, after in frames], person.shown))
+  (one, first), (two, second) = results
+  for a, b in zip(first, second, strict=True):
+    np.testing.assert_array_equal(a[0], b[0])
+    np.testing.assert_array_equal(a[1], b[1])
+  present = clip.track.present
+  assert hidden.sum() > 50
+  for i in np.flatnonzero(present):
+    np.testing.assert_array_equal(one[i], two[i])

@@ -63,3 +63,25 @@ def test_a_window_beside_the_frame_is_refused():
   patch = np.zeros((8, 8, 3), np.uint8)
   with pytest.raises(ValueError, match="holds no pixel"):
     crops.place_window(patch, np.array([-50.0, 0.0, 10.0]), (60, 40))
+
+
+@pytest.mark.parametrize(
+  "stored, side", [(512, 128), (84, 128), (96, 64), (64, 64), (131, 50)]
+)
+def test_nothing_under_the_mask_is_outside_the_networks_mask(stored, side):
+  random = np.random.default_rng(0)
+  rows, columns = np.mgrid[:stored, :stored] / stored - 0.5
+  mask = rows**2 + columns**2 < 0.3**2
+  window, noise = random.integers(0, 256, (2, stored, stored, 3), np.uint8)
+  other = np.where(mask[..., None], noise, window)
+  one, cover = crops.network_window(window, mask, side)
+  two, same = crops.network_window(other, mask, side)
+  np.testing.assert_array_equal(cover, same)
+  np.testing.assert_array_equal(one[~cover], two[~cover])
+  assert one.shape == (side, side, 3) and cover.shape == (side, side)
+  # No more than the filter needs: two pixels of the coarser grid, and rounding.
+  reach = 0.3 + 2.5 / min(stored, side)
+  centres = (np.arange(side) + 0.5) / side - 0.5
+  distance = np.hypot(*np.meshgrid(centres, centres))
+  if stored != side:
+    assert not cover[distance > reach + 2**0.5 / min(stored, side)].any()

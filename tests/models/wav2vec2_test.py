@@ -303,6 +303,21 @@ def test_layer_drop_passes_all_layers_over_or_none():
   )
 
 
+def test_attention_logits_are_not_rounded_to_bfloat16():
+  config = wav2vec2.Config(width=16, num_heads=1, ffn=8, dtype="bfloat16")
+  layer = wav2vec2.Layer(config, rngs=nnx.Rngs(0))
+  for name in ("query", "key", "value", "out"):
+    getattr(layer, name).kernel[...] = jnp.eye(16) * (name != "query")
+    getattr(layer, name).bias[...] = jnp.zeros(16)
+  # With the scale of 1/4, query (8, 1/4) and keys (12.5, 0) and (12.5, 1): the
+  # logits are 100 and 100.25, which bfloat16 cannot tell apart.
+  layer.query.bias[...] = jnp.zeros(16).at[:2].set(jnp.array([32.0, 1.0]))
+  x = jnp.zeros((1, 2, 16), jnp.bfloat16).at[0, :, 0].set(12.5)
+  out = layer._attend(x.at[0, 1, 1].set(1.0), jnp.zeros((1, 1, 1, 2)), None)
+  want = jax.nn.sigmoid(0.25)
+  np.testing.assert_allclose(np.float32(out[0, :, 1]), want, rtol=2**-8)
+
+
 def test_bfloat16_follows_float32():
   exact, rough = make(), make(dtype="bfloat16")
   out = run(rough, speech(), 12)

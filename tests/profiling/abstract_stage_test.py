@@ -126,8 +126,11 @@ def test_more_examples_and_averages_take_more():
   averages = sum(
     leaf.size for leaf in jax.tree.leaves(stage.abstract_state().ema)
   )
-  # Waveform, expressions and their validity; the decoder sees the identity.
-  example = 4 * (640 + morphable.NUM_EXPRESSION + 1) + morphable.NUM_IDENTITY
+  # Waveform with its margins, two numbers about it, expressions and their
+  # validity; the decoder sees the identity.
+  margins = 2 * stage.config.margin
+  example = (4 + margins) * 640 + 2 + 4 * (morphable.NUM_EXPRESSION + 1)
+  example += morphable.NUM_IDENTITY
   assert many.arguments - few.arguments == 4 * (averages + 8 * example)
 
 

@@ -71,13 +71,17 @@ def make_stage(encoder="whisper", mode="autoregressive"):
   )
 
 
-def make_batch(seed=0, num_frames=12):
+def make_batch(seed=0, num_frames=12, margin=0):
+  """The second waveform ends with the last valid frame."""
+  wide = num_frames + 2 * margin
   rng = np.random.default_rng(seed)
   valid = np.ones((2, num_frames), np.float32)
   valid[1, -4:] = 0
   valid[0, 3] = 0
   return SpeechBatch(
-    jnp.asarray(rng.normal(size=(2, 640 * num_frames)) * 0.1, jnp.float32),
+    jnp.asarray(rng.normal(size=(2, 640 * wide)) * 0.1, jnp.float32),
+    jnp.full(2, margin, jnp.int32),
+    jnp.int32([640 * wide, 640 * (num_frames + margin - 4)]),
     jnp.asarray(rng.normal(size=(2, num_frames, 2)), jnp.float32),
     jnp.asarray(valid),
     jnp.asarray(rng.normal(size=(2, 3)), jnp.float32),
@@ -140,6 +144,28 @@ def test_frames_that_are_not_valid_teach_nothing():
     two, second = stage.step(stage.init(key), other, key, index=0)
     assert first["loss"] == second["loss"]
     chex.assert_trees_all_equal(arrays(one), arrays(two))
+
+
+def test_sound_counts_where_there_is_no_face_and_beyond_the_window():
+  """As in `predict`, which knows the sound before and after each frame."""
+  stage = make_stage.__wrapped__()  # Another size: a program of its own.
+  state = trained_decoder(stage)
+  key, batch = jax.random.key(0), make_batch(margin=2)
+
+  def error(waveform):
+    changed = batch._replace(waveform=jnp.asarray(waveform, jnp.float32))
+    return float(stage.evaluate(state, changed, key)["expression"])
+
+  own = error(batch.waveform)
+  for row, ticks, counts in (
+    (0, slice(0, 2), True),  # Before the first frame.
+    (0, slice(5, 6), True),  # The frame without a face.
+    (0, slice(14, 16), True),  # After the last frame.
+    (1, slice(10, 16), False),  # Padding.
+  ):
+    waveform = np.array(batch.waveform)
+    waveform[row, ticks.start * 640 : ticks.stop * 640] *= -2
+    assert (error(waveform) != own) == counts, ticks
 
 
 def test_predict_is_raw_and_equals_the_network_in_one_window():

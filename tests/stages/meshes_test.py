@@ -131,6 +131,8 @@ def make_batch(make):
   if make is speech:
     return SpeechBatch(
       normal(640 * FRAMES),
+      np.zeros(BATCH, np.int32),
+      np.full(BATCH, 640 * FRAMES, np.int32),
       normal(FRAMES, 2),
       np.ones((BATCH, FRAMES), np.float32),
       normal(2),

@@ -152,7 +152,7 @@ def test_the_discriminator_sees_less_the_earlier_it_is():
   play = gan.DualGan(config, resolution=32, num_steps=10)
   net, batch = jax.jit(play.new_net)(KEY), make_batch()
   # One program, not one for each operation.
-  logits = jax.jit(play.logits)
+  logits = jax.jit(play.logits, static_argnames="real")
   rows, columns = np.mgrid[:32, :32]
   finest = np.float32((-1) ** (rows + columns))[None, ..., None]
   pairs = [
@@ -168,6 +168,20 @@ def test_the_discriminator_sees_less_the_earlier_it_is():
   # A chessboard is what a blur takes away; at the end nothing is blurred.
   assert gap(0) < 0.3 * gap(10)
   assert gap(10) == gap(1000)
+
+  def raw_gap(step, real):
+    one, other = (
+      logits(net, pair, batch.cameras, jnp.int32(step), real=real)
+      for pair in (
+        gan.Pair(batch.image, batch.image[:, ::4, ::4] + s * finest[:, :8, :8])
+        for s in (0, 1)
+      )
+    )
+    return float(jnp.abs(one - other).max())
+
+  # EG3D blurs the raw image of a frame, and not one that is made.
+  assert raw_gap(0, True) < 0.3 * raw_gap(0, False)
+  assert raw_gap(10, True) == pytest.approx(raw_gap(10, False), rel=1e-5)
 
 
 def test_corrections_are_learnt_for_frames_that_were_seen():
