@@ -1,4 +1,4 @@
-"""Trains one stage: `python -m pir_jax.train --config=... --workdir=...`.
+"""Trains one stage: `python -m pir_jax.train --config=experiments/triplane.py`.
 
 Run it again with the same --workdir and it resumes where it was. On several
 hosts, start it once on each: see experiments/launch.
@@ -13,17 +13,12 @@ from ml_collections import config_flags
 
 from pir_jax.data import pipelines
 from pir_jax.data.dataset import Dataset
+from pir_jax.preparation import packaged_clip
+from pir_jax.profiling import memory_check
 from pir_jax.runs import audio_expressions, run_record
-from pir_jax.runs.experiment import Experiment, mesh_for
+from pir_jax.runs.experiment import Experiment, default_workdir, mesh_for
 from pir_jax.runs.run import make_stage, network_space, resolve
-from pir_jax.runtime import (
-  app,
-  distributed,
-  loop,
-  memory,
-  profiler,
-  sharding,
-)
+from pir_jax.runtime import app, distributed, loop, memory, profiler, sharding
 from pir_jax.stages import expression
 from pir_jax.types import InputError
 
@@ -33,7 +28,10 @@ _CONFIG = config_flags.DEFINE_config_file(
   "are set by --config.field=value.",
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Directory of the run: made, or resumed."
+  "workdir",
+  None,
+  "Directory of the run: made, or resumed. By default runs/EXPERIMENT, or "
+  "runs/VARIANT/EXPERIMENT.",
 )
 _RESUME_FROM = flags.DEFINE_string(
   "resume_from",
@@ -76,6 +74,7 @@ def train(
   state = stage.abstract_state()
   if source is not None:
     run_record.adopt(workdir, source, stage)
+  memory_check.check(experiment, stage)
   run_record.write(workdir, experiment, data, stage)
   distributed.check_shared(workdir / "run.json")
   if jax.process_index() == 0:
@@ -118,19 +117,25 @@ def _batches(experiment: Experiment, data: Dataset, mesh: Mesh | None = None):
 
 def main() -> None:
   """Runs the command."""
-  experiment, workdir = app.required(_CONFIG, _WORKDIR)
+  (experiment,) = app.required(_CONFIG)
+  config = flags.FLAGS["config"].config_filename
   if not isinstance(experiment, Experiment):
     raise InputError(
-      f"{flags.FLAGS['config'].config_filename} is not an experiment: set "
+      f"{config} is not an experiment: set "
       "--config=experiments/triplane.py:demo or another file whose get_config "
       "returns an Experiment."
     )
+  workdir = _WORKDIR.value or default_workdir(config)
   if "://" in workdir:
     raise InputError(
       f"--workdir={workdir} is not a folder: mount the bucket (gcsfuse, s3fs) "
       "and name the folder where it is mounted."
     )
   profile = profiler.parse(_PROFILE.value)
+  if not experiment.data.path:
+    experiment.data.path = str(packaged_clip.prepared())
+    print(f"--config.data.path is not set: {experiment.data.path}")
+  print(f"the run is {workdir}")
   source = _RESUME_FROM.value and pathlib.Path(_RESUME_FROM.value)
   with distributed.joined():
     train(experiment, pathlib.Path(workdir), source, profile)

@@ -181,7 +181,7 @@ def test_speech_report_without_a_model_or_with_a_silent_voice(tmp_path):
 @pytest.mark.parametrize(
   ("module", "missing"),
   [
-    ("train", "--config, --workdir"),
+    ("train", "--config"),
     ("reenact", "--model, --video, --audio, --output"),
     ("evaluate", "--model, --data, --output"),
     ("inspect", "--model, --output"),

@@ -35,3 +35,10 @@ jax.config.update("jax_default_matmul_precision", "highest")
 def extreme(request):
   """Values at which functions must be finite; 1e-40 is denormal in float32."""
   return request.param
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_file():
+  """Programs are let go after each file: thousands slow the collector down."""
+  yield
+  jax.clear_caches()

@@ -15,7 +15,6 @@ h height, w width.
 """
 
 import dataclasses
-import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ import soundfile
 from jaxtyping import UInt8
 from PIL import Image
 
-from pir_jax.media import audio, video_reader, video_writer
+from pir_jax.media import audio, containers, video_reader, video_writer
 from pir_jax.types import InputError
 
 SIDE = 512
@@ -224,11 +223,8 @@ def read_annotations(
 
 def _videos(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   videos = {}
-  for root, _, names in os.walk(folder):
-    for name in sorted(names):
-      path = pathlib.Path(root, name)
-      if path.suffix.lower() in VIDEO_SUFFIXES:
-        videos.setdefault(path.stem, path)
+  for path in containers.videos_in(pathlib.Path(folder), VIDEO_SUFFIXES)[0]:
+    videos.setdefault(path.stem, path)
   return videos
 
 

@@ -78,6 +78,37 @@ def moving(container) -> list:
   return [s for s in container.streams.video if not s.disposition & cover]
 
 
+def videos_in(
+  folder: pathlib.Path, suffixes: tuple[str, ...]
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+  """Splits the files of a folder, and of folders in it, by kind.
+
+  Args:
+    folder: hidden files in it are neither.
+    suffixes: of names that are taken for videos without a look: a damaged one
+      is a fault to report.
+
+  Returns:
+    The videos, and the other files: pictures, sounds, texts.
+  """
+  videos, others = [], []
+  for path in sorted(folder.rglob("*")):
+    if path.is_file() and not path.name.startswith("."):
+      known = path.suffix.lower() in suffixes or _is_video(path)
+      (videos if known else others).append(path)
+  return videos, others
+
+
+def _is_video(path: pathlib.Path) -> bool:
+  try:
+    with open_media(path) as container:
+      name = container.format.name
+      still = name.endswith("_pipe") or name == "image2"
+      return bool(moving(container)) and not still
+  except InputError:
+    return False
+
+
 def _chosen(streams: list, path: Path):
   """Returns the default stream that can be decoded, else the first one."""
   open_ones = [s for s in streams if s.codec_context is not None]

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from pir_jax import assets
 from pir_jax.data import hdtf, manifest
-from pir_jax.media import video_reader
+from pir_jax.media import containers, video_reader
 from pir_jax.preparation import batch_output, batch_worker, pipeline
 from pir_jax.types import InputError
 
@@ -90,13 +90,11 @@ def list_videos(places: Sequence[str]) -> list[Input]:
     if not path.exists():
       raise InputError(f"{place} does not exist: check the name.")
     if path.is_dir():
-      inside = [
-        each
-        for each in sorted(path.rglob("*"))
-        if each.suffix.lower() in hdtf.VIDEO_SUFFIXES
-        and each.is_file()
-        and not each.name.startswith(".")
-      ]
+      inside, others = containers.videos_in(path, hdtf.VIDEO_SUFFIXES)
+      if others:
+        names = ", ".join(str(other.relative_to(path)) for other in others[:9])
+        more = ", ..." if len(others) > 9 else ""
+        print(f"{len(others)} files are no videos: {names}{more}")
       if not inside:
         raise InputError(f"{place} holds no video: name another folder.")
     elif path.suffix.lower() == ".txt":

@@ -127,6 +127,12 @@ def experiment_of(record: dict[str, Any]) -> Experiment:
   )
 
 
+def default_workdir(config: str) -> str:
+  """Returns where the run of an experiment's file (FILE:VARIANT) lies."""
+  name, _, variant = config.partition(":")
+  return str(pathlib.Path("runs", variant, pathlib.Path(name).stem))
+
+
 def space_of(record: dict[str, Any]) -> FaceSpace:
   """Returns the space that a run.json records."""
   space = record["space"]

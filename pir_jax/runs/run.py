@@ -209,9 +209,16 @@ def place_of(person: pathlib.Path, stage: str) -> pathlib.Path:
 
 
 def _triplane_of(config, workdir: pathlib.Path) -> pathlib.Path:
+  place = place_of(workdir.resolve().parent, "triplane")
   if config.triplane:
-    return pathlib.Path(config.triplane)
-  return place_of(workdir.resolve().parent, "triplane")
+    place = pathlib.Path(config.triplane)
+  if not (place.is_file() or (place / "run.json").exists()):
+    raise InputError(
+      f"stage 3 renders with stage 2, and {place} is none: train it first, "
+      f"with --config=experiments/triplane.py --workdir={place}, or name it by "
+      "--config.stage.triplane."
+    )
+  return place
 
 
 def _is_ours(path: str) -> bool:
