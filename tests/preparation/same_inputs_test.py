@@ -1,0 +1,94 @@
+"""Training, evaluation and reenactment show the network the same bits.
+
+On the packaged clip, prepared and tracked for each as it is in use.
+"""
+
+import numpy as np
+import pytest
+
+from pir_jax import assets
+from pir_jax.data import pipelines
+from pir_jax.data.dataset import Clip, Dataset
+from pir_jax.evaluation import reenactment
+from pir_jax.inference import reenactor
+from pir_jax.inference.person import KnownPerson, Person
+from pir_jax.media import video_reader
+from pir_jax.preparation import pipeline, tracking
+
+SIDE = 128
+
+
+class Witness(Person):
+  """Keeps what the network is shown."""
+
+  def __init__(self, space):
+    self.resolution, self.space = SIDE, space
+    self.shown = []
+
+  def predict_expression(self, audio):
+    ticks = -(-len(audio) // 640)
+    return np.zeros((ticks, self.space.expression_size), np.float32)
+
+  def inpaint(self, image, mask, cameras, expression):
+    for row in zip(image, mask, cameras.pose, cameras.intrinsics, strict=True):
+      self.shown.append(row)
+    return np.zeros_like(image)
+
+
+@pytest.mark.slow
+def test_the_network_is_shown_the_same_bits_everywhere(tmp_path):
+  video = assets.fetch("demo_video")
+  pipeline.prepare(video, tmp_path / "me", with_page=False)
+  clip = Clip.open(tmp_path / "me")
+  data = Dataset([clip])
+  known = KnownPerson.from_record(data.people[0])
+  witness = Witness(data.space)
+
+  # In use: tracked anew, with what a run knows of the person.
+  info = video_reader.probe(video)
+  tracked = tracking.track(video, video=info, **known.tracking_options())
+  count, size = len(tracked.track.times), data.space.expression_size
+  frames = reenactor.inpaint_frames(
+    witness,
+    tracked,
+    np.zeros((count, size), np.float32),
+    np.zeros(size, bool),
+    known.window_side,
+  )
+  assert len(list(frames)) == count
+  in_use = dict(
+    zip(np.flatnonzero(tracked.track.present), witness.shown, strict=True)
+  )
+
+  def compare(index, image, mask, pose, intrinsics):
+    own = in_use[int(index)]
+    for one, other in zip(own, (image, mask, pose, intrinsics), strict=True):
+      np.testing.assert_array_equal(one, other)
+
+  for split in ("train", "held_out"):
+    batches = pipelines.face_dataset(
+      data,
+      resolution=SIDE,
+      batch_size=1,
+      split=split,
+      shuffle=False,
+      repeat=False,
+    )
+    for index, batch in zip(clip.frames(split), batches, strict=True):
+      compare(
+        index,
+        batch.image[0],
+        batch.mask[0],
+        batch.cameras.pose[0],
+        batch.cameras.intrinsics[0],
+      )
+  held_out = reenactment.read_held_out(clip, witness)
+  for i, index in enumerate(held_out.index):
+    cameras = held_out.cameras
+    compare(
+      index,
+      held_out.image[i],
+      held_out.cover[i],
+      cameras.pose[i],
+      cameras.intrinsics[i],
+    )
