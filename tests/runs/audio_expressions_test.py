@@ -95,3 +95,28 @@ def test_stage_1_is_asked_only_where_it_is_wanted(clip, tmp_path):
     audio_expressions.training_table(
       _experiment(clip, config), data, tmp_path / "x"
     )
+
+
+def test_several_clips_are_predicted_one_after_another(
+  clip, tmp_path, monkeypatch
+):
+  synthetic.write_synthetic(tmp_path / "other", num_frames=30, seed=3)
+  data = Dataset.open([clip, tmp_path / "other"])
+
+  class Stage:
+    def predict(self, state, waveform, identity):
+      del state
+      return predict_ticks(waveform) + 1000 * identity[0]
+
+  run = run_lib.Run(None, Stage(), "state", data.space, 1, [])
+  monkeypatch.setattr(audio_expressions, "open_run", lambda place: run)
+  config = inpainting.Config(augmentation=augmentation.Config(predicted=0.5))
+  table = audio_expressions.training_table(
+    _experiment(clip, config), data, tmp_path / "inpainting"
+  )
+  source = sources.FrameSource(data, resolution=16)
+  assert len(table) == len(source)
+  items = (source[i] for i in range(len(source)))
+  for row, item in zip(table, items, strict=True):
+    want = item["index"] + 1000 * item["identity"][0]
+    np.testing.assert_allclose(row[0], want, rtol=1e-4, atol=1e-2)

@@ -284,3 +284,12 @@ def test_what_holds_its_own_generator_or_needs_none_is_let_through():
   expression_stage = types.SimpleNamespace(config=types.SimpleNamespace())
   check_generator(FOLDER, {"triplane_step": None}, expression_stage)
   check_generator(FOLDER, {}, expression_stage)
+
+
+def test_a_run_is_opened_on_a_device_of_its_own_process(trained, monkeypatch):
+  """In a cluster `jax.devices` begins with those of process 0."""
+  own = jax.devices()[3]
+  monkeypatch.setattr(jax, "local_devices", lambda: [own])
+  run = open_run(trained[0] / "run")
+  leaf = jax.tree.leaves(run.state.nets["decoder"].params)[0]
+  assert leaf.devices() == {own}
