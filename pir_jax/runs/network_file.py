@@ -98,6 +98,30 @@ def check(folder: pathlib.Path) -> None:
       )
 
 
+def write_network(
+  path: pathlib.Path, record: dict[str, Any], arrays: Mapping[str, Array]
+) -> dict[str, Any]:
+  """Writes one stage, and returns its entry in config.json.
+
+  Args:
+    path: of the file to write.
+    record: of the run, with its `step`.
+    arrays: see `train_state.learnt`.
+  """
+  kept = {
+    name: np.ascontiguousarray(jax.device_get(array))
+    for name, array in arrays.items()
+    if not name.startswith(_NOT_EXPORTED)
+  }
+  header = {_HEADER: json.dumps(portable(record))}
+  safetensors.numpy.save_file(kept, path, header)
+  return {
+    "sha256": _sha256(path),
+    "step": record["step"],
+    "parameters": sum(array.size for array in kept.values()),
+  }
+
+
 def write_person(
   folder: pathlib.Path,
   records: Mapping[str, dict[str, Any]],
@@ -123,18 +147,7 @@ def write_person(
     files = {}
     for stage in STAGES:
       path = part / f"{stage}{SUFFIX}"
-      kept = {
-        name: np.ascontiguousarray(jax.device_get(array))
-        for name, array in arrays[stage].items()
-        if not name.startswith(_NOT_EXPORTED)
-      }
-      header = {_HEADER: json.dumps(portable(records[stage]))}
-      safetensors.numpy.save_file(kept, path, header)
-      files[path.name] = {
-        "sha256": _sha256(path),
-        "step": records[stage]["step"],
-        "parameters": sum(array.size for array in kept.values()),
-      }
+      files[path.name] = write_network(path, records[stage], arrays[stage])
     index = {
       "files": files,
       "people": [person["source"] for person in records["triplane"]["people"]],
