@@ -119,6 +119,7 @@ def main() -> None:
       overwrite=_OVERWRITE.value,
     )
     print(manifest.report(made))
+    print(f"See {_OUTPUT.value}/report.html; train with --config.data.path.")
     return
   places = _INPUT.value or [_VIDEO.value]
   if _HDTF.value:

@@ -38,6 +38,7 @@ _RESUME_FROM = flags.DEFINE_string(
   None,
   "Another run whose state a new one begins with, under a config of its own.",
 )
+flags.adopt_module_key_flags(distributed)
 _PROFILE = flags.DEFINE_string(
   "profile", None, "START:STEPS, such as 20:5: these steps are traced."
 )

@@ -290,6 +290,13 @@ def test_what_cannot_be_begun_from_is_refused(folder, tmp_path):
     return network_space(experiment, data, tmp_path / "run")
 
   me, data = folder / "runs" / "me", Dataset.open(folder / "data/other").space
+  with pytest.raises(pir_jax.InputError, match="init_from=no.where is no run"):
+    space_from("no where", data)
+  for wrong in (folder / "nothing", me / "expression"):
+    with pytest.raises(
+      pir_jax.InputError, match="name the folder with the runs"
+    ):
+      pir_jax.load(wrong)
   with pytest.raises(pir_jax.InputError, match="is of stage triplane"):
     space_from(me / "triplane", data)
   fewer = data._replace(expression_names=data.expression_names[1:])

@@ -5,7 +5,13 @@ import pathlib
 from typing import Any
 
 from pir_jax.runs import network_file
-from pir_jax.runs.run import Run, open_run, place_of, read_record
+from pir_jax.runs.run import (
+  Run,
+  check_person,
+  open_run,
+  place_of,
+  read_record,
+)
 from pir_jax.stages import expression, train_state
 from pir_jax.types import InputError
 
@@ -52,6 +58,7 @@ def export(model: pathlib.Path, output: pathlib.Path) -> str:
   """
   if output.exists():  # Before the runs are opened, which takes a while.
     raise InputError(f"{output} is there already: choose another --output.")
+  check_person(model)
   records, arrays = {}, {}
   for stage in network_file.STAGES:
     place = place_of(model, stage)

@@ -16,7 +16,13 @@ from jaxtyping import Float, UInt8
 from pir_jax.face import masks, morphable
 from pir_jax.media import blending, pingpong, speech_waveform, video_reader
 from pir_jax.runs import network_file
-from pir_jax.runs.run import Run, open_run, place_of, read_record
+from pir_jax.runs.run import (
+  Run,
+  check_person,
+  open_run,
+  place_of,
+  read_record,
+)
 from pir_jax.runtime import section_timer
 from pir_jax.stages import inpainting
 from pir_jax.types import Cameras, FaceSpace, InputError
@@ -288,6 +294,7 @@ def load(
       different face models, or there is no such person.
   """
   model = pathlib.Path(model)
+  check_person(model)
   if (model / network_file.INDEX).exists():
     network_file.check(model)
   names = ("expression", "inpainting")

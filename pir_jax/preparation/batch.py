@@ -94,7 +94,7 @@ def list_videos(places: Sequence[str]) -> list[Input]:
       if others:
         names = ", ".join(str(other.relative_to(path)) for other in others[:9])
         more = ", ..." if len(others) > 9 else ""
-        print(f"{len(others)} files are no videos: {names}{more}")
+        print(f"no videos, {len(others)} passed over: {names}{more}")
       if not inside:
         raise InputError(f"{place} holds no video: name another folder.")
     elif path.suffix.lower() == ".txt":

@@ -19,7 +19,7 @@ from pir_jax.runs.experiment import (
   name_of,
   space_of,
 )
-from pir_jax.runtime import checkpoint, sharding
+from pir_jax.runtime import checkpoint, checkpoint_integrity, sharding
 from pir_jax.stages import base, expression, inpainting, train_state, triplane
 from pir_jax.types import FaceSpace, InputError
 
@@ -169,9 +169,10 @@ def network_space(
     InputError: the data's coefficients are of another face model.
   """
   config = experiment.stage
+  _check_origin(config)
   if isinstance(config, inpainting.Config):
     origin = _triplane_of(config, workdir)
-  elif (workdir / "run.json").exists():
+  elif has_begun(workdir):
     origin = workdir
   elif source is None and config.init_from and _is_ours(config.init_from):
     origin = _origin(config.init_from, name_of(experiment))
@@ -202,6 +203,30 @@ def read_record(place: pathlib.Path) -> dict[str, Any]:
   return checkpoint.read_record(place)
 
 
+def has_begun(workdir: pathlib.Path) -> bool:
+  """Whether a run has saved anything: one that has not is begun anew."""
+  return (workdir / "run.json").exists() and bool(
+    checkpoint_integrity.steps(workdir) or any(workdir.glob("damaged/*"))
+  )
+
+
+def check_person(folder: pathlib.Path) -> None:
+  """Checks that a folder holds the networks of a person.
+
+  Raises:
+    InputError: it does not; it may be the run of one stage.
+  """
+  if place_of(folder, "inpainting").exists():
+    return
+  problem = f"{folder} does not exist"
+  if folder.exists():
+    problem = f"{folder} holds no trained person"
+  raise InputError(
+    f"{problem}: name the folder with the runs expression, triplane and "
+    "inpainting, or one that `python -m pir_jax.export` wrote."
+  )
+
+
 def place_of(person: pathlib.Path, stage: str) -> pathlib.Path:
   """Returns where a person's folder has a stage: an exported file or a run."""
   file = person / f"{stage}{network_file.SUFFIX}"
@@ -214,8 +239,9 @@ def _triplane_of(config, workdir: pathlib.Path) -> pathlib.Path:
     place = pathlib.Path(config.triplane)
   if not (place.is_file() or (place / "run.json").exists()):
     raise InputError(
-      f"stage 3 renders with stage 2, and {place} is none: train it first, "
-      f"with --config=experiments/triplane.py --workdir={place}, or name it by "
+      f"stage 3 renders with stage 2, and {place} is none: train it there "
+      "first, by experiments/triplane.py in the same variant (such as :demo) "
+      "and with the same --config.data.path, or name it by "
       "--config.stage.triplane."
     )
   return place
@@ -224,6 +250,18 @@ def _triplane_of(config, workdir: pathlib.Path) -> pathlib.Path:
 def _is_ours(path: str) -> bool:
   place = pathlib.Path(path)
   return place.is_dir() or network_file.is_one(place)
+
+
+def _check_origin(config) -> None:
+  """Refuses an `init_from` that names nothing, before anything is written."""
+  path = config.init_from
+  if not path or _is_ours(path):
+    return
+  eg3d = isinstance(config, triplane.Config) and pathlib.Path(path).is_file()
+  if not eg3d:
+    raise InputError(
+      f"init_from={path} is no run, person or exported network: check the name."
+    )
 
 
 def _origin(path: str, stage: str) -> pathlib.Path:

@@ -17,7 +17,7 @@ import numpy as np
 
 from pir_jax.data.dataset import Dataset
 from pir_jax.runs.experiment import Experiment, experiment_of, name_of
-from pir_jax.runs.run import check_generator
+from pir_jax.runs.run import check_generator, has_begun
 from pir_jax.runtime import checkpoint, config_io
 from pir_jax.types import FaceSpace, InputError
 
@@ -54,7 +54,7 @@ def check(
     InputError: the directory holds a run of something else; every field of the
       config that differs and matters is named with its old and new value.
   """
-  if (workdir / "run.json").exists():
+  if has_begun(workdir):
     _compare(workdir, experiment, _record(experiment, data, space))
 
 
@@ -106,7 +106,7 @@ def write(
   """
   record = _record(experiment, data, stage.space)
   record["triplane_step"] = getattr(stage, "triplane_step", None)
-  if (workdir / "run.json").exists():
+  if has_begun(workdir):
     old = _compare(workdir, experiment, record)
     check_generator(workdir, old, stage)
   if jax.process_index() == 0:

@@ -1,7 +1,9 @@
 """Starts every command: reads its flags, reports a user's errors in a line."""
 
+import dataclasses
 import errno
 import pathlib
+import pydoc
 import re
 import signal
 import sys
@@ -95,7 +97,18 @@ def _parse(argv: list[str]) -> list[str]:
   except SyntaxError as error:  # --config names a file of something else.
     _fail(f"{error.filename} is not Python ({error.msg}): name an experiment.")
   except KeyError as error:  # ml_collections: an unknown --config.field.
-    _fail(f"{error.args[0]}; the Config dataclasses name them.")
+    _fail(_unknown_field(str(error.args[0])))
+
+
+def _unknown_field(message: str) -> str:
+  """Names the fields that a config does have, in place of its class."""
+  match = re.search(r"<class '([\w.]+)'>", message)
+  kind = match and pydoc.locate(match[1])
+  if not (kind and dataclasses.is_dataclass(kind)):
+    return f"{message}; the Config dataclasses name them."
+  (field,) = re.findall(r"[Ff]ield (\w+)", message)[:1] or ["?"]
+  names = ", ".join(each.name for each in dataclasses.fields(kind))
+  return f"the config has no field {field} there: it has {names}."
 
 
 def _topic(words: list[str], topics: tuple[str, ...]) -> list[str]:

@@ -44,4 +44,4 @@ def test_what_is_no_video_is_named_and_a_damaged_one_is_kept(tmp_path, capsys):
   videos = batch.list_videos([str(tmp_path)])
   assert [v.video.name for v in videos] == ["damaged.mp4", "it's me.mp4"]
   said = capsys.readouterr().out
-  assert "3 files are no videos: face.jpg, notes.txt, voice.wav" in said
+  assert "no videos, 3 passed over: face.jpg, notes.txt, voice.wav" in said

@@ -1,5 +1,6 @@
 """A step that cannot fit is refused with what would fit."""
 
+import dataclasses
 import re
 
 import jax
@@ -48,7 +49,7 @@ def stage(experiment):
     (2**40, None),
     (None, None),
     (2**24, "accumulate=.* or --config.data.batch_size="),
-    (2**16, "not even one example fits"),
+    (2**16, "not even one example on each"),
   ],
 )
 def test_what_does_not_fit_is_refused(
@@ -63,13 +64,22 @@ def test_what_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize(
-  "batch, parts, devices, share, says",
+  "batch, parts, fits, says",
   [
-    (32, 1, 1, 0.1, "accumulate=16 .*batch_size=3"),
-    (32, 2, 1, 0.5, "accumulate=4 .*batch_size=16"),
-    (32, 1, 8, 0.3, "accumulate=4 .*batch_size=8"),
-    (32, 1, 1, 0.01, "not even one"),
+    (32, 1, 3, "accumulate=16 .*batch_size=3;"),
+    (32, 2, 8, "accumulate=4 .*batch_size=16;"),
+    (32, 1, 0, "not even one .* take :demo"),
   ],
 )
-def test_advice_divides_the_batch(batch, parts, devices, share, says):
-  assert re.search(says, memory_check.advice(batch, parts, devices, share))
+def test_advice_divides_the_batch(batch, parts, fits, says):
+  assert re.search(says, memory_check.advice(batch, parts, fits))
+
+
+def test_what_is_advised_fits(monkeypatch, experiment, stage):
+  free = 2**24
+  monkeypatch.setattr(memory_estimate, "free_bytes", lambda device: free)
+  with pytest.raises(InputError) as error:
+    memory_check.check(experiment, stage)
+  size = int(re.search(r"batch_size=(\d+)", str(error.value))[1])
+  data = dataclasses.replace(experiment.data, batch_size=size)
+  memory_check.check(dataclasses.replace(experiment, data=data), stage)

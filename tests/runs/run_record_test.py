@@ -37,6 +37,7 @@ def made(tmp_path):
   )
   data = Dataset.open(experiment.data.paths)
   run_record.write(tmp_path / "run", experiment, data, Stage(data.space))
+  (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
   return tmp_path / "run", experiment, data
 
 
@@ -112,3 +113,12 @@ def test_another_stage_is_refused(made):
   checkpoint.write_record(workdir, {**record, "stage": "triplane"})
   with pytest.raises(InputError, match="stage triplane, not expression"):
     run_record.check(workdir, experiment, data, data.space)
+
+
+def test_a_run_that_saved_nothing_is_begun_anew(made):
+  workdir, experiment, data = made
+  shutil.rmtree(workdir / "checkpoints")
+  other = dataclasses.replace(experiment, seed=7)
+  run_record.check(workdir, other, data, data.space)
+  run_record.write(workdir, other, data, Stage(data.space))
+  assert checkpoint.read_record(workdir)["seed"] == 7
