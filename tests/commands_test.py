@@ -160,7 +160,7 @@ def test_model_that_is_not_trained(tmp_path):
     f"--model={tmp_path}",
     f"--data={tmp_path / 'data'}",
     f"--output={tmp_path / 'report'}",
-    says="not a training run",
+    says="holds no trained person",
   )
   assert not (tmp_path / "report").exists()
 
