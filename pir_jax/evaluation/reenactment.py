@@ -37,8 +37,8 @@ from pir_jax.types import FRAME_RATE, Cameras
 SIZE = 512  # Side of the windows compared.
 MAX_FRAMES = 200  # Of a long tail: bounds memory to a few GB.
 _NUM_RUNS = 4  # In which they are taken: jitter needs frames in a row.
-# How far from the mask's outline inwards seams are measured, and with which
-# blur the step from side to side of that band; shares of the side.
+# How far from the changed region's outline inwards seams are measured, and with
+# which blur the step from side to side of that band; shares of the side.
 FEATHER = blending.FEATHER
 STEP = FEATHER / 4
 

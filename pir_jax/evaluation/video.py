@@ -45,7 +45,7 @@ class Screened(NamedTuple):
     num_frames: of the reenacted video.
     num_faceless: of them, made of a source frame without a face.
     outside_window: decibels between the two outside the window.
-    outside_mask: the same inside the window, outside the mask.
+    outside_mask: the same inside the window, outside mask and feather.
     changed_outside: share of these pixels that differ by more than 8 of 255.
     inside_mask: decibels inside the mask: what was inpainted differs.
     seam_edge, seam_feather, seam_tone, jitter: ratios to the source's own, as
