@@ -17,7 +17,7 @@ from pir_jax.preparation import packaged_clip
 from pir_jax.profiling import memory_check
 from pir_jax.runs import audio_expressions, run_record
 from pir_jax.runs.experiment import Experiment, default_workdir, mesh_for
-from pir_jax.runs.run import make_stage, network_space, resolve
+from pir_jax.runs.run import has_begun, make_stage, network_space, resolve
 from pir_jax.runtime import app, distributed, loop, memory, profiler, sharding
 from pir_jax.stages import expression
 from pir_jax.types import InputError
@@ -75,7 +75,8 @@ def train(
   state = stage.abstract_state()
   if source is not None:
     run_record.adopt(workdir, source, stage)
-  memory_check.check(experiment, stage)
+  if not has_begun(workdir):  # What goes on has fitted before.
+    memory_check.check(experiment, stage)
   run_record.write(workdir, experiment, data, stage)
   distributed.check_shared(workdir / "run.json")
   if jax.process_index() == 0:

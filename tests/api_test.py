@@ -256,8 +256,15 @@ def test_a_changed_export_is_refused(folder, exported, tmp_path):
     exporter.export(folder / "runs" / "me", exported)
 
 
-@pytest.mark.parametrize("name", ["expression", "triplane", "inpainting"])
-@pytest.mark.parametrize("kind", ["run", "person", "file"])
+@pytest.mark.parametrize(
+  "name, kind",
+  [
+    ("expression", "run"),
+    ("triplane", "person"),
+    ("inpainting", "file"),
+    ("triplane", "file"),
+  ],
+)
 def test_a_run_begins_from_another_whoever_it_is(folder, exported, name, kind):
   origin = {
     "run": folder / "runs" / "me" / name,
