@@ -7,7 +7,6 @@ and what a reader wants to know first. Nothing in them is executed.
 """
 
 import copy
-import hashlib
 import json
 import pathlib
 import shutil
@@ -21,6 +20,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array
 
+from pir_jax import assets
 from pir_jax.types import InputError
 
 SUFFIX = ".safetensors"
@@ -92,7 +92,7 @@ def check(folder: pathlib.Path) -> None:
     raise InputError(f"{folder / INDEX} cannot be read: {error}") from error
   for name, known in files.items():
     path = folder / pathlib.PurePath(name).name
-    if not path.is_file() or _sha256(path) != known["sha256"]:
+    if not path.is_file() or assets.digest(path) != known["sha256"]:
       raise InputError(
         f"{path} is not the file that {INDEX} names: export or fetch it again."
       )
@@ -116,7 +116,7 @@ def write_network(
   header = {_HEADER: json.dumps(portable(record))}
   safetensors.numpy.save_file(kept, path, header)
   return {
-    "sha256": _sha256(path),
+    "sha256": assets.digest(path),
     "step": record["step"],
     "parameters": sum(array.size for array in kept.values()),
   }
@@ -174,8 +174,3 @@ def portable(record: Mapping[str, Any]) -> dict[str, Any]:
   if "encoder" in kept:
     kept["config"]["stage"]["encoder_path"] = ""
   return kept
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()

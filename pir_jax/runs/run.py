@@ -169,7 +169,8 @@ def network_space(
     InputError: the data's coefficients are of another face model.
   """
   config = experiment.stage
-  _check_origin(config)
+  if not has_begun(workdir):  # What goes on needs its origin no more.
+    _check_origin(config)
   if isinstance(config, inpainting.Config):
     origin = _triplane_of(config, workdir)
   elif has_begun(workdir):
