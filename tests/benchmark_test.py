@@ -1,6 +1,6 @@
 """The command as a user runs it: a table, or one sentence."""
 
-import os
+import functools
 import pathlib
 import subprocess
 import sys
@@ -85,24 +85,13 @@ NOT_COUNTED = {"plane lookup, coarse"}
 WIDTH = 33
 
 
-def run(*arguments):
-  """Exit code, lines of the answer, lines of error."""
-  result = subprocess.run(
-    [sys.executable, "-m", "pir_jax.benchmark", *arguments],
-    cwd=ROOT,
-    env={**os.environ, "XLA_FLAGS": ""},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  return (
-    result.returncode,
-    result.stdout.splitlines(),
-    [s for s in result.stderr.splitlines() if not s.startswith(("W0", "I0"))],
-  )
+@pytest.fixture
+def run(run_command):
+  return functools.partial(run_command, "benchmark")
 
 
-def test_the_table_has_every_row_in_the_order_of_the_way(tmp_path):
+@pytest.mark.slow  # profiling/triplane_test runs each part.
+def test_the_table_has_every_row_in_the_order_of_the_way(run, tmp_path):
   path = tmp_path / "tiny.py"
   path.write_text(EXPERIMENT)
   code, lines, errors = run(
@@ -149,7 +138,7 @@ def _inpainting_experiment(folder, num_downsamples):
 
 
 @pytest.mark.slow
-def test_inpainting_takes_the_triplane_beside_it(tmp_path):
+def test_inpainting_takes_the_triplane_beside_it(run, tmp_path):
   path = _inpainting_experiment(tmp_path, num_downsamples=1)
   code, lines, errors = run(
     "inpainting", f"--config={path}", "--repeats=1", "--nopipeline"
@@ -167,7 +156,7 @@ def test_inpainting_takes_the_triplane_beside_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_adds_a_gradient_and_a_step(tmp_path):
+def test_training_adds_a_gradient_and_a_step(run, tmp_path):
   path = tmp_path / "tiny.py"
   path.write_text(EXPERIMENT)
   code, lines, errors = run(
@@ -185,7 +174,7 @@ def test_training_adds_a_gradient_and_a_step(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_of_inpainting_and_the_whole_way(tmp_path):
+def test_training_of_inpainting_and_the_whole_way(run, tmp_path):
   path = _inpainting_experiment(tmp_path, num_downsamples=1)
   (tmp_path / "expression.py").write_text(
     (ROOT / "experiments" / "expression.py")

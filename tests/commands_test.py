@@ -1,42 +1,21 @@
 """What a user does wrong is one sentence, and leaves nothing behind."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import soundfile
 
 from pir_jax.data import synthetic
 
-ROOT = pathlib.Path(__file__).parents[1]
 
+@pytest.fixture
+def expect_sentence(run_command):
+  def expect(module, *arguments, says):
+    code, _, errors = run_command(module, *arguments)
+    assert code == 1, errors
+    assert len(errors) == 1, errors
+    assert says in errors[0], errors
 
-def run(module, *arguments):
-  """Runs a command as a user does; returns its exit code and error lines."""
-  result = subprocess.run(
-    [sys.executable, "-m", f"pir_jax.{module}", *map(str, arguments)],
-    cwd=ROOT,
-    env={**os.environ, "XLA_FLAGS": ""},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  lines = [
-    line
-    for line in result.stderr.splitlines()
-    if line and not line.startswith(("INFO", "WARNING"))
-  ]
-  return result.returncode, lines
-
-
-def expect_sentence(module, *arguments, says):
-  code, lines = run(module, *arguments)
-  assert code == 1, lines
-  assert len(lines) == 1, lines
-  assert says in lines[0], lines
+  return expect
 
 
 @pytest.fixture
@@ -47,14 +26,14 @@ def video(tmp_path):
   return path
 
 
-def test_video_that_is_not_there(tmp_path):
+def test_video_that_is_not_there(expect_sentence, tmp_path):
   output = tmp_path / "data"
   arguments = ("--video=nowhere.mp4", f"--output={output}")
   expect_sentence("prepare", *arguments, says="nowhere.mp4")
   assert not output.exists()
 
 
-def test_video_without_a_face(tmp_path, video):
+def test_video_without_a_face(expect_sentence, tmp_path, video):
   output = tmp_path / "data"
   arguments = (f"--video={video}", f"--output={output}")
   expect_sentence("prepare", *arguments, says="face")
@@ -62,7 +41,7 @@ def test_video_without_a_face(tmp_path, video):
   assert list(tmp_path.iterdir()) == [video]
 
 
-def test_truncated_video(tmp_path, video):
+def test_truncated_video(expect_sentence, tmp_path, video):
   cut = tmp_path / "cut.mp4"
   cut.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
   arguments = (f"--video={cut}", f"--output={tmp_path / 'data'}")
@@ -70,7 +49,7 @@ def test_truncated_video(tmp_path, video):
   assert not (tmp_path / "data").exists()
 
 
-def test_speech_without_a_sample(tmp_path):
+def test_speech_without_a_sample(expect_sentence, tmp_path):
   path = tmp_path / "speech.wav"
   soundfile.write(path, np.zeros(0, np.float32), 16000)
   arguments = [f"--model={tmp_path}", "--video=x.mp4", f"--audio={path}"]
@@ -87,7 +66,9 @@ def speech(tmp_path):
   return path
 
 
-def test_speech_for_a_video_that_is_not_there(tmp_path, speech):
+def test_speech_for_a_video_that_is_not_there(
+  expect_sentence, tmp_path, speech
+):
   output = f"--output={tmp_path / 'out.mp4'}"
   expect_sentence(
     "reenact",
@@ -99,7 +80,9 @@ def test_speech_for_a_video_that_is_not_there(tmp_path, speech):
   )
 
 
-def test_output_that_would_replace_the_source(tmp_path, speech, video):
+def test_output_that_would_replace_the_source(
+  expect_sentence, tmp_path, speech, video
+):
   before = video.read_bytes()
   expect_sentence(
     "reenact",
@@ -112,7 +95,7 @@ def test_output_that_would_replace_the_source(tmp_path, speech, video):
   assert video.read_bytes() == before
 
 
-def test_data_of_a_video_without_sound(tmp_path):
+def test_data_of_a_video_without_sound(expect_sentence, tmp_path):
   synthetic.write_synthetic(tmp_path / "data", num_frames=22, sound=False)
   expect_sentence(
     "train",
@@ -124,7 +107,7 @@ def test_data_of_a_video_without_sound(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_unknown_config_field(tmp_path):
+def test_unknown_config_field(expect_sentence, tmp_path):
   expect_sentence(
     "train",
     "--config=experiments/triplane.py:demo",
@@ -135,7 +118,7 @@ def test_unknown_config_field(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_unknown_variant_and_unknown_config(tmp_path):
+def test_unknown_variant_and_unknown_config(expect_sentence, tmp_path):
   workdir = f"--workdir={tmp_path / 'run'}"
   expect_sentence(
     "train", "--config=experiments/triplane.py:huge", workdir, says="huge"
@@ -143,7 +126,7 @@ def test_unknown_variant_and_unknown_config(tmp_path):
   expect_sentence("train", "--config=nowhere.py", workdir, says="nowhere.py")
 
 
-def test_data_that_is_not_prepared(tmp_path):
+def test_data_that_is_not_prepared(expect_sentence, tmp_path):
   expect_sentence(
     "train",
     "--config=experiments/triplane.py:demo",
@@ -153,7 +136,7 @@ def test_data_that_is_not_prepared(tmp_path):
   )
 
 
-def test_model_that_is_not_trained(tmp_path):
+def test_model_that_is_not_trained(expect_sentence, tmp_path):
   synthetic.write_synthetic(tmp_path / "data", num_frames=22)
   expect_sentence(
     "evaluate",
@@ -165,7 +148,9 @@ def test_model_that_is_not_trained(tmp_path):
   assert not (tmp_path / "report").exists()
 
 
-def test_speech_report_without_a_model_or_with_a_silent_voice(tmp_path):
+def test_speech_report_without_a_model_or_with_a_silent_voice(
+  expect_sentence, tmp_path
+):
   data = tmp_path / "data"
   synthetic.write_synthetic(data)
   soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
@@ -188,26 +173,21 @@ def test_speech_report_without_a_model_or_with_a_silent_voice(tmp_path):
     ("prepare", "--video, --output"),
   ],
 )
-def test_missing_flags_are_named_and_help_explains_them(module, missing):
-  command = [sys.executable, "-m", f"pir_jax.{module}"]
-  options = dict(cwd=ROOT, stdout=subprocess.PIPE, text=True)
-  helped = subprocess.Popen([*command, "--help"], **options)
+def test_missing_flags_are_named_and_help_explains_them(
+  expect_sentence, run_command, module, missing
+):
   expect_sentence(module, says=f"Missing required flags: {missing}.")
-  text, _ = helped.communicate()
-  assert helped.returncode == 0
+  code, output, _ = run_command(module, "--help")
+  assert code == 0
+  text = "\n".join(output)
   assert f"pir_jax.{module}" in text
   assert missing.split(", ")[0] in text
 
 
 @pytest.mark.parametrize("module", ["demo", "compile", "benchmark", "convert"])
-def test_help_explains_itself(module):
-  result = subprocess.run(
-    [sys.executable, "-m", f"pir_jax.{module}", "--help"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert result.returncode == 0
-  assert f"pir_jax.{module}" in result.stdout
-  assert "--" in result.stdout
+def test_help_explains_itself(run_command, module):
+  code, output, _ = run_command(module, "--help")
+  assert code == 0
+  text = "\n".join(output)
+  assert f"pir_jax.{module}" in text
+  assert "--" in text

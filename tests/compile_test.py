@@ -1,7 +1,7 @@
 """The command as a user runs it: an answer, or one sentence."""
 
+import functools
 import importlib.util
-import os
 import pathlib
 import subprocess
 import sys
@@ -28,30 +28,17 @@ def get_config(variant=""):
 """
 
 
-def run(folder, *arguments):
-  """Exit code, lines of the answer, lines of error."""
-  result = subprocess.run(
-    [sys.executable, "-m", "pir_jax.compile", *arguments],
-    cwd=ROOT,
-    # An empty cache: were a file wanted, it would have to be fetched.
-    env={**os.environ, "XLA_FLAGS": "", "PIR_JAX_CACHE": str(folder / "cache")},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  return (
-    result.returncode,
-    result.stdout.splitlines(),
-    [s for s in result.stderr.splitlines() if not s.startswith(("W0", "I0"))],
-  )
+@pytest.fixture
+def run(tmp_path, run_command):
+  # An empty cache: were a file wanted, it would have to be fetched.
+  cache = str(tmp_path / "cache")
+  return functools.partial(run_command, "compile", PIR_JAX_CACHE=cache)
 
 
-def test_the_answer_names_networks_and_the_peak(tmp_path):
+def test_the_answer_names_networks_and_the_peak(run, tmp_path):
   path = tmp_path / "tiny.py"
   path.write_text(EXPERIMENT)
-  code, lines, errors = run(
-    tmp_path, f"--config={path}", "--config.data.batch_size=3"
-  )
+  code, lines, errors = run(f"--config={path}", "--config.data.batch_size=3")
   assert code == 0, errors
   assert lines[0].startswith("expression, a step of 3 examples on 1 x cpu")
   assert any("trained: decoder" in line for line in lines)
@@ -95,10 +82,9 @@ for args in (
   importlib.util.find_spec("libtpu") is not None,
   reason="the TPU's compiler is installed",
 )
-def test_without_the_tpus_compiler_the_extra_is_named(tmp_path):
+def test_without_the_tpus_compiler_the_extra_is_named(run):
   # Of several slices each is compiled by a process of its own, which says so.
   code, _, errors = run(
-    tmp_path,
     "--config=experiments/expression.py",
     "--topology=v5e:4x4,v5p:8x8x8",
   )

@@ -1,7 +1,10 @@
 """What every test runs under: checked shapes, eight devices, exact matmuls."""
 
+import json
 import os
 import pathlib
+import subprocess
+import sys
 
 # Tests compile far more than they run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -35,6 +38,41 @@ jax.config.update("jax_default_matmul_precision", "highest")
 def extreme(request):
   """Values at which functions must be finite; 1e-40 is denormal in float32."""
   return request.param
+
+
+@pytest.fixture(scope="session")
+def run_command(tmp_path_factory):
+  """Runs a command as a user does: a function of its module and arguments.
+
+  Returns its exit code, and the lines of its output and of its errors without
+  those of libraries' logs.
+  """
+  root = pathlib.Path(__file__).parents[1]
+  folder = tmp_path_factory.mktemp("commands")
+  server = subprocess.Popen(
+    [sys.executable, root / "tests/command_server.py"],
+    cwd=root,
+    env={**os.environ, "XLA_FLAGS": ""},
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+
+  def run(module, *arguments, **environment):
+    outputs = folder / "output.txt", folder / "errors.txt"
+    for path in outputs:
+      path.unlink(missing_ok=True)
+    request = f"pir_jax.{module}", [*map(str, arguments)], environment
+    server.stdin.write(json.dumps([*request, *map(str, outputs)]) + "\n")
+    server.stdin.flush()
+    code = int(server.stdout.readline())
+    output, errors = (path.read_text().splitlines() for path in outputs)
+    logs = ("INFO", "WARNING", "I0", "W0")
+    return code, output, [s for s in errors if s and not s.startswith(logs)]
+
+  yield run
+  server.stdin.close()
+  server.wait()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -90,6 +90,7 @@ def trained(tmp_path_factory):
   patch.undo()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_one_step_is_finite_and_moves_every_network(trained, name):
   run = run_lib.open_run(trained / name)
@@ -106,6 +107,7 @@ def test_one_step_is_finite_and_moves_every_network(trained, name):
     assert max(jax.tree.leaves(moved)) > 0, network
 
 
+@pytest.mark.slow
 def test_a_person_cannot_see_under_the_mask(trained):
   person = person_lib.load(trained, batch_size=2)
   side = person.resolution
@@ -125,12 +127,14 @@ def test_a_person_cannot_see_under_the_mask(trained):
   assert first.shape == image.shape
 
 
+@pytest.mark.slow
 def test_speech_of_any_length_gives_a_frame_each_40_ms(trained):
   person = person_lib.load(trained)
   predicted = person.predict_expression(np.zeros(16000 * 3 + 5, np.float32))
   assert predicted.shape == (76, len(person.expression_names))
 
 
+@pytest.mark.slow
 def test_a_run_of_another_config_is_refused(trained):
   experiment = small("triplane")
   experiment.data.path = str(trained / "data")

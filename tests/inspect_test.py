@@ -109,16 +109,11 @@ def test_refusals_and_notes(shown):
   assert any(line.startswith("mouthPucker=3 ") for line in lines)
 
 
-def test_command_without_its_flags_or_model(tmp_path):
+def test_command_without_its_flags_or_model(run_command, tmp_path):
   output = tmp_path / "new" / "a.png"
-  result = subprocess.run(
-    [sys.executable, "-m", "pir_jax.inspect", f"--model={tmp_path}"]
-    + [f"--output={output}"],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
+  code, _, errors = run_command(
+    "inspect", f"--model={tmp_path}", f"--output={output}"
   )
-  assert result.returncode == 1
-  assert result.stderr.count("\n") == 1 and "training run" in result.stderr
+  assert code == 1
+  assert len(errors) == 1 and "training run" in errors[0]
   assert not output.parent.exists()

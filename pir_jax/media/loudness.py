@@ -6,7 +6,6 @@ n audio samples, b frames of them.
 import dataclasses
 
 import numpy as np
-import pyloudnorm
 from jaxtyping import Float
 
 from pir_jax.types import SAMPLE_RATE
@@ -79,6 +78,8 @@ def integrated(waveform: Float[np.ndarray, "n"]) -> float | None:
   Returns None for less than one block of 0.4 s, and where all is quieter than
   the gate of -70 LUFS.
   """
+  import pyloudnorm  # Here: with scipy's filters it takes as long as jax.
+
   if len(waveform) < _BLOCK * SAMPLE_RATE:
     return None
   # By this name it has BS.1770's own filters, for any sampling rate.

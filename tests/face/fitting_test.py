@@ -21,11 +21,13 @@ NUM_MODES = 20
 
 
 @pytest.fixture(autouse=True, scope="module")
-def optimized():
-  """A fit runs longer than it compiles."""
+def quick():
+  """A fit runs longer than it compiles, and most of it on frames of padding."""
   name = "jax_disable_most_optimizations"
   jax.config.update(name, False)
-  yield
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(fitting, "_PIECE_PADDING", 20)
+    yield
   jax.config.update(name, os.environ[name.upper()] == "1")
 
 
