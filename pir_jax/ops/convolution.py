@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pir_jax.ops import cpu_convolution, filters
+from pir_jax.ops import cpu_convolution, cpu_kernel_gradient, filters
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -86,8 +86,7 @@ def _derived(x, kernel, stride, padding):
 
 
 # Its gradients are those JAX derives, but where XLA's CPU backend is quick: by
-# the kernel up to 70 times if the convolution itself does not pad, by x by
-# whatever way is quick forwards.
+# the kernel in `cpu_kernel_gradient`, by x by whatever way is quick forwards.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _correlate(x, kernel, stride, padding):
   return _plain(x, kernel, stride, padding)
@@ -111,11 +110,52 @@ def _correlate_backward(stride, padding, residuals, gradient):
     (by_x,) = pull(gradient)
 
   padded = _zeros_around(x, padding)
-  _, pull = jax.vjp(lambda k: _derived(padded, k, stride, _NONE), kernel)
-  return by_x, pull(gradient)[0]
+  return by_x, _by_kernel(padded, gradient, kernel.shape[:2], stride, False)
 
 
 _correlate.defvjp(_correlate_forward, _correlate_backward)
+
+
+# A function of its own, so that its own gradients are quick as well.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _by_kernel(x, gradient, size, stride, tiles):
+  """Computes the gradient by the kernel of a correlation without padding."""
+  shape = (*size, x.shape[-1], gradient.shape[-1])
+
+  def derived(x, gradient):
+    kernel = jnp.zeros(shape, x.dtype)
+    _, pull = jax.vjp(lambda k: _derived(x, k, stride, _NONE), kernel)
+    return pull(gradient)[0]
+
+  if tiles:
+    on_cpu = cpu_kernel_gradient.by_tiles
+  elif not cpu_kernel_gradient.rows_fit(x.size + gradient.size, shape, x.dtype):
+    return derived(x, gradient)
+  elif stride == 1 and cpu_convolution.blocks_fit(
+    x.shape, (*size, *sorted(shape[2:])), x.dtype
+  ):
+    on_cpu = functools.partial(cpu_kernel_gradient.by_blocks, size=size[0])
+  else:
+    on_cpu = functools.partial(
+      cpu_kernel_gradient.by_rows, size=size, stride=stride
+    )
+  return jax.lax.platform_dependent(x, gradient, cpu=on_cpu, default=derived)
+
+
+def _by_kernel_forward(x, gradient, size, stride, tiles):
+  return _by_kernel(x, gradient, size, stride, tiles), (x, gradient)
+
+
+def _by_kernel_backward(size, stride, tiles, residuals, cotangent):
+  del size, tiles
+  x, gradient = residuals
+  by_gradient, pull = jax.vjp(
+    lambda x: _correlate(x, cotangent, stride, _NONE), x
+  )
+  return pull(gradient)[0], by_gradient
+
+
+_by_kernel.defvjp(_by_kernel_forward, _by_kernel_backward)
 
 
 @jax.custom_vjp
@@ -129,7 +169,7 @@ def _by_tiles_forward(x, kernel):
 
 def _by_tiles_backward(residuals, gradient):
   x, kernel = residuals
-  _, by_kernel = _correlate_backward(1, _NONE, residuals, gradient)
+  by_kernel = _by_kernel(x, gradient, (3, 3), 1, True)
   turned = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
   # Two more rows and columns of zeros than it takes, to fill the last tiles.
   margined = _zeros_around(gradient, ((2, 4), (2, 4)))

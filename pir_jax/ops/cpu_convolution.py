@@ -15,6 +15,8 @@ b batch, h height, w width, i input channels, o output channels, k kernel size,
 n tiles. All are correlations without padding.
 """
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,13 +100,27 @@ def conv_by_blocks(
   x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"]
 ) -> Float[Array, "b h2 w2 o"]:
   """Correlates 2x2 blocks of pixels; exact to float32's rounding."""
+  y = _direct(as_blocks(x), widen(kernel))
+  num_batch, rows, columns, _ = y.shape
+  y = y.reshape(num_batch, rows, columns, 2, 2, -1)
+  y = jnp.transpose(y, (0, 1, 3, 2, 4, 5))
+  return y.reshape(num_batch, 2 * rows, 2 * columns, -1)
+
+
+def as_blocks(x: Float[Array, "b h w i"]) -> Float[Array, "b h/2 w/2 4*i"]:
+  """Makes the pixels of 2x2 blocks channels, row by row."""
   num_batch, height, width, depth = x.shape
-  size = kernel.shape[0]
-  span = size // 2 + 1  # Blocks under a kernel, wherever it begins in one.
-  rows, columns = height // 2, width // 2
-  blocks = x.reshape(num_batch, rows, 2, columns, 2, depth)
+  blocks = x.reshape(num_batch, height // 2, 2, width // 2, 2, depth)
   blocks = jnp.transpose(blocks, (0, 1, 3, 2, 4, 5))
-  blocks = blocks.reshape(num_batch, rows, columns, 4 * depth)
+  return blocks.reshape(num_batch, height // 2, width // 2, 4 * depth)
+
+
+def widen(
+  kernel: Float[Array, "k k i o"],
+) -> Float[Array, "k//2+1 k//2+1 4*i 4*o"]:
+  """Places a kernel of pixels on blocks, once for each pixel of a block."""
+  size, _, depth, _ = kernel.shape
+  span = size // 2 + 1  # Blocks under a kernel, wherever it begins in one.
 
   def placed(row, column):
     pads = ((row, 1 - row), (column, 1 - column), (0, 0), (0, 0))
@@ -113,11 +129,7 @@ def conv_by_blocks(
   wide = jnp.stack([jnp.stack([placed(r, c) for c in (0, 1)]) for r in (0, 1)])
   wide = wide.reshape(2, 2, span, 2, span, 2, depth, -1)
   wide = jnp.transpose(wide, (2, 4, 3, 5, 6, 0, 1, 7))
-  y = _direct(blocks, wide.reshape(span, span, 4 * depth, -1))
-  rows, columns = y.shape[1:3]
-  y = y.reshape(num_batch, rows, columns, 2, 2, -1)
-  y = jnp.transpose(y, (0, 1, 3, 2, 4, 5))
-  return y.reshape(num_batch, 2 * rows, 2 * columns, -1)
+  return wide.reshape(span, span, 4 * depth, -1)
 
 
 def tiles_fit(
@@ -177,25 +189,50 @@ def conv_by_tiles(
 # Traced once a shape: a large picture has many strips of hundreds of sums each.
 @jax.jit
 def _strip(x, kernels):
-  num_batch, height, width, depth = x.shape
+  num_batch, height, width, _ = x.shape
   rows, columns = (height - 2) // TILE, (width - 2) // TILE
-  size = len(_INPUT)
-
-  def every(x, start, count, axis):
-    stop = start + TILE * (count - 1) + 1
-    return jax.lax.slice_in_dim(x, start, stop, TILE, axis)
-
-  bands = _mix(_INPUT, [every(x, i, rows, 1) for i in range(size)])
   products = []
-  for band, across in zip(bands, kernels, strict=True):
-    tiles = _mix(_INPUT, [every(band, j, columns, 2) for j in range(size)])
-    tiles = jnp.stack(tiles).reshape(size, -1, depth)
+  for tiles, across in zip(input_tiles(x), kernels, strict=True):
     product = jnp.einsum("kni,kio->kno", tiles, across)
     products.append(jnp.stack(_mix(_OUTPUT, list(product))))
   y = jnp.stack(_mix(_OUTPUT, products))  # row in the tile, column in it, n, o
   y = y.reshape(TILE, TILE, num_batch, rows, columns, -1)
   y = jnp.transpose(y, (2, 3, 0, 4, 1, 5))
   return y.reshape(num_batch, TILE * rows, TILE * columns, -1)
+
+
+def input_tiles(
+  x: Float[Array, "b h w i"],
+) -> Iterator[Float[Array, "6 n i"]]:
+  """Yields the six rows of transformed tiles of an image."""
+  return _tiles(_INPUT, x, (x.shape[1] - 2) // TILE, (x.shape[2] - 2) // TILE)
+
+
+def gradient_tiles(
+  gradient: Float[Array, "b h w o"],
+) -> Iterator[Float[Array, "6 n o"]]:
+  """Yields what the gradient by the outputs is by the tiles' products."""
+  rows, columns = (side // TILE for side in gradient.shape[1:3])
+  return _tiles(_OUTPUT.T, gradient, rows, columns)
+
+
+def kernel_of_tiles(
+  products: Float[Array, "6 6 i o"],
+) -> Float[Array, "3 3 i o"]:
+  """Returns the gradient by a kernel from that by its transform."""
+  rows = _mix(_KERNEL.T, list(products))
+  return jnp.stack([jnp.stack(_mix(_KERNEL.T, list(row))) for row in rows])
+
+
+def _tiles(matrix, x, rows, columns):
+  def every(x, start, count, axis):
+    stop = start + TILE * (count - 1) + 1
+    return jax.lax.slice_in_dim(x, start, stop, TILE, axis)
+
+  size, read = matrix.shape
+  for band in _mix(matrix, [every(x, i, rows, 1) for i in range(read)]):
+    tiles = _mix(matrix, [every(band, j, columns, 2) for j in range(read)])
+    yield jnp.stack(tiles).reshape(size, -1, x.shape[-1])
 
 
 def _mix(matrix, parts):
