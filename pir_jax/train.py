@@ -14,7 +14,7 @@ from ml_collections import config_flags
 from pir_jax.data import pipelines
 from pir_jax.data.dataset import Dataset
 from pir_jax.preparation import packaged_clip
-from pir_jax.profiling import memory_check
+from pir_jax.profiling import abstract_stage, memory_check
 from pir_jax.runs import audio_expressions, run_record
 from pir_jax.runs.experiment import Experiment, default_workdir, mesh_for
 from pir_jax.runs.run import has_begun, make_stage, network_space, resolve
@@ -77,6 +77,7 @@ def train(
     run_record.adopt(workdir, source, stage)
   if not has_begun(workdir):  # What goes on has fitted before.
     memory_check.check(experiment, stage)
+  stage.compile_ahead(*abstract_stage.arguments(experiment, stage))
   run_record.write(workdir, experiment, data, stage)
   distributed.check_shared(workdir / "run.json")
   if jax.process_index() == 0:

@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "pir_jax"
 # What stands at the root of the package; everything else has a room.
 COMMANDS = {
   *("prepare", "train", "reenact", "evaluate", "inspect", "export"),
-  *("convert", "benchmark", "compile", "demo"),
+  *("convert", "benchmark", "compile", "demo", "cache"),
 }
 ROOT = COMMANDS | {"__init__", "__main__", "types", "assets"}
 # Each room, and the rooms that it may import; `types` is open to all.

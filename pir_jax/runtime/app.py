@@ -10,11 +10,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 
-from pir_jax import assets
-from pir_jax.runtime import memory, preemption
+from pir_jax.runtime import compilation_cache, memory, preemption
 from pir_jax.types import InputError
 
 # A full disk, or a place that may not be written: no bug of this program.
@@ -47,7 +45,7 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
     logging.set_verbosity(logging.WARNING)
     # Orbax also logs the traceback of what it raises.
     logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
-    _keep_compilations()
+    compilation_cache.keep()
     memory.keep_pages()
     # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -119,14 +117,6 @@ def _topic(words: list[str], topics: tuple[str, ...]) -> list[str]:
   if extra:
     _fail(f"unexpected argument {extra[0]!r}: flags are written --name=value.")
   return words
-
-
-def _keep_compilations() -> None:
-  # A second run of the same step starts at once.
-  jax.config.update(
-    "jax_compilation_cache_dir", str(assets.cache_directory() / "compilations")
-  )
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def _fail(sentence: str) -> None:

@@ -14,6 +14,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -24,7 +25,10 @@ from jaxtyping import Array, Float, Key, PyTree
 from pir_jax.runtime import checkpoint, prng, sharding
 from pir_jax.stages.train_state import Metrics, TrainState
 
+# What compiles far longer than it runs.
 _QUICK = {"xla_backend_optimization_level": 0}
+# Of a CPU: the newer emitters make slower code of what copies and pads.
+_CPU = {"xla_cpu_use_fusion_emitters": False}
 
 
 class Network:
@@ -84,6 +88,7 @@ class CompiledStep:
     self.every = every
     self._jit = jit
     self._frozen = frozen
+    self._ahead: futures.Future | None = None
 
   @functools.cached_property
   def _jitted(self) -> Callable:
@@ -94,6 +99,9 @@ class CompiledStep:
     self, state: TrainState, batch: Any, key: Key[Array, ""]
   ) -> tuple[TrainState, Metrics]:
     """Takes one step; the old state's memory is donated."""
+    if self._ahead is not None:
+      self._ahead.result()
+      self._ahead = None
     return self._jitted(state, self._frozen, batch, key)
 
   def trace(self, state: Any, batch: Any, key: Any) -> jax.stages.Traced:
@@ -103,6 +111,13 @@ class CompiledStep:
   def lower(self, state: Any, batch: Any, key: Any) -> jax.stages.Lowered:
     """Lowers the step for abstract arguments."""
     return self.trace(state, batch, key).lower()
+
+  def compile_ahead(
+    self, pool: futures.Executor, state: Any, batch: Any, key: Any
+  ) -> None:
+    """Compiles the step for abstract arguments, beside whatever comes next."""
+    traced = self.trace(state, batch, key)  # Python's part gains no time there.
+    self._ahead = pool.submit(lambda: traced.lower().compile())
 
 
 class Stage(abc.ABC):
@@ -167,7 +182,6 @@ class Stage(abc.ABC):
       self._init = jax.jit(
         lambda key: jax.tree.map(_strong, self.init_state(key)),
         out_shardings=self.shardings(),
-        # Runs once: the many initialisers compile far longer than they run.
         compiler_options=_QUICK if _on_cpu(self.mesh) else None,
       )
     return self._init(prng.named(key, "init"))
@@ -197,6 +211,12 @@ class Stage(abc.ABC):
       jax.eval_shape(self.init_state, jax.random.key(0)), self.shardings()
     )
 
+  def compile_rarely_run(self, function: Callable) -> Callable:
+    """Jits what runs so rarely that quick compilation counts for more."""
+    return jax.jit(
+      function, compiler_options=_QUICK if _on_cpu(self.mesh) else None
+    )
+
   def compile_step(
     self, function: Callable, name: str = "train step", every: int = 1
   ) -> "CompiledStep":
@@ -217,10 +237,21 @@ class Stage(abc.ABC):
         function,
         donate_argnums=0,
         out_shardings=(self.shardings(), sharding.replicated(self.mesh)),
+        compiler_options=_CPU if _on_cpu(self.mesh) else None,
       )
 
     self.compiled.append(CompiledStep(name, jit, self.frozen, every))
     return self.compiled[-1]
+
+  def compile_ahead(self, state: Any, batch: Any, key: Any) -> None:
+    """Compiles all phases for abstract arguments, at the same time.
+
+    Returns at once; a phase's first step waits for it.
+    """
+    pool = futures.ThreadPoolExecutor(max_workers=len(self.compiled) or 1)
+    for step in self.compiled:
+      step.compile_ahead(pool, state, batch, key)
+    pool.shutdown(wait=False)
 
 
 def _replicate(frozen: PyTree, mesh: Mesh) -> PyTree:

@@ -164,7 +164,7 @@ class Expression(base.Stage):
     self._weights = dataclasses.asdict(config.weights)
     self._optimizer = optim_lib.build(config.optim, num_steps)
     self._train = self.compile_step(self._train_phase)
-    self._evaluate = jax.jit(self._evaluate_phase)
+    self._evaluate = self.compile_rarely_run(self._evaluate_phase)
     self._encode_window = jax.jit(self._encode_phase)
     self._start = jax.jit(self._start_phase, static_argnames="num_frames")
     self._extend = jax.jit(self._extend_phase, donate_argnums=1)

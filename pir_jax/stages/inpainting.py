@@ -208,7 +208,7 @@ class Inpainting(base.Stage):
       "generator": optim_lib.build(config.joint_optim, num_steps),
     }
     self._train = self.compile_step(self._train_phase)
-    self._evaluate = jax.jit(self._evaluate_phase)
+    self._evaluate = self.compile_rarely_run(self._evaluate_phase)
     self._inpaint = jax.jit(self._inpaint_phase)
     self._render_features = jax.jit(self._features_phase)
     self._render = jax.jit(self._render_phase)

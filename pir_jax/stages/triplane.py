@@ -193,8 +193,8 @@ class TriPlane(base.Stage):
       self._penalize = self.compile_step(
         self._penalty_phase, "R1 penalty", config.gan.r1_every
       )
-    self._evaluate = jax.jit(self._evaluate_phase)
-    self._render = jax.jit(self._render_phase)
+    self._evaluate = self.compile_rarely_run(self._evaluate_phase)
+    self._render = self.compile_rarely_run(self._render_phase)
 
   def init_state(self, key: Key[Array, ""]) -> TrainState:
     """Initialises the generator, its average, and what the config enables."""

@@ -200,3 +200,28 @@ def test_unknown_precision_and_recomputation_are_refused():
     precision.fields("float16", "none")
   with pytest.raises(ValueError, match="remat='some' must be one of"):
     precision.fields("float32", "some")
+
+
+def test_a_step_compiled_ahead_compiles_nothing():
+  stage = make_stage.__wrapped__()
+  state = stage.init(KEY)
+  batch = sharding.shard_batch(
+    stage.mesh, jax.tree.map(np.asarray, make_batch())
+  )
+  abstract = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=leaf.sharding
+    ),
+    batch,
+  )
+  stage.compile_ahead(stage.abstract_state(), abstract, KEY)
+  stage.compiled[0]._ahead.result()
+  events = []
+  record = lambda name, seconds, **_: events.append(name)  # noqa: E731
+  jax.monitoring.register_event_duration_secs_listener(record)
+  try:
+    state, _ = stage._train(state, batch, KEY)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(record)
+  assert int(state.step) == 1
+  assert not [name for name in events if "compile" in name]
