@@ -115,13 +115,16 @@ def test_blocks_are_for_large_odd_kernels_on_images(changes, fits):
 @pytest.mark.parametrize(
   "shape, size, dtype, fits",
   [
-    ((1, 10, 10, 64), 3, "float32", True),
-    ((1, 8, 10, 64), 3, "float32", False),
-    ((1, 10, 10, 32), 3, "float32", False),
-    ((1, 10, 10, 64), 1, "float32", False),
-    ((1, 10, 10, 64), 3, "bfloat16", False),
+    ((2, 258, 258, 64), 3, "float32", True),
+    ((2, 256, 258, 64), 3, "float32", False),
+    ((2, 258, 258, 32), 3, "float32", False),
+    ((2, 258, 258, 64), 1, "float32", False),
+    ((2, 258, 258, 64), 3, "bfloat16", False),
+    ((2, 34, 34, 64), 3, "float32", False),
   ],
 )
-def test_tiles_are_for_whole_tiles_of_many_channels(shape, size, dtype, fits):
+def test_tiles_are_for_large_images_of_whole_tiles_and_many_channels(
+  shape, size, dtype, fits
+):
   kernel = (size, size, shape[-1], 64)
   assert cpu_convolution.tiles_fit(shape, kernel, jnp.dtype(dtype)) is fits

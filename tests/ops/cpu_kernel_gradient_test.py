@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
-from pir_jax.ops import convolution, cpu_kernel_gradient
+from pir_jax.ops import convolution, cpu_convolution, cpu_kernel_gradient
 
 
 def _sample(size, channels, stride=1, sides=(8, 12)):
@@ -101,6 +101,7 @@ def test_gradients_and_their_gradients_are_those_that_jax_derives(
 ):
   monkeypatch.setattr(cpu_kernel_gradient, "_MIN_BYTES", 0)
   monkeypatch.setattr(cpu_kernel_gradient, "_MIN_KERNEL", 0)
+  monkeypatch.setattr(cpu_convolution, "_MIN_PRODUCTS", 0)
   x, _ = _sample((size, size), channels, stride, (12, 12))
   kernel = np.random.default_rng(1).normal(size=(size, size, *channels))
 
