@@ -1,8 +1,9 @@
 """Times a network on this machine: `python -m pir_jax.benchmark inpainting`.
 
-Each part of a frame, then the whole, with random weights, on which the time
-does not depend. Needs neither data nor published weights. `inpainting` adds a
-whole reenactment, from the source file to the new one, per frame.
+Each part of a frame, or of a window of speech, then the whole, with random
+weights, on which the time does not depend. Needs neither data nor published
+weights. `inpainting` adds a whole reenactment, from the source file to the new
+one, per frame.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
+from pir_jax.profiling import expression as expression_lib
 from pir_jax.profiling import inpainting as inpainting_lib
 from pir_jax.profiling import parts, pipeline
 from pir_jax.profiling import triplane as triplane_lib
@@ -23,11 +25,17 @@ from pir_jax.runtime import app, loop
 from pir_jax.stages import expression, inpainting, triplane
 from pir_jax.types import InputError
 
-TOPICS = ("triplane", "inpainting")
+TOPICS = ("expression", "triplane", "inpainting")
 _STAGES = {
   "triplane": triplane.Config,
   "inpainting": inpainting.Config,
   "expression": expression.Config,
+}
+# Rows that are whole images.
+_IMAGES = {
+  "expression": (),
+  "triplane": triplane_lib.WHOLES,
+  "inpainting": inpainting_lib.WHOLES,
 }
 # Of the loop only its length is used, by a schedule.
 _PAPER = functools.partial(Experiment, loop=loop.Config(num_steps=1000))
@@ -84,30 +92,32 @@ def _beside(topic: str) -> Experiment:
 
 
 def _sized(experiment: Experiment, renderer: triplane.Config) -> Experiment:
-  """Returns an image stage at the tri-plane's and the flags' sizes."""
-  stage = experiment.stage
+  """Returns a stage at the flags' sizes, of images at the tri-plane's."""
+  data = {"batch_size": _BATCH.value}
+  if not isinstance(experiment.stage, expression.Config):
+    data["resolution"] = renderer.model.resolution
   return dataclasses.replace(
     experiment,
-    stage=dataclasses.replace(stage, model=_typed(stage.model)),
-    data=dataclasses.replace(
-      experiment.data,
-      batch_size=_BATCH.value,
-      resolution=renderer.model.resolution,
-    ),
+    stage=_typed(experiment.stage),
+    data=dataclasses.replace(experiment.data, **data),
   )
 
 
-def _typed(model):
-  return dataclasses.replace(model, dtype=_DTYPE.value or model.dtype)
+def _typed(stage):
+  dtype = _DTYPE.value or stage.dtype
+  model = dataclasses.replace(stage.model, dtype=dtype)
+  return dataclasses.replace(stage, model=model, dtype=dtype)
 
 
 def _rows(
   topic: str, experiment: Experiment, renderer: triplane.Config
 ) -> Iterator[parts.Row]:
   options = _REPEATS.value, _TRAINING.value
+  if topic == "expression":
+    return expression_lib.measure(experiment, *options)
   if topic == "triplane":
     return triplane_lib.measure(experiment, *options)
-  return inpainting_lib.measure(experiment, _typed(renderer.model), *options)
+  return inpainting_lib.measure(experiment, _typed(renderer).model, *options)
 
 
 def main(topic: str) -> None:
@@ -117,18 +127,15 @@ def main(topic: str) -> None:
   experiment = _sized(experiment, renderer.stage)
   # Seconds of a compilation, not of reading the last one.
   jax.config.update("jax_enable_compilation_cache", False)
-  dtype, peak = experiment.stage.model.dtype, _PEAK.value
+  dtype, peak = experiment.stage.dtype, _PEAK.value
   print(parts.title(topic, dtype, _BATCH.value, _REPEATS.value))
   print(parts.header(peak), flush=True)
-  wholes = {*triplane_lib.WHOLES, *inpainting_lib.WHOLES}
   seconds = {}
   for row in _rows(topic, experiment, renderer.stage):
     print(parts.line(row, peak), flush=True)
     seconds[row.name] = row.timing.median / _BATCH.value
-  print(
-    parts.notes({name: seconds[name] for name in seconds if name in wholes}),
-    flush=True,
-  )
+  images = {name: seconds[name] for name in seconds if name in _IMAGES[topic]}
+  print(parts.notes(images), flush=True)
   if topic == "inpainting" and _PIPELINE.value:
     networks = {name: seconds[part] for name, part in _NETWORKS.items()}
     stages = pipeline.measure(

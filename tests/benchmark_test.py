@@ -52,6 +52,27 @@ def get_config(variant=""):
     loop=loop.Config(num_steps=1),
   )
 """
+EXPRESSION = """
+from pir_jax.models import faceformer
+from pir_jax.runs.experiment import Data, Experiment
+from pir_jax.runtime import loop
+from pir_jax.stages import expression
+
+
+def get_config(variant=""):
+  return Experiment(
+    stage=expression.Config(
+      model=faceformer.Config(width=16, ffn=16, num_heads=2),
+      encoder="whisper",
+      encoder_path="",
+      layer_index=1,
+      window=12,
+      margin=2,
+    ),
+    data=Data(num_frames=8),
+    loop=loop.Config(num_steps=1),
+  )
+"""
 INPAINTING_ROWS = [
   "coarse: half size, 7x7",
   "coarse: downsampling",
@@ -171,6 +192,30 @@ def test_training_adds_a_gradient_and_a_step(run, tmp_path):
   assert 2 * float(frame[2]) < float(gradient[2]) < 4 * float(frame[2])
   assert float(step[0]) > 0 and float(step[2]) > float(gradient[2]) / 2
   assert lines[-1].startswith("training step: ")
+
+
+@pytest.mark.slow
+def test_speech_has_its_rows_and_a_training_step(run, tmp_path):
+  path = tmp_path / "tiny.py"
+  path.write_text(EXPRESSION)
+  code, lines, errors = run(
+    "expression", f"--config={path}", "--repeats=1", "--training"
+  )
+  assert code == 0, errors
+  assert lines[0].startswith("expression on cpu")
+  table = {line[:WIDTH].strip(): line[WIDTH:].split() for line in lines[2:7]}
+  assert list(table) == [
+    "speech encoder",
+    "decoder, frame by frame",
+    "whole window",
+    "forward and backward",
+    "training step",
+  ]
+  gflop = {name: float(cells[2]) for name, cells in table.items()}
+  parts = gflop["speech encoder"] + gflop["decoder, frame by frame"]
+  assert gflop["whole window"] == pytest.approx(parts, rel=0.01)
+  # The encoder is frozen: only the decoder's products come again.
+  assert gflop["forward and backward"] > gflop["whole window"]
 
 
 @pytest.mark.slow

@@ -175,9 +175,20 @@ def measure_step(
       lambda x, like: jax.device_put(x, like.sharding), view, batch.cameras
     )
   )
+  return time_step(stage, stage.init(jax.random.key(0)), batch, repeats)
+
+
+def time_step(stage: base.Stage, state: Any, batch: Any, repeats: int) -> Row:
+  """Times the first phase of a stage's step.
+
+  Args:
+    stage: on one device.
+    state: of it; its memory is given away.
+    batch: of it.
+    repeats: how often the step is timed.
+  """
   compiled = stage.compiled[0]
   key = jax.random.key(1)
-  state = stage.init(jax.random.key(0))
   program = stopwatch.build(compiled.trace(state, batch, key))
   timing, _ = stopwatch.clock(
     lambda carried: program.run(carried[0], stage.frozen, batch, key),
