@@ -25,10 +25,10 @@ from jaxtyping import Array, Float, Key, PyTree
 from pir_jax.runtime import checkpoint, prng, sharding
 from pir_jax.stages.train_state import Metrics, TrainState
 
-# What compiles far longer than it runs.
-_QUICK = {"xla_backend_optimization_level": 0}
-# Of a CPU: the newer emitters make slower code of what copies and pads.
+# On a CPU. The newer emitters make slower code of what copies and pads.
 _CPU = {"xla_cpu_use_fusion_emitters": False}
+# What compiles far longer than it runs.
+_QUICK = {**_CPU, "xla_backend_optimization_level": 0}
 
 
 class Network:
