@@ -77,7 +77,6 @@ def train(
     run_record.adopt(workdir, source, stage)
   if not has_begun(workdir):  # What goes on has fitted before.
     memory_check.check(experiment, stage)
-  stage.compile_ahead(*abstract_stage.arguments(experiment, stage))
   run_record.write(workdir, experiment, data, stage)
   distributed.check_shared(workdir / "run.json")
   if jax.process_index() == 0:
@@ -91,6 +90,9 @@ def train(
     workdir,
     seed=experiment.seed,
     profile=profile,
+    compile_ahead=lambda: stage.compile_ahead(
+      *abstract_stage.arguments(experiment, stage)
+    ),
   )
 
 

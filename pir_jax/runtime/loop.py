@@ -61,6 +61,7 @@ def fit(
   *,
   seed: int,
   profile: tuple[int, int] | None = None,
+  compile_ahead: Callable[[], None] = lambda: None,
 ) -> Any:
   """Trains `stage` up to `config.num_steps`, from the newest checkpoint.
 
@@ -74,6 +75,8 @@ def fit(
       the file FINISHED.
     seed: of initialisation and of every step's noise.
     profile: the first step and the number of steps to trace.
+    compile_ahead: called where there is a step to take; may return before the
+      phases are compiled.
 
   Returns:
     The last state.
@@ -108,6 +111,8 @@ def fit(
     steps = range(start + 1, config.num_steps + 1)
     with profiler.Trace(profile, workdir, steps) as trace:
       reporter.start(start)
+      if steps:
+        compile_ahead()
       state = restored[1] if restored else stage.init(key)
       run = _Run(
         stage, config, held_out, iterator, checkpoints, reporter, notice, trace

@@ -104,13 +104,16 @@ def line():
 def run(workdir, num_steps, poison=None, *, spoils=None, **options):
   stage = line()
   stage.poison, stage.spoils, stage.seen = poison or {}, spoils, 0
-  scored, profile = options.pop("scored", list), options.pop("profile", None)
+  scored = options.pop("scored", list)
+  of_fit = {
+    name: options.pop(name)
+    for name in ("profile", "compile_ahead")
+    if name in options
+  }
   config = loop.Config(
     num_steps=num_steps, **{"save_every": 5, "log_every": 5, **options}
   )
-  return loop.fit(
-    stage, config, batches(), scored, workdir, seed=1, profile=profile
-  )
+  return loop.fit(stage, config, batches(), scored, workdir, seed=1, **of_fit)
 
 
 def saved(workdir):
@@ -130,7 +133,10 @@ def whole(tmp_path_factory):
 
 def test_stopped_and_resumed_is_bit_identical(tmp_path, whole):
   run(tmp_path, 7, save_every=12)
-  state = run(tmp_path, 12, save_every=12)
+  compiled = []
+  ahead = lambda: compiled.append(True)  # noqa: E731
+  state = run(tmp_path, 12, save_every=12, compile_ahead=ahead)
+  assert compiled == [True]
   chex.assert_trees_all_equal(state, whole[0])
   assert int(state.step) == 12
 
@@ -138,7 +144,10 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path, whole):
 def test_finished_run_is_not_trained_further(whole):
   state, workdir = whole
   assert (workdir / loop.FINISHED).read_text() == "12\n"
-  chex.assert_trees_all_equal(run(workdir, 12), state)
+  compiled = []
+  again = run(workdir, 12, compile_ahead=lambda: compiled.append(True))
+  chex.assert_trees_all_equal(again, state)
+  assert not compiled
   with pytest.raises(InputError, match="the run is finished"):
     run(workdir, 12, profile=(1, 2))
   with pytest.raises(InputError, match="at step 12 already, past"):
@@ -214,7 +223,10 @@ def test_preempted_it_saves_and_goes_on_bit_identically(tmp_path, whole):
   assert error.value.step == 3
   assert saved(tmp_path) == [3]
   assert not (tmp_path / loop.FINISHED).exists()
-  state = run(tmp_path, 12, save_every=12)
+  compiled = []
+  ahead = lambda: compiled.append(True)  # noqa: E731
+  state = run(tmp_path, 12, save_every=12, compile_ahead=ahead)
+  assert compiled == [True]
   chex.assert_trees_all_equal(state, whole[0])
 
 
