@@ -31,12 +31,6 @@ _STAGES = {
   "inpainting": inpainting.Config,
   "expression": expression.Config,
 }
-# Rows that are whole images.
-_IMAGES = {
-  "expression": (),
-  "triplane": triplane_lib.WHOLES,
-  "inpainting": inpainting_lib.WHOLES,
-}
 # Of the loop only its length is used, by a schedule.
 _PAPER = functools.partial(Experiment, loop=loop.Config(num_steps=1000))
 # Seconds a frame that the pipeline takes from the table.
@@ -134,7 +128,10 @@ def main(topic: str) -> None:
   for row in _rows(topic, experiment, renderer.stage):
     print(parts.line(row, peak), flush=True)
     seconds[row.name] = row.timing.median / _BATCH.value
-  images = {name: seconds[name] for name in seconds if name in _IMAGES[topic]}
+  wholes = set()  # Rows that are images.
+  if topic != "expression":
+    wholes = {*triplane_lib.WHOLES, *inpainting_lib.WHOLES}
+  images = {name: seconds[name] for name in seconds if name in wholes}
   print(parts.notes(images), flush=True)
   if topic == "inpainting" and _PIPELINE.value:
     networks = {name: seconds[part] for name, part in _NETWORKS.items()}

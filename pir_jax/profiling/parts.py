@@ -183,7 +183,7 @@ def time_step(stage: base.Stage, state: Any, batch: Any, repeats: int) -> Row:
 
   Args:
     stage: on one device.
-    state: of it; its memory is given away.
+    state: of it; its memory is donated.
     batch: of it.
     repeats: how often the step is timed.
   """

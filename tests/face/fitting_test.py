@@ -186,6 +186,7 @@ def test_fewer_frames_a_second_let_the_head_turn_faster(clip, model):
   assert worst[25 / 3] < 0.5 < worst[100.0]
 
 
+@pytest.mark.slow
 def test_a_near_camera_s_focal_length_is_estimated(model):
   # A phone at arm's length; at 2.7 head units its focal length would be 1500.
   landmarks, _, rotation, _, _ = _talk(model, 60, focal=700.0, depth=1.3)

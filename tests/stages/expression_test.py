@@ -316,6 +316,7 @@ def test_memory_of_long_speech_does_not_grow():
   stage.predict(state, wave, np.zeros(3, np.float32))
 
 
+@pytest.mark.slow
 def test_a_batch_shared_out_to_two_devices_learns_the_same():
   states = []
   for num in (1, 2):

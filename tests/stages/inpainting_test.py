@@ -131,6 +131,7 @@ def test_stage_2_is_trained_along_only_where_it_is_asked_for():
   assert set(state.ema) == {"inpainting"}
 
 
+@pytest.mark.slow
 def test_a_joint_step_trains_all_three_from_where_stage_2_was():
   # A step without the third network is taken in experiments_test.
   stage = make_stage(joint=True)

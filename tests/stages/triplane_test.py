@@ -184,6 +184,7 @@ def test_the_discriminator_sees_less_the_earlier_it_is():
   assert raw_gap(10, True) == pytest.approx(raw_gap(10, False), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_corrections_are_learnt_for_frames_that_were_seen():
   stage = make_stage(
     refinement=frame_corrections.Config(enabled=True, num_frames=5),
