@@ -20,7 +20,7 @@ from pir_jax.data import synthetic, timing
 from pir_jax.data.dataset import Dataset
 from pir_jax.inference import exporter, viewer
 from pir_jax.inference import person as person_lib
-from pir_jax.media import video_reader
+from pir_jax.media import video_reader, video_writer
 from pir_jax.models import (
   faceformer,
   patch_discriminator,
@@ -222,18 +222,27 @@ def exported(folder, tmp_path_factory):
   return place
 
 
-def test_an_exported_person_is_the_same_to_the_bit(folder, person, exported):
+def test_an_exported_person_is_the_same_to_the_bit(
+  folder, person, exported, monkeypatch
+):
   other = pir_jax.load(exported, batch_size=4)
   assert other.people[0].sha256 == person.people[0].sha256
   options = dict(video=folder / "me.mp4", audio=folder / "speech.wav")
+  # As they are encoded: x264 itself now and then writes other bits of the same
+  # pictures.
+  frames = []
+  write = video_writer.VideoWriter.write
+
+  def record(self, image):
+    frames.append(image.copy())
+    write(self, image)
+
+  monkeypatch.setattr(video_writer.VideoWriter, "write", record)
   for i, one in enumerate((person, other)):
     pir_jax.reenact(one, output=folder / f"{i}.mp4", **options)
-  # Not the files: they hold the time at which they were written.
-  frames = [
-    np.stack([image for _, image in video_reader.read_frames(path)])
-    for path in (folder / "0.mp4", folder / "1.mp4")
-  ]
-  np.testing.assert_array_equal(*frames)
+  first, second = np.split(np.stack(frames), 2)
+  assert len(first) == 25 and first.std() > 0
+  np.testing.assert_array_equal(first, second)
 
 
 def test_an_export_names_no_place_of_the_machine(folder, exported):
