@@ -31,7 +31,7 @@ _MIN_SIZE = 5  # A smaller kernel gains nothing.
 
 TILE = 4
 # Below this many channels, or products in all, the direct convolution is as
-# quick as tiles, and compiles in a third of the time.
+# quick as tiles, and compiles sooner.
 _MIN_CHANNELS, _MIN_PRODUCTS = 64, 2 * 10**9
 # What the tiles of a strip may take, in bytes: more falls out of the cache.
 _STRIP = 2 * 2**20

@@ -75,54 +75,43 @@ def by_rows(
     pads = (0, 0), *[(n - 1, n - 1) for n in size], (0, 0)
     turned = by_rows(jnp.pad(gradient, pads), x, size)
     return jnp.swapaxes(turned[::-1, ::-1], 2, 3)
-  both = stride == 1 and of_both < of_input
-  margin = tall - 1
+  # How many shifts along rows are whose.
+  inner, outer = tall, 1
+  if stride == 1 and of_both < of_input:
+    inner, outer = 1, tall
   block = min(height, -(-_BLOCK // columns))
-  num_blocks = -(-(height + both * margin) // block)
+  num_blocks = -(-(height + outer - 1) // block)
   below = num_blocks * block - height
   rest = stride * (num_blocks * block - 1) + tall - x.shape[1]
   x = jnp.pad(x, ((0, 0), (0, max(rest, 0)), (0, 0), (0, 0)))
-  above = margin if both else 0
-  gradient = jnp.pad(gradient, ((0, 0), (above, below), (0, 0), (0, 0)))
-  num_rows = stride * (block - 1) + (1 if both else tall)
-
-  def shifts(rows, first, last):
-    stop = stride * (columns - 1) + 1
-    return [
-      rows[r : r + stride * (block - 1) + 1 : stride, c : c + stop : stride]
-      for r in range(first, last)
-      for c in range(wide)
-    ]
+  gradient = jnp.pad(gradient, ((0, 0), (outer - 1, below), (0, 0), (0, 0)))
+  last_row, last_column = stride * (block - 1), stride * (columns - 1)
 
   def add(total, index):
     example, row = index // num_blocks, index % num_blocks * block
     rows = jax.lax.dynamic_slice(
-      x, (example, stride * row, 0, 0), (1, num_rows, width, depth)
+      x, (example, stride * row, 0, 0), (1, last_row + inner, width, depth)
     )[0]
-    inputs = shifts(rows, 0, 1 if both else tall)
-    outputs = jax.lax.dynamic_slice(
+    inputs = [
+      rows[r : r + last_row + 1 : stride, c : c + last_column + 1 : stride]
+      for r in range(inner)
+      for c in range(wide)
+    ]
+    rows = jax.lax.dynamic_slice(
       gradient,
       (example, row, 0, 0),
-      (1, block + above, columns, num_outputs),
+      (1, block + outer - 1, columns, num_outputs),
     )[0]
-    if both:
-      outputs = jnp.concatenate(
-        [outputs[margin - r : margin - r + block] for r in range(tall)], -1
-      )
-    inputs = jnp.concatenate(inputs, -1)
-    product = jnp.einsum("hwi,hwo->io", inputs, outputs)
-    return total + product, None
+    outputs = [rows[r : r + block] for r in reversed(range(outer))]
+    inputs, outputs = (jnp.concatenate(each, -1) for each in (inputs, outputs))
+    return total + jnp.einsum("hwi,hwo->io", inputs, outputs), None
 
-  shape = (wide * depth, tall * num_outputs)
-  if not both:
-    shape = (tall * wide * depth, num_outputs)
-  total, _ = jax.lax.scan(
-    add, jnp.zeros(shape, x.dtype), jnp.arange(num_batch * num_blocks)
-  )
-  if not both:
-    return total.reshape(*size, depth, num_outputs)
-  total = total.reshape(wide, depth, tall, num_outputs)
-  return jnp.transpose(total, (2, 0, 1, 3))
+  start = jnp.zeros((inner * wide * depth, outer * num_outputs), x.dtype)
+  total, _ = jax.lax.scan(add, start, jnp.arange(num_batch * num_blocks))
+  total = total.reshape(inner, wide, depth, outer, num_outputs)
+  # One of the two is 1.
+  total = jnp.transpose(total, (0, 3, 1, 2, 4))
+  return total.reshape(*size, depth, num_outputs)
 
 
 def by_blocks(
