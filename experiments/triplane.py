@@ -3,8 +3,8 @@
 Command: python -m pir_jax.train --config=experiments/triplane.py
   --config.data.path=data/me --workdir=runs/me/triplane
 Variants: none is the paper's size, which has not been trained; `:demo` takes
-two CPU cores about six minutes for a clip of 8 s at 512x512 and gives a
-held-out psnr of 21.5 dB inside the head.
+two CPU cores about nine minutes for a clip of 8 s at 512x512 and gives a
+held-out psnr of 20.9 dB inside the head.
 At the paper's size activations are bfloat16 and those within a block are
 computed again for the gradient, so that 8 examples fit a chip of 16 GB: our
 choices, for the paper names neither. `:demo` is float32 and keeps them.
