@@ -2,13 +2,14 @@
 # make test | lint | test-slow | test-optimized | bench
 # make compile-tpu   the paper's sizes on four TPU slices; no TPU needed
 # make test-torch   beside PyTorch's networks; installs torch in the venv
+# make bench-peers  times ours beside PyTorch's; installs torch in the venv
 VENV ?= .venv
 PYTHON ?= python3
 export VIDEO AUDIO RUN
 BIN := $(VENV)/bin
 
 SLICES ?= v5e:4x4,v5e:16x16,v6e:16x16,v5p:8x8x8
-.PHONY: demo test test-slow test-optimized test-torch bench compile-tpu lint format setup
+.PHONY: demo test test-slow test-optimized test-torch bench bench-peers compile-tpu lint format setup
 
 demo: $(VENV)/ready
 	@# The shell, not make, expands the names: spaces and quotes are safe.
@@ -27,13 +28,17 @@ test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m "slow and not torch" -q
 
 test-torch: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet 'torch>=2.13'
+	$(BIN)/python -m pip install --quiet --editable '.[peers]'
 	$(BIN)/python -m pytest -m torch -q -rP
 
 bench: $(VENV)/ready
-	$(BIN)/python -m experiments.speech_speed
+	$(BIN)/python -m pir_jax.benchmark expression
 	$(BIN)/python -m pir_jax.benchmark triplane
 	$(BIN)/python -m pir_jax.benchmark inpainting
+
+bench-peers: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable '.[peers]'
+	$(BIN)/python -m experiments.peers
 
 compile-tpu: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --editable '.[tpu-aot]'

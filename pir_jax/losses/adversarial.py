@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from pir_jax.ops import activations
+
 
 def least_squares(
   logits: Float[Array, "b *patch"], *, real: bool
@@ -32,7 +34,7 @@ def non_saturating(
   softplus(-logits) for real, softplus(logits) for fake; used like
   `least_squares`. StyleGAN2 and EG3D train with it.
   """
-  return _mean(jax.nn.softplus(-logits if real else logits))
+  return _mean(activations.softplus(-logits if real else logits))
 
 
 def r1_penalty(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from pir_jax.geometry import compositing, rays, sampling, triplane
 from pir_jax.models import stylegan2_layers
+from pir_jax.ops import activations
 from pir_jax.types import Cameras, ConfigError
 
 
@@ -83,7 +84,7 @@ class Decoder(nnx.Module):
 
   def __call__(self, features: Float[Array, "*b c"]) -> Samples:
     features = features.astype(self.dtype)
-    output = self.output(jax.nn.softplus(self.hidden(features)))
+    output = self.output(activations.softplus(self.hidden(features)))
     # Slightly wider than [0, 1], so that pure black and white are reachable.
     color = jax.nn.sigmoid(output[..., 1:]) * 1.002 - 0.001
     return Samples(color, output[..., 0].astype(jnp.float32))

@@ -17,6 +17,7 @@ from pir_jax.profiling.parts import Part
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import sharding
 from pir_jax.stages import expression
+from pir_jax.stages.train_state import TrainState
 from pir_jax.types import SpeechBatch
 
 WINDOW = "whole window"
@@ -65,11 +66,7 @@ def measure(
     repeats: of each part.
     training: whether gradients and a training step are timed as well.
   """
-  mesh = sharding.make_mesh(1, jax.devices()[:1])
-  stage = abstract_stage.make_stage(
-    experiment, triplane_generator.Config(), mesh
-  )
-  batch = _speech(experiment, stage)
+  stage, batch = _stage_and_speech(experiment)
   results = {
     "waveform": batch.waveform,
     "lengths": batch.length,
@@ -103,22 +100,37 @@ def measure(
     parts_lib.GRADIENT, jax.grad(objective), (trained, state, inputs), repeats
   )[0]
   del state, trained
-  # Zeros: the published encoder, which a run begins with, is only shapes here.
-  zeros = jax.tree.map(
+  yield parts_lib.time_step(stage, _zero_state(stage), batch, repeats)
+
+
+def blank_step(
+  experiment: Experiment,
+) -> tuple[expression.Expression, TrainState, SpeechBatch]:
+  """Returns a stage, a state of zeros and a batch of noise: one step's."""
+  stage, batch = _stage_and_speech(experiment)
+  return stage, _zero_state(stage), batch
+
+
+def _zero_state(stage: expression.Expression) -> TrainState:
+  # The published encoder, which a run begins with, is only shapes here.
+  return jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding),
     stage.abstract_state(),
   )
-  yield parts_lib.time_step(stage, zeros, batch, repeats)
 
 
-def _speech(experiment, stage) -> SpeechBatch:
-  """Makes a batch of noise as long as a window."""
+def _stage_and_speech(experiment):
+  """Makes the stage, and a batch of noise as long as a window."""
+  mesh = sharding.make_mesh(1, jax.devices()[:1])
+  stage = abstract_stage.make_stage(
+    experiment, triplane_generator.Config(), mesh
+  )
   batch = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding),
     abstract_stage.make_batch(experiment, stage),
   )
   noise = 0.1 * parts_lib.random_arrays(batch.waveform)
-  return batch._replace(
+  return stage, batch._replace(
     waveform=jax.device_put(noise, batch.waveform.sharding),
     length=batch.length + batch.waveform.shape[1],
     valid=batch.valid + 1,

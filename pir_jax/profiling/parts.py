@@ -19,7 +19,7 @@ from pir_jax.profiling import abstract_stage, stopwatch
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import memory, sharding
 from pir_jax.stages import base
-from pir_jax.types import Cameras
+from pir_jax.types import Cameras, FaceBatch
 
 GRADIENT = "forward and backward"
 STEP = "training step"
@@ -164,18 +164,23 @@ def measure_step(
   """
   mesh = sharding.make_mesh(1, jax.devices()[:1])
   stage = abstract_stage.make_stage(experiment, renderer, mesh)
+  batch = blank_images(experiment, stage)
+  return time_step(stage, stage.init(jax.random.key(0)), batch, repeats)
+
+
+def blank_images(experiment: Experiment, stage: base.Stage) -> FaceBatch:
+  """Makes a batch of blank images in front of the head."""
   batch = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype, device=x.sharding),
     abstract_stage.make_batch(experiment, stage),
   )
   # A camera of zeros has no ray.
   view = frontal_cameras(experiment.data.batch_size)
-  batch = batch._replace(
+  return batch._replace(
     cameras=jax.tree.map(
       lambda x, like: jax.device_put(x, like.sharding), view, batch.cameras
     )
   )
-  return time_step(stage, stage.init(jax.random.key(0)), batch, repeats)
 
 
 def time_step(stage: base.Stage, state: Any, batch: Any, repeats: int) -> Row:

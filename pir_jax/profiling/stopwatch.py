@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -81,3 +81,21 @@ def clock(
     state = jax.block_until_ready(step(state))
     seconds.append(time.perf_counter() - begin)
   return Timing(tuple(seconds)), state
+
+
+def by_turns(runs: Sequence[Callable[[], Any]], repeats: int) -> list[Timing]:
+  """Times several by turns, so that a busy spell of the machine hits all.
+
+  Args:
+    runs: each returns when it is done; the first call of each is not timed.
+    repeats: how often each is timed.
+  """
+  for run in runs:
+    run()
+  seconds = [[] for _ in runs]
+  for _ in range(repeats):
+    for run, times in zip(runs, seconds, strict=True):
+      begin = time.perf_counter()
+      run()
+      times.append(time.perf_counter() - begin)
+  return [Timing(tuple(times)) for times in seconds]

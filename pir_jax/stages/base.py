@@ -232,12 +232,15 @@ class Stage(abc.ABC):
       donated. It is added to `compiled`.
     """
 
+    def on_cpu(state, frozen, batch, key):
+      return function(state, frozen, batch, prng.cheap_to_compile(key))
+
     def jit() -> Callable:
       return jax.jit(
-        function,
+        on_cpu if _on_cpu(self.mesh) else function,
         donate_argnums=0,
         out_shardings=(self.shardings(), sharding.replicated(self.mesh)),
-        compiler_options=_CPU if _on_cpu(self.mesh) else None,
+        compiler_options=step_options(self.mesh),
       )
 
     self.compiled.append(CompiledStep(name, jit, self.frozen, every))
@@ -271,6 +274,11 @@ def _replicate(frozen: PyTree, mesh: Mesh) -> PyTree:
 def _strong(x: Array) -> Array:
   # A weakly typed array would make the first steps compile again and again.
   return jax.lax.convert_element_type(x, x.dtype)
+
+
+def step_options(mesh: Mesh) -> dict[str, bool] | None:
+  """Returns the compiler options of training steps on these devices."""
+  return _CPU if _on_cpu(mesh) else None
 
 
 def _on_cpu(mesh: Mesh) -> bool:

@@ -31,6 +31,7 @@ def test_values_and_gradients_are_finite_at_extremes(extreme):
   for activate in (
     activations.leaky_relu,
     activations.normalize_second_moment,
+    activations.softplus,
   ):
     chex.assert_tree_all_finite(
       jax.value_and_grad(lambda x, f=activate: jnp.sum(f(x)))(
@@ -44,3 +45,19 @@ def test_leaky_relu_keeps_the_mean_square_of_noise():
   square = jnp.mean(jnp.square(activations.leaky_relu(x)))
   # 2 * (1 + 0.2^2) / 2 = 1.04; the error of 1e5 samples is under 1 %.
   np.testing.assert_allclose(square, 1.04, rtol=0.02)
+
+
+class SoftplusTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_softplus_and_its_gradients_are_those_of_jax(self):
+    x = jnp.linspace(-30.0, 30.0, 61)
+
+    def derivatives(function):
+      first = jax.grad(lambda x: jnp.sum(function(x)))
+      second = jax.grad(lambda x: jnp.sum(first(x)))
+      return function(x), first(x), second(x)
+
+    ours = self.variant(lambda: derivatives(activations.softplus))()
+    # float32 rounding of one exponential.
+    for a, b in zip(ours, derivatives(jax.nn.softplus), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
