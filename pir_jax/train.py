@@ -147,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  app.run(main, keep_pages=False)
+  app.run(main)

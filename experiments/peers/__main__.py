@@ -1,12 +1,13 @@
 """Our networks and training steps beside PyTorch's, on this machine's cores.
 
 Command: python -m experiments.peers [--topics=triplane,inpainting,expression]
-  [--repeats=5] [--demo]
+  [--repeats=5] [--demo] [--nosteps]
 Needs torch and transformers: pip install -e '.[peers]', or `make bench-peers`.
 Random weights, float32, batches of one, both libraries with all cores of this
 process, by turns, so that a busy spell hits both. What is printed is how many
 times as fast ours is, compilation apart: seconds would not carry to another
-machine. Time: about 20 minutes at the paper's size, three with --demo.
+machine. Time: half an hour at the paper's size, most of it the compilation of
+training steps (ten minutes with --nosteps), three minutes with --demo.
 """
 
 import dataclasses
@@ -38,6 +39,7 @@ from pir_jax.types import SAMPLE_RATE
 TOPICS = ("triplane", "inpainting", "expression")
 _TOPICS = flags.DEFINE_list("topics", [*TOPICS], "What is timed.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "The median is printed.", 1)
+_STEPS = flags.DEFINE_boolean("steps", True, "Times training steps as well.")
 _DEMO = flags.DEFINE_boolean("demo", False, "At the sizes of `:demo`.")
 _SECONDS = 10  # Of speech that is encoded.
 
@@ -70,9 +72,11 @@ def _mesh() -> Mesh:
   return sharding.make_mesh(1, jax.devices()[:1])
 
 
-def _compiled(function: Callable, *args) -> Callable[[], None]:
-  """Compiles as a training step is; returns a call that waits."""
-  options = base.step_options(_mesh())
+def _compiled(
+  function: Callable, *args, training: bool = False
+) -> Callable[[], None]:
+  """Compiles as a frame or a training step is; returns a call that waits."""
+  options = base.step_options(_mesh()) if training else None
   run = jax.jit(function, compiler_options=options).lower(*args).compile()
   return lambda: jax.block_until_ready(run(*args))
 
@@ -137,10 +141,12 @@ def triplane_pairs(experiment: Experiment) -> Iterator[Pair]:
   peer.train()
   yield Pair(
     "tri-plane: forward and backward",
-    _compiled(jax.grad(loss), params, buffers, *inputs),
+    _compiled(jax.grad(loss), params, buffers, *inputs, training=True),
     _backward(peer, lambda *x: peer(*x)[1::2], *theirs),
   )
   del params, peer
+  if not _STEPS.value:
+    return
   yield Pair(
     "tri-plane: training step",
     _images_step(experiment, config),
@@ -179,10 +185,12 @@ def inpainting_pairs(experiment: Experiment) -> Iterator[Pair]:
   )
   yield Pair(
     "inpainting: forward and backward",
-    _compiled(jax.grad(loss), params, buffers, *inputs),
+    _compiled(jax.grad(loss), params, buffers, *inputs, training=True),
     _backward(peer, lambda *x: [peer(*x)], *theirs),
   )
   del params, peer
+  if not _STEPS.value:
+    return
   yield Pair(
     "inpainting: training step",
     _images_step(experiment, renderer),
@@ -215,11 +223,11 @@ def expression_pairs(experiment: Experiment) -> Iterator[Pair]:
   )
   yield Pair(
     "wav2vec2-large: forward and backward",
-    _compiled(jax.grad(loss), params, buffers, waveform),
+    _compiled(jax.grad(loss), params, buffers, waveform, training=True),
     _backward(peer, lambda x: [peer(x).last_hidden_state], theirs),
   )
   del params, peer
-  if not experiment.stage.encoder == "wav2vec2":
+  if not _STEPS.value or experiment.stage.encoder != "wav2vec2":
     return  # The demo's encoder is frozen, and no peer is written of it.
   stage, state, batch = expression_lib.blank_step(experiment)
   decoder = dataclasses.replace(

@@ -26,12 +26,7 @@ _DISK_ERRORS = (
 )
 
 
-def run(
-  main: Callable[..., None],
-  topics: tuple[str, ...] = (),
-  *,
-  keep_pages: bool = True,
-) -> None:
+def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
   """Runs `main` under absl; an InputError is one line and exit code 1.
 
   A preempted run that has saved ends with exit code 0 after SIGTERM, and with
@@ -42,8 +37,6 @@ def run(
     main: the command.
     topics: words of which the user must choose one, without dashes; `main`
       takes it as its argument. Without any, `main` takes nothing.
-    keep_pages: see `memory.keep_pages`; not where compilation is what one waits
-      for.
   """
 
   def guarded(argv: list[str]) -> None:
@@ -53,8 +46,7 @@ def run(
     # Orbax also logs the traceback of what it raises.
     logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
     compilation_cache.keep()
-    if keep_pages:
-      memory.keep_pages()
+    memory.keep_pages()
     # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -47,8 +47,7 @@ def keep_pages() -> None:
   call. Where the C library takes it from the system each time, all of it is
   cleared page by page, and what moves much memory takes two to four times as
   long. Only glibc has the switches; elsewhere nothing changes. A process holds
-  on to the most it ever had, and the threads that compile share one heap: a
-  training step takes up to twice as long to compile, to be a twentieth quicker.
+  on to the most it ever had.
   """
   if sys.platform != "linux":
     return
@@ -56,7 +55,9 @@ def keep_pages() -> None:
   if mallopt is None:  # Another C library.
     return
   for option, value in (
-    (-8, 1),  # M_ARENA_MAX: one heap, for what one thread frees another needs
+    # M_ARENA_MAX: few heaps, for what one thread frees another needs; with one
+    # alone, those that compile wait for it half of their time.
+    (-8, 2),
     (-4, 0),  # M_MMAP_MAX: no block of its own for what is large
     (-1, -1),  # M_TRIM_THRESHOLD: never give back
     (-2, 2**28),  # M_TOP_PAD: grow by 256 MiB

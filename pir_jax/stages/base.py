@@ -232,12 +232,14 @@ class Stage(abc.ABC):
       donated. It is added to `compiled`.
     """
 
-    def on_cpu(state, frozen, batch, key):
-      return function(state, frozen, batch, prng.cheap_to_compile(key))
+    def phase(state, frozen, batch, key):
+      if _on_cpu(self.mesh):
+        key = prng.cheap_to_compile(key)
+      return function(state, frozen, batch, key)
 
     def jit() -> Callable:
       return jax.jit(
-        on_cpu if _on_cpu(self.mesh) else function,
+        phase,
         donate_argnums=0,
         out_shardings=(self.shardings(), sharding.replicated(self.mesh)),
         compiler_options=step_options(self.mesh),
