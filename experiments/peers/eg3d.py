@@ -144,7 +144,7 @@ class Generator(nn.Module):
     color, density = self._sample(planes, origin, direction, depths)
     if config.num_fine:
       with torch.no_grad():
-        weights = _weights(density, depths)[0]
+        weights = _weights(density, depths)
         fine = self._importance(depths, weights)
       more, denser = self._sample(planes, origin, direction, fine)
       depths = torch.cat([depths, fine], -1)
@@ -152,7 +152,7 @@ class Generator(nn.Module):
       color = torch.cat([color, more], -2)
       color = color.gather(-2, order[..., None].expand(color.shape))
       density = torch.cat([density, denser], -1).gather(-1, order)
-    weights, _ = _weights(density, depths)
+    weights = _weights(density, depths)
     middle = 0.5 * (color[..., 1:, :] + color[..., :-1, :])
     feature = (weights[..., None] * middle).sum(-2)
     return 2 * feature - 1, weights.sum(-1)
@@ -213,10 +213,10 @@ def _rays(camera, side):
 
 
 def _weights(density, depths):
-  """Returns the intervals' weights and what is left after each."""
+  """Returns the chance that the ray ends in each interval."""
   middle = 0.5 * (density[..., 1:] + density[..., :-1])
   optical = functional.softplus(middle - 1) * depths.diff(dim=-1)
   alpha = 1 - torch.exp(-optical)
   left = torch.cumprod(1 - alpha + 1e-10, -1)
   before = functional.pad(left[..., :-1], (1, 0), value=1.0)
-  return alpha * before, left
+  return alpha * before

@@ -16,9 +16,6 @@ from pir_jax.losses import perceptual
 from pir_jax.models import faceformer, triplane_generator, wav2vec2
 from pir_jax.runtime import optim
 from pir_jax.stages import expression, inpainting, triplane
-from pir_jax.types import SAMPLE_RATE
-
-FRAME = SAMPLE_RATE // 25
 
 
 def conditions(config: triplane_generator.Config, num_batch: int) -> tuple:
@@ -188,7 +185,7 @@ def of_expression(
   model = speech.Decoder(decoder).train()
   optimizer = _optimizer(config.optim, network, model)
   wide = num_frames + 2 * config.margin
-  waveform = 0.1 * torch.randn(num_batch, wide * FRAME)
+  waveform = 0.1 * torch.randn(num_batch, wide * expression.HOP)
   identity = torch.randn(num_batch, decoder.identity_size)
   target = torch.randn(num_batch, num_frames, decoder.expression_size)
 
