@@ -30,7 +30,7 @@ from pir_jax.models import inpainting, triplane_generator, wav2vec2
 from pir_jax.profiling import abstract_stage, parts, stopwatch
 from pir_jax.profiling import expression as expression_lib
 from pir_jax.runs.experiment import Data, Experiment
-from pir_jax.runtime import loop, memory, sharding
+from pir_jax.runtime import compiler_options, loop, memory, sharding
 from pir_jax.stages import base, expression
 from pir_jax.stages import inpainting as inpainting_stage
 from pir_jax.stages import triplane as triplane_stage
@@ -72,11 +72,9 @@ def _mesh() -> Mesh:
   return sharding.make_mesh(1, jax.devices()[:1])
 
 
-def _compiled(
-  function: Callable, *args, training: bool = False
-) -> Callable[[], None]:
-  """Compiles as a frame or a training step is; returns a call that waits."""
-  options = base.step_options(_mesh()) if training else None
+def _compiled(function: Callable, *args) -> Callable[[], None]:
+  """Compiles as frames and steps are; returns a call that waits."""
+  options = compiler_options.usual()
   run = jax.jit(function, compiler_options=options).lower(*args).compile()
   return lambda: jax.block_until_ready(run(*args))
 
@@ -141,7 +139,7 @@ def triplane_pairs(experiment: Experiment) -> Iterator[Pair]:
   peer.train()
   yield Pair(
     "tri-plane: forward and backward",
-    _compiled(jax.grad(loss), params, buffers, *inputs, training=True),
+    _compiled(jax.grad(loss), params, buffers, *inputs),
     _backward(peer, lambda *x: peer(*x)[1::2], *theirs),
   )
   del params, peer
@@ -185,7 +183,7 @@ def inpainting_pairs(experiment: Experiment) -> Iterator[Pair]:
   )
   yield Pair(
     "inpainting: forward and backward",
-    _compiled(jax.grad(loss), params, buffers, *inputs, training=True),
+    _compiled(jax.grad(loss), params, buffers, *inputs),
     _backward(peer, lambda *x: [peer(*x)], *theirs),
   )
   del params, peer
@@ -223,7 +221,7 @@ def expression_pairs(experiment: Experiment) -> Iterator[Pair]:
   )
   yield Pair(
     "wav2vec2-large: forward and backward",
-    _compiled(jax.grad(loss), params, buffers, waveform, training=True),
+    _compiled(jax.grad(loss), params, buffers, waveform),
     _backward(peer, lambda x: [peer(x).last_hidden_state], theirs),
   )
   del params, peer

@@ -5,6 +5,7 @@ compared with the targets inside the head. Nothing is inpainted.
 t frames, h and r sides of images, e expression and i identity coefficients.
 """
 
+import functools
 import io
 import json
 import pathlib
@@ -25,6 +26,7 @@ from pir_jax.media import blending, plots
 from pir_jax.metrics import lpips, ssim
 from pir_jax.runs import frozen_networks
 from pir_jax.runs.run import read_record
+from pir_jax.runtime import compiler_options
 from pir_jax.stages import conditioning
 from pir_jax.types import Cameras, FaceSpace, InputError
 
@@ -126,7 +128,7 @@ def renderer(
   same = jax.device_put(np.repeat(np.float32(identity)[None], BATCH, 0))
 
   # The parameters are an argument: as constants they would be compiled in.
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=compiler_options.usual())
   def render(params, expression, cameras):
     inputs = conditioning.inputs(space, same, expression, cameras)
     out = nnx.merge(graphdef, params)(*inputs)

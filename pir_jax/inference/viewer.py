@@ -24,6 +24,7 @@ from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.geometry import rays
 from pir_jax.media import plots, video_writer
 from pir_jax.runs.run import generator_of, open_run, place_of, read_record
+from pir_jax.runtime import compiler_options
 from pir_jax.types import FRAME_RATE, Cameras, FaceSpace, InputError
 
 COMMENT = "AI-generated: face rendered by pir_jax"
@@ -200,8 +201,11 @@ class Viewer:
       normals = normals_of_depth(out.depth, out.weight_sum, cameras)
       return Pictures(out.image, out.depth, out.weight_sum, normals)
 
-    self._map, self._planes = jax.jit(styles), jax.jit(planes)
-    self._render = jax.jit(render)
+    options = compiler_options.usual()
+    self._map, self._planes, self._render = (
+      jax.jit(function, compiler_options=options)
+      for function in (styles, planes, render)
+    )
 
   @classmethod
   def open(cls, model: str | pathlib.Path, person: int = 0) -> "Viewer":

@@ -60,22 +60,12 @@ def _plain(x, kernel, stride, padding):
   if kernel.shape[:2] == (1, 1) and stride == 1 and padding == _NONE:
     return x @ kernel[0, 0]
   plain = functools.partial(_derived, stride=stride, padding=padding)
-  sizes = _padded(x.shape, padding), kernel.shape, x.dtype
-  if stride == 1 and cpu_convolution.blocks_fit(*sizes):
-
-    def on_cpu(x, kernel):
-      return cpu_convolution.conv_by_blocks(_zeros_around(x, padding), kernel)
-
-  elif padding == _NONE:
-    # A convolution that pads takes another way through XLA's CPU backend, which
-    # is up to four times as quick: one row and column of zeros, cut off again.
-    def on_cpu(x, kernel):
-      rows, columns = jax.eval_shape(plain, x, kernel).shape[1:3]
-      y = _derived(x, kernel, stride, ((0, 1), (0, 1)))
-      return y[:, :rows, :columns]
-
-  else:
+  if stride > 1 or not cpu_convolution.rows_fit(kernel.shape, x.dtype):
     return plain(x, kernel)
+
+  def on_cpu(x, kernel):
+    return cpu_convolution.conv_by_rows(_zeros_around(x, padding), kernel)
+
   return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=plain)
 
 
@@ -131,9 +121,7 @@ def _by_kernel(x, gradient, size, stride, tiles):
     on_cpu = cpu_kernel_gradient.by_tiles
   elif not cpu_kernel_gradient.rows_fit(x.size + gradient.size, shape, x.dtype):
     return derived(x, gradient)
-  elif stride == 1 and cpu_convolution.blocks_fit(
-    x.shape, (*size, *sorted(shape[2:])), x.dtype
-  ):
+  elif stride == 1 and cpu_kernel_gradient.blocks_fit(x.shape, shape):
     on_cpu = functools.partial(cpu_kernel_gradient.by_blocks, size=size[0])
   else:
     on_cpu = functools.partial(

@@ -26,6 +26,8 @@ _BLOCK = 1024
 # Where all stays in the cache XLA's own way is as quick, and with few products
 # for each value that is copied.
 _MIN_BYTES, _MIN_KERNEL = 2**22, 4096
+# `by_blocks`: more channels are quick as they are, and small kernels.
+_MAX_FEWER, _MAX_MORE, _MIN_SIZE = 4, 32, 5
 # Bytes of tiles taken at once; more channels make longer work of each.
 _TILES, _TILES_OF_MANY = 2**22, 2**24
 
@@ -114,20 +116,62 @@ def by_rows(
   return total.reshape(*size, depth, num_outputs)
 
 
+def blocks_fit(shape: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+  """Whether `by_blocks` can take these shapes, and gains by it on a CPU.
+
+  Args:
+    shape: of the image, padding included.
+    kernel: its shape.
+  """
+  size, fewer, more = kernel[0], *sorted(kernel[2:])
+  return (
+    kernel[1] == size
+    and size >= _MIN_SIZE
+    and size % 2 == 1
+    and shape[1] % 2 == 0
+    and shape[2] % 2 == 0
+    and fewer <= _MAX_FEWER
+    and more <= _MAX_MORE
+  )
+
+
 def by_blocks(
   x: Float[Array, "b h w i"],
   gradient: Float[Array, "b h2 w2 o"],
   size: int,
 ) -> Float[Array, "k k i o"]:
-  """Takes the gradient of `conv_by_blocks`, for whose shapes it is."""
+  """Sums products of 2x2 blocks of pixels, for shapes that `blocks_fit`."""
   shape = (size, size, x.shape[-1], gradient.shape[-1])
-  widen = jax.linear_transpose(
-    cpu_convolution.widen, jax.ShapeDtypeStruct(shape, x.dtype)
-  )
+  widen = jax.linear_transpose(_widen, jax.ShapeDtypeStruct(shape, x.dtype))
   span = size // 2 + 1
-  blocks = map(cpu_convolution.as_blocks, (x, gradient))
+  blocks = map(_as_blocks, (x, gradient))
   (kernel,) = widen(by_rows(*blocks, (span, span)))
   return kernel
+
+
+def _as_blocks(x: Float[Array, "b h w i"]) -> Float[Array, "b h/2 w/2 4*i"]:
+  """Makes the pixels of 2x2 blocks channels, row by row."""
+  num_batch, height, width, depth = x.shape
+  blocks = x.reshape(num_batch, height // 2, 2, width // 2, 2, depth)
+  blocks = jnp.transpose(blocks, (0, 1, 3, 2, 4, 5))
+  return blocks.reshape(num_batch, height // 2, width // 2, 4 * depth)
+
+
+def _widen(
+  kernel: Float[Array, "k k i o"],
+) -> Float[Array, "k//2+1 k//2+1 4*i 4*o"]:
+  """Places a kernel of pixels on blocks, once for each pixel of a block."""
+  size, _, depth, _ = kernel.shape
+  span = size // 2 + 1  # Blocks under a kernel, wherever it begins in one.
+
+  def placed(row, column):
+    pads = ((row, 1 - row), (column, 1 - column), (0, 0), (0, 0))
+    return jnp.pad(kernel, pads)
+
+  wide = jnp.stack([jnp.stack([placed(r, c) for c in (0, 1)]) for r in (0, 1)])
+  wide = wide.reshape(2, 2, span, 2, span, 2, depth, -1)
+  wide = jnp.transpose(wide, (2, 4, 3, 5, 6, 0, 1, 7))
+  return wide.reshape(span, span, 4 * depth, -1)
 
 
 def by_tiles(

@@ -17,7 +17,7 @@ from pir_jax.geometry import cameras
 from pir_jax.models import triplane_generator
 from pir_jax.profiling import abstract_stage, stopwatch
 from pir_jax.runs.experiment import Experiment
-from pir_jax.runtime import memory, sharding
+from pir_jax.runtime import compiler_options, memory, sharding
 from pir_jax.stages import base
 from pir_jax.types import Cameras, FaceBatch
 
@@ -34,6 +34,7 @@ _COLUMNS = (
   ("compile s", 11),
 )
 _SHARE = ("% of peak", 11)
+_SIDE = 2048  # Of the matrices that tell a CPU's peak.
 _NOTES = """\
 GFLOP: matrix products and convolutions of the traced program, two for a product
 and its sum, loops multiplied; of convolutions by tiles, what the tiles take.
@@ -142,7 +143,9 @@ def measure(
   name: str, function: Callable[..., Any], args: tuple[Any, ...], repeats: int
 ) -> tuple[Row, Any]:
   """Compiles and times a function; returns its row and its result."""
-  program = stopwatch.build(jax.jit(function).trace(*args))
+  program = stopwatch.build(
+    jax.jit(function, compiler_options=compiler_options.usual()).trace(*args)
+  )
   timing, result = stopwatch.clock(lambda _: program.run(*args), None, repeats)
   return Row(name, timing, program), result
 
@@ -201,6 +204,15 @@ def time_step(stage: base.Stage, state: Any, batch: Any, repeats: int) -> Row:
     repeats,
   )
   return Row(STEP, timing, program)
+
+
+def cpu_tflops(repeats: int = 9) -> float | None:
+  """Times a product of two large matrices; None where no CPU computes."""
+  if not compiler_options.on_cpu():
+    return None
+  a = jnp.ones((_SIDE, _SIDE))
+  row, _ = measure("product", jnp.matmul, (a, a), repeats)
+  return 2 * _SIDE**3 / row.timing.median / 1e12
 
 
 def title(topic: str, dtype: str, num_batch: int, repeats: int) -> str:

@@ -86,15 +86,17 @@ def clock(
 def by_turns(runs: Sequence[Callable[[], Any]], repeats: int) -> list[Timing]:
   """Times several by turns, so that a busy spell of the machine hits all.
 
+  Before each timed call comes one that is not: the others have left caches and
+  heaps of their own, which may double the time of whoever comes next.
+
   Args:
-    runs: each returns when it is done; the first call of each is not timed.
+    runs: each returns when it is done.
     repeats: how often each is timed.
   """
-  for run in runs:
-    run()
   seconds = [[] for _ in runs]
   for _ in range(repeats):
     for run, times in zip(runs, seconds, strict=True):
+      run()
       begin = time.perf_counter()
       run()
       times.append(time.perf_counter() - begin)

@@ -22,13 +22,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
 
-from pir_jax.runtime import checkpoint, prng, sharding
+from pir_jax.runtime import checkpoint, compiler_options, prng, sharding
 from pir_jax.stages.train_state import Metrics, TrainState
-
-# On a CPU. The newer emitters make slower code of what copies and pads.
-_CPU = {"xla_cpu_use_fusion_emitters": False}
-# What compiles far longer than it runs.
-_QUICK = {**_CPU, "xla_backend_optimization_level": 0}
 
 
 class Network:
@@ -182,7 +177,7 @@ class Stage(abc.ABC):
       self._init = jax.jit(
         lambda key: jax.tree.map(_strong, self.init_state(key)),
         out_shardings=self.shardings(),
-        compiler_options=_QUICK if _on_cpu(self.mesh) else None,
+        compiler_options=compiler_options.quick_to_compile(self.mesh),
       )
     return self._init(prng.named(key, "init"))
 
@@ -213,8 +208,13 @@ class Stage(abc.ABC):
 
   def compile_rarely_run(self, function: Callable) -> Callable:
     """Jits what runs so rarely that quick compilation counts for more."""
+    options = compiler_options.quick_to_compile(self.mesh)
+    return jax.jit(function, compiler_options=options)
+
+  def jit(self, function: Callable, **options) -> Callable:
+    """Jits what makes a result for the user, with further options of `jit`."""
     return jax.jit(
-      function, compiler_options=_QUICK if _on_cpu(self.mesh) else None
+      function, compiler_options=compiler_options.usual(self.mesh), **options
     )
 
   def compile_step(
@@ -233,7 +233,7 @@ class Stage(abc.ABC):
     """
 
     def phase(state, frozen, batch, key):
-      if _on_cpu(self.mesh):
+      if compiler_options.on_cpu(self.mesh):
         key = prng.cheap_to_compile(key)
       return function(state, frozen, batch, key)
 
@@ -242,7 +242,7 @@ class Stage(abc.ABC):
         phase,
         donate_argnums=0,
         out_shardings=(self.shardings(), sharding.replicated(self.mesh)),
-        compiler_options=step_options(self.mesh),
+        compiler_options=compiler_options.usual(self.mesh),
       )
 
     self.compiled.append(CompiledStep(name, jit, self.frozen, every))
@@ -276,15 +276,6 @@ def _replicate(frozen: PyTree, mesh: Mesh) -> PyTree:
 def _strong(x: Array) -> Array:
   # A weakly typed array would make the first steps compile again and again.
   return jax.lax.convert_element_type(x, x.dtype)
-
-
-def step_options(mesh: Mesh) -> dict[str, bool] | None:
-  """Returns the compiler options of training steps on these devices."""
-  return _CPU if _on_cpu(mesh) else None
-
-
-def _on_cpu(mesh: Mesh) -> bool:
-  return mesh.devices.flat[0].platform == "cpu"
 
 
 def leaf_names(tree: PyTree) -> list[str]:

@@ -165,9 +165,9 @@ class Expression(base.Stage):
     self._optimizer = optim_lib.build(config.optim, num_steps)
     self._train = self.compile_step(self._train_phase)
     self._evaluate = self.compile_rarely_run(self._evaluate_phase)
-    self._encode_window = jax.jit(self._encode_phase)
-    self._start = jax.jit(self._start_phase, static_argnames="num_frames")
-    self._extend = jax.jit(self._extend_phase, donate_argnums=1)
+    self._encode_window = self.jit(self._encode_phase)
+    self._start = self.jit(self._start_phase, static_argnames="num_frames")
+    self._extend = self.jit(self._extend_phase, donate_argnums=1)
 
   def init_state(self, key: Key[Array, ""]) -> TrainState:
     """Initialises the decoder; `fresh` inserts a tuned encoder's parameters."""

@@ -209,9 +209,9 @@ class Inpainting(base.Stage):
     }
     self._train = self.compile_step(self._train_phase)
     self._evaluate = self.compile_rarely_run(self._evaluate_phase)
-    self._inpaint = jax.jit(self._inpaint_phase)
-    self._render_features = jax.jit(self._features_phase)
-    self._render = jax.jit(self._render_phase)
+    self._inpaint = self.jit(self._inpaint_phase)
+    self._render_features = self.jit(self._features_phase)
+    self._render = self.jit(self._render_phase)
 
   def init_state(self, key: Key[Array, ""]) -> TrainState:
     """Initialises the networks and the averages of those that are used."""

@@ -1,4 +1,4 @@
-"""Convolutions by blocks and by tiles: the direct sum, computed otherwise."""
+"""Convolutions by rows and by tiles: the direct sum, computed otherwise."""
 
 import chex
 import jax
@@ -21,7 +21,8 @@ def _float32(*arrays):
 
 def _direct(x, kernel):
   """Correlates without padding; float64 and slow."""
-  height, width = (n - len(kernel) + 1 for n in x.shape[1:3])
+  sizes = zip(x.shape[1:3], kernel.shape[:2], strict=True)
+  height, width = (n - size + 1 for n, size in sizes)
   return sum(
     x[:, r : r + height, c : c + width] @ kernel[r, c]
     for r, c in np.ndindex(kernel.shape[:2])
@@ -30,10 +31,10 @@ def _direct(x, kernel):
 
 class AgreementTest(chex.TestCase):
   @chex.variants(with_jit=True, without_jit=True)
-  @parameterized.named_parameters(("5x5", 5), ("7x7", 7))
-  def test_blocks_give_the_direct_sum(self, size):
-    x, kernel = _sample((2, 12, 16, 3), (size, size, 3, 8))
-    got = self.variant(cpu_convolution.conv_by_blocks)(*_float32(x, kernel))
+  @parameterized.named_parameters(("square", (5, 5)), ("wide", (3, 7)))
+  def test_rows_give_the_direct_sum(self, size):
+    x, kernel = _sample((2, 12, 16, 8), (*size, 8, 3))
+    got = self.variant(cpu_convolution.conv_by_rows)(*_float32(x, kernel))
     want = _direct(x, kernel)
     # Float32, summed in another order.
     np.testing.assert_allclose(got, want, atol=1e-5 * want.std())
@@ -61,9 +62,10 @@ def test_strips_change_nothing(num_batch, monkeypatch):
   )
 
 
-def test_gradients_by_blocks_are_those_that_jax_derives():
-  x, kernel = _float32(*_sample((2, 8, 8, 3), (5, 5, 3, 8)))
-  cotangent = jax.random.normal(jax.random.key(1), (2, 8, 8, 8))
+@pytest.mark.parametrize("channels", [(3, 8), (8, 3)])
+def test_gradients_by_rows_are_those_that_jax_derives(channels):
+  x, kernel = _float32(*_sample((2, 8, 8, channels[0]), (5, 5, *channels)))
+  cotangent = jax.random.normal(jax.random.key(1), (2, 8, 8, channels[1]))
 
   def derived(x, kernel):
     return jax.lax.conv_general_dilated(
@@ -82,7 +84,7 @@ def test_values_and_gradients_are_finite_at_extremes(extreme):
     return jnp.sum(convolve(x, kernel))
 
   for convolve, size in (
-    (cpu_convolution.conv_by_blocks, 5),
+    (cpu_convolution.conv_by_rows, 5),
     (cpu_convolution.conv3x3, 3),
   ):
     x, kernel = jnp.full((1, 10, 10, 2), extreme), jnp.ones((size, size, 2, 2))
@@ -92,24 +94,16 @@ def test_values_and_gradients_are_finite_at_extremes(extreme):
 
 
 @pytest.mark.parametrize(
-  "changes, fits",
+  "kernel, dtype, fits",
   [
-    ({}, True),
-    ({"channels": (8, 8)}, False),
-    ({"channels": (3, 64)}, False),
-    ({"size": 3}, False),
-    ({"size": 6}, False),
-    ({"height": 11}, False),
-    ({"dtype": "bfloat16"}, False),
+    ((7, 7, 32, 3), "float32", True),
+    ((7, 7, 32, 8), "float32", False),
+    ((3, 3, 32, 3), "float32", False),
+    ((7, 7, 32, 3), "bfloat16", False),
   ],
 )
-def test_blocks_are_for_large_odd_kernels_on_images(changes, fits):
-  options = dict(channels=(3, 8), size=5, height=12, dtype="float32") | changes
-  num_inputs, num_outputs = options["channels"]
-  shape = (2, options["height"], 16, num_inputs)
-  kernel = (options["size"],) * 2 + (num_inputs, num_outputs)
-  dtype = jnp.dtype(options["dtype"])
-  assert cpu_convolution.blocks_fit(shape, kernel, dtype) is fits
+def test_rows_are_for_large_kernels_with_few_outputs(kernel, dtype, fits):
+  assert cpu_convolution.rows_fit(kernel, jnp.dtype(dtype)) is fits
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,26 @@ def test_rows_are_for_large_images_and_many_products(side, kernel, dtype, fits):
   assert cpu_kernel_gradient.rows_fit(num_values, kernel, dtype) is fits
 
 
+@pytest.mark.parametrize(
+  "changes, fits",
+  [
+    ({}, True),
+    ({"channels": (8, 8)}, False),
+    ({"channels": (3, 64)}, False),
+    ({"channels": (8, 3)}, True),
+    ({"size": 3}, False),
+    ({"size": 6}, False),
+    ({"height": 11}, False),
+  ],
+)
+def test_blocks_are_for_large_odd_kernels_on_images(changes, fits):
+  options = dict(channels=(3, 8), size=5, height=12) | changes
+  num_inputs, num_outputs = options["channels"]
+  shape = (2, options["height"], 16, num_inputs)
+  kernel = (options["size"],) * 2 + (num_inputs, num_outputs)
+  assert cpu_kernel_gradient.blocks_fit(shape, kernel) is fits
+
+
 def test_gradients_are_finite_at_extremes(extreme):
   x, gradient = jnp.full((1, 10, 10, 4), extreme), jnp.ones((1, 8, 8, 4))
   large, few = jnp.full((1, 12, 12, 3), extreme), jnp.ones((1, 8, 8, 4))
