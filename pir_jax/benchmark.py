@@ -53,11 +53,7 @@ _TRAINING = flags.DEFINE_boolean(
   "training", False, "Times gradients and a whole training step as well."
 )
 _PEAK = flags.DEFINE_float(
-  "peak_tflops",
-  None,
-  "Of the device at this dtype: adds the share of it. A CPU's is measured by a "
-  "product of matrices.",
-  0,
+  "peak_tflops", None, "Of the device at this dtype; a CPU's is measured.", 0
 )
 _PIPELINE = flags.DEFINE_boolean(
   "pipeline", True, "Inpainting: times a whole reenactment as well."
@@ -127,8 +123,6 @@ def main(topic: str) -> None:
   jax.config.update("jax_enable_compilation_cache", False)
   dtype, peak = experiment.stage.dtype, _PEAK.value or parts.cpu_tflops()
   print(parts.title(topic, dtype, _BATCH.value, _REPEATS.value))
-  if peak:
-    print(f"peak: {1e3 * peak:.0f} GFLOP/s")
   print(parts.header(peak), flush=True)
   seconds = {}
   for row in _rows(topic, experiment, renderer.stage):

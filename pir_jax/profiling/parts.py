@@ -230,9 +230,12 @@ def title(topic: str, dtype: str, num_batch: int, repeats: int) -> str:
 
 
 def header(peak_tflops: float | None) -> str:
-  """Returns the headings; one more where the device's peak is known."""
+  """Returns the headings, after the device's peak where it is known."""
   columns = [*_COLUMNS, _SHARE] if peak_tflops else _COLUMNS
-  return " " * _NAMES + "".join(f"{name:>{size}}" for name, size in columns)
+  names = " " * _NAMES + "".join(f"{name:>{size}}" for name, size in columns)
+  if not peak_tflops:
+    return names
+  return f"peak: {1e3 * peak_tflops:.0f} GFLOP/s\n{names}"
 
 
 def line(row: Row, peak_tflops: float | None) -> str:

@@ -14,6 +14,7 @@ import pytest
 from pir_jax.runtime import (
   checkpoint,
   chips,
+  compiler_options,
   loop,
   optim,
   preemption,
@@ -277,7 +278,7 @@ def test_reports_are_few_numbers_and_none_of_them_an_index(
   chip = chips.Chip("of this test", 1e12, 1, 1.0)
   monkeypatch.setattr(chips, "find", lambda kind: chip)
   # No chip with a known peak is a CPU, whose options no inner program may have.
-  monkeypatch.setattr(base, "_CPU", None)
+  monkeypatch.setattr(compiler_options, "_CPU", None)
   monkeypatch.setitem(globals(), "line", Line)
   # The operations are counted in another trace.
   monkeypatch.setattr(chex, "assert_max_traces", lambda phase, n: phase)
