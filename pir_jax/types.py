@@ -121,6 +121,7 @@ class SpeechBatch(NamedTuple):
     expression: raw coefficients.
     valid: 1 for true frames, 0 for padding or frames without a face.
     identity: coefficients of the speaker.
+    mean: raw expression of the speaker on average.
   """
 
   waveform: Float[AnyArray, "b n"]
@@ -129,3 +130,4 @@ class SpeechBatch(NamedTuple):
   expression: Float[AnyArray, "b t e"]
   valid: Float[AnyArray, "b t"]
   identity: Float[AnyArray, "b i"]
+  mean: Float[AnyArray, "b e"]

@@ -44,12 +44,17 @@ class Clip:
     manifest: what was prepared, with its settings and statistics.
     track: the face in every source frame.
     stored: source frames whose window is stored.
+    speaker: names the person; empty where no list does, see `speakers`.
+    shift: ticks by which the sound comes late, which `speech` corrects; None
+      where that is not known: then it has no speech.
   """
 
   path: pathlib.Path
   manifest: Manifest
   track: Track
   stored: Int[np.ndarray, "f"]
+  speaker: str = ""
+  shift: int | None = 0
 
   @classmethod
   def open(cls, path: str | pathlib.Path) -> "Clip":
@@ -120,9 +125,12 @@ class Clip:
     return records.open_records(self.path / records.FRAMES)
 
   def speech(self) -> list[records.Clip]:
-    """Reads the runs of speech."""
+    """Reads the runs of speech, their sound in step with the lips."""
+    if self.shift is None:
+      return []
     reader = records.open_records(self.path / records.CLIPS)
-    return [records.decode_clip(reader[row]) for row in range(len(reader))]
+    runs = [records.decode_clip(reader[row]) for row in range(len(reader))]
+    return [records.in_step(run, self.shift) for run in runs]
 
   @functools.cached_property
   def digest(self) -> dict[str, str]:
@@ -186,8 +194,16 @@ class Dataset(Sequence[Clip]):
 
   @property
   def people(self) -> list[dict[str, Any]]:
-    """Source, hash, identity, masks, face model and window of each clip."""
-    kept = ("source", "sha256", "identity", "masks", "face_model", "resolution")
+    """What is known of the person in each clip, and how it was prepared."""
+    kept = (
+      "source",
+      "sha256",
+      "identity",
+      "expression_mean",
+      "masks",
+      "face_model",
+      "resolution",
+    )
     return [
       {name: getattr(clip.manifest, name) for name in kept} for clip in self
     ]

@@ -124,6 +124,21 @@ def decode_clip(record: bytes) -> Clip:
   return Clip(**arrays | {"start": int(arrays["start"][0])})
 
 
+def in_step(clip: Clip, shift: int) -> Clip:
+  """Cuts what is left of a run whose sound comes `shift` ticks late."""
+  if not shift:
+    return clip
+  early, late = max(-shift, 0), max(shift, 0)
+  num_ticks = max(len(clip.valid) - abs(shift), 0)
+  ticks, sound = slice(early, early + num_ticks), late * SAMPLES_PER_TICK
+  return clip._replace(
+    start=clip.start + early,
+    expression=clip.expression[ticks],
+    valid=clip.valid[ticks],
+    waveform=clip.waveform[sound:][: num_ticks * SAMPLES_PER_TICK],
+  )
+
+
 def open_records(
   path: pathlib.Path,
 ) -> grain.sources.ArrayRecordDataSource:

@@ -4,6 +4,8 @@ h side of a frame, k ticks of FRAME_RATE in a window, n audio samples, i
 identity and e expression coefficients.
 """
 
+import collections
+import itertools
 import threading
 from collections.abc import Sequence
 
@@ -164,16 +166,27 @@ def _held_out_starts(run: records.Clip, num_frames: int) -> list[int]:
   return starts[::-1]
 
 
+def _balanced(rows: dict[str, list]) -> dict[str, list]:
+  """Repeats the rows of those who have fewer, so that all have as many."""
+  most = max(map(len, rows.values()), default=0)
+  return {
+    speaker: list(itertools.islice(itertools.cycle(each), most))
+    for speaker, each in rows.items()
+    if each
+  }
+
+
 class SpeechSource:
   """Windows of `num_frames` ticks of speech; one dict an item.
 
   An item has waveform (n, levelled over its run; `margin` ticks more than k on
   either side, as far as the run goes), expression (k e), valid (k), identity
-  (i) and closed (e: the person's expression with closed lips), all float32; and
-  offset (ticks of the waveform before the first of k) and length (its samples
-  before padding), int32. Training: every start at which a window fits before
-  the held-out tail. Held out: windows cut backwards from the end of each run,
-  the first one reaching back into the training part for context, with valid = 0
+  (i), closed and mean (e: the person's expression with closed lips, and on
+  average), all float32; and offset (ticks of the waveform before the first of
+  k) and length (its samples before padding), int32. Training: every start at
+  which a window fits before the held-out tail, as many for every speaker whom a
+  list names. Held out: windows cut backwards from the end of each run, the
+  first one reaching back into the training part for context, with valid = 0
   there. Where a run is too short, zeros with valid = 0 stand for what is
   missing.
   """
@@ -199,11 +212,10 @@ class SpeechSource:
     """
     self.num_frames, self.margin = num_frames, margin
     self._runs: list[records.Clip] = []
-    self._closed: list[np.ndarray] = []
-    self._rows: list[tuple[int, int]] = []
+    self._people: list[dict[str, np.ndarray]] = []
+    rows: dict[str, list] = collections.defaultdict(list)
     data = Dataset.open(data)
     for clip in data:
-      closed = np.float32(clip.manifest.expression_closed)
       edge = clip.held_out_tick
       for run in clip.speech():
         run = run._replace(waveform=speech_waveform.normalize(run.waveform))
@@ -211,20 +223,30 @@ class SpeechSource:
           run = _training_part(run, edge)
           for speed in speeds if len(run.valid) else ():
             changed = speech_augmentation.at_speed(run, speed)
-            self._add(changed, closed, _training_starts(changed, num_frames))
+            starts = _training_starts(changed, num_frames)
+            rows[clip.speaker] += self._add(changed, clip, starts)
         else:
           run = _held_out_part(run, edge)
-          self._add(run, closed, _held_out_starts(run, num_frames))
+          starts = _held_out_starts(run, num_frames)
+          rows[clip.speaker] += self._add(run, clip, starts)
+    if split == "train":
+      rows = _balanced(rows)
+    self._rows = [row for each in rows.values() for row in each]
     if not self._rows:
       raise InputError(
         f"{data} has no speech with a face in its {split} part: prepare a"
         " clip with sound, or a longer one."
       )
 
-  def _add(self, run, closed, starts) -> None:
-    self._rows += [(len(self._runs), start) for start in starts]
+  def _add(self, run, clip, starts) -> list[tuple[int, int]]:
     self._runs.append(run)
-    self._closed.append(closed)
+    self._people.append(
+      {
+        "closed": np.float32(clip.manifest.expression_closed),
+        "mean": np.float32(clip.manifest.expression_mean),
+      }
+    )
+    return [(len(self._runs) - 1, start) for start in starts]
 
   def __len__(self) -> int:
     return len(self._rows)
@@ -248,5 +270,5 @@ class SpeechSource:
       "expression": window.expression,
       "valid": window.valid.astype(np.float32),
       "identity": window.identity,
-      "closed": self._closed[run],
+      **self._people[run],
     }

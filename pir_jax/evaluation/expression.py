@@ -170,7 +170,9 @@ def measure(
   kept = passage.held_out
 
   def predict(waveform):
-    return run.stage.predict(run.state, waveform, passage.identity)
+    return run.stage.predict(
+      run.state, waveform, passage.identity, passage.mean
+    )
 
   def row(expression, **more):
     opening = head.opening(expression)
@@ -230,7 +232,9 @@ def measure_voice(
   head = Head(model, passage.identity)
 
   def predict(waveform):
-    return run.stage.predict(run.state, waveform, passage.identity)
+    return run.stage.predict(
+      run.state, waveform, passage.identity, passage.mean
+    )
 
   opening = head.opening(predict(waveform))
   everywhere = np.arange(len(opening))

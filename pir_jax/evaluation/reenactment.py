@@ -373,7 +373,10 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
   clip = data if isinstance(data, Clip) else Clip.open(data)
   if not isinstance(person, Person):
     person = load(person)
-  person = person.with_identity(np.float32(clip.manifest.identity))
+  person = person.with_identity(
+    np.float32(clip.manifest.identity),
+    np.float32(clip.manifest.expression_mean),
+  )
   held_out = read_held_out(clip, person)
   frames = rows(held_out, person)
   table = measure(held_out, frames)

@@ -37,6 +37,7 @@ class KnownPerson(NamedTuple):
     source: name of the video.
     sha256: of the video.
     identity: their coefficients.
+    mean: their expression on average; None in records of older runs.
     masks: that the network learnt to fill in.
     face_model: name and sha256 of the head model that was fitted.
     window_side: of the stored windows, in pixels: what the network is shown
@@ -46,6 +47,7 @@ class KnownPerson(NamedTuple):
   source: str
   sha256: str
   identity: Float[np.ndarray, "i"]
+  mean: Float[np.ndarray, "e"] | None
   masks: masks.Config
   face_model: dict[str, str]
   window_side: int
@@ -66,6 +68,7 @@ class KnownPerson(NamedTuple):
       record["source"],
       record["sha256"],
       np.float32(record["identity"]),
+      np.float32(mean) if (mean := record.get("expression_mean")) else None,
       masks.Config(**record["masks"]),
       record.get("face_model") or {"sha256": ""},
       record["resolution"],
@@ -119,6 +122,7 @@ class Person:
   Attributes:
     people: everyone the networks were trained on.
     identity: coefficients of this one.
+    mean: their expression on average.
     space: of the coefficients.
     resolution: side of the windows that are inpainted, in pixels.
     phases: where the time of every batch is recorded.
@@ -130,6 +134,7 @@ class Person:
     inpainting: Run,
     people: list[KnownPerson],
     identity: Float[np.ndarray, "i"],
+    mean: Float[np.ndarray, "e"] | None = None,
     *,
     batch_size: int = 8,
     phases: section_timer.SectionTimer | None = None,
@@ -141,7 +146,7 @@ class Person:
     """
     self._expression, self._inpainting = expression, inpainting
     self.people = people
-    self.identity = np.asarray(identity, np.float32)
+    self.identity, self.mean = np.asarray(identity, np.float32), mean
     self.space: FaceSpace = inpainting.space
     if not self.space.is_like(expression.space):
       raise InputError(
@@ -160,11 +165,12 @@ class Person:
   def with_identity(
     self,
     identity: Float[np.ndarray, "i"],
+    mean: Float[np.ndarray, "e"] | None = None,
     phases: section_timer.SectionTimer | None = None,
   ) -> "Person":
-    """Returns the same networks with another identity, and its own phases."""
+    """Returns the same networks with another person, and its own phases."""
     other = copy.copy(self)
-    other.identity = np.asarray(identity, np.float32)
+    other.identity, other.mean = np.asarray(identity, np.float32), mean
     other.phases = phases or section_timer.SectionTimer()
     return other
 
@@ -186,7 +192,10 @@ class Person:
     if isinstance(audio, str | pathlib.Path):
       audio = read_speech(audio)
     return self._expression.stage.predict(
-      self._expression.state, speech_waveform.normalize(audio), self.identity
+      self._expression.state,
+      speech_waveform.normalize(audio),
+      self.identity,
+      self.mean,
     )
 
   def render(
@@ -309,6 +318,7 @@ def load(
     *runs,
     people,
     people[person].identity,
+    people[person].mean,
     batch_size=batch_size,
     phases=phases,
   )

@@ -126,6 +126,7 @@ def make_batch(
       array(t, num_expression),
       array(t),
       identity,
+      array(num_expression),
     )
   picture, plane = ((data.resolution, data.resolution, c) for c in (3, 1))
   return FaceBatch(

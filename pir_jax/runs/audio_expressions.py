@@ -78,11 +78,14 @@ def training_table(
     raise InputError(f"{place} was trained with another face model.")
   rows = []
   for clip in data:
-    identity = np.float32(clip.manifest.identity)
+    who = (
+      np.float32(clip.manifest.identity),
+      np.float32(clip.manifest.expression_mean),
+    )
 
-    def predict(waveform, identity=identity):
+    def predict(waveform, who=who):
       return run.stage.predict(
-        run.state, speech_waveform.normalize(waveform), identity
+        run.state, speech_waveform.normalize(waveform), *who
       )
 
     predicted, known = expressions(clip, predict)

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from pir_jax.data import speech_augmentation
+from pir_jax.data import speakers, speech_augmentation
+from pir_jax.data.dataset import Dataset
 from pir_jax.runtime import config_io, loop, sharding
 from pir_jax.stages import expression, inpainting, triplane
-from pir_jax.types import FaceSpace, InputError
+from pir_jax.types import ConfigError, FaceSpace, InputError
 
 # Inside Experiment the module's own name is a field.
 _Sharding = sharding.Config
@@ -36,6 +37,10 @@ class Data:
     num_frames: of a speech window (the expression stage).
     pauses: put into speech windows in training.
     speeds: at which speech is learnt; 1.0 is as recorded.
+    speakers: list of who speaks in which clip, see `data.speakers`; empty
+      holds out the tail of each clip.
+    fold: of the speakers, who are held out, from 0.
+    num_folds: parts that the speakers are dealt into; 0 holds out tails.
   """
 
   path: str = ""
@@ -46,6 +51,9 @@ class Data:
     default_factory=speech_augmentation.Config
   )
   speeds: tuple[float, ...] = (1.0,)
+  speakers: str = ""
+  fold: int = 0
+  num_folds: int = 0
 
   @property
   def paths(self) -> list[str]:
@@ -55,6 +63,18 @@ class Data:
     if pathlib.Path(self.path).exists():  # A comma may be part of a name.
       return [self.path]
     return [path.strip() for path in self.path.split(",")]
+
+  def open(self) -> Dataset:
+    """Opens the clips, and deals out their speakers where a list names them."""
+    data = Dataset.open(self.paths)
+    if self.speakers:
+      return speakers.split(data, self.speakers, self.fold, self.num_folds)
+    if self.num_folds:
+      raise ConfigError(
+        f"num_folds={self.num_folds} needs a list of speakers: set "
+        "--config.data.speakers=people.tsv"
+      )
+    return data
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

@@ -9,7 +9,6 @@ expression coefficients, p coordinates of lip points.
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ from pir_jax.models import faceformer
 from pir_jax.ops import audio_noise, interpolation
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import accumulation, base, precision, train_state
+from pir_jax.stages import accumulation, base, precision, speech, train_state
 from pir_jax.stages.train_state import Metrics, TrainState
 from pir_jax.types import (
   FRAME_RATE,
@@ -80,6 +79,8 @@ class Config:
     noise: white noise of this share of the waveform's own std.
     window: frames encoded at once in `predict`.
     margin: half of the overlap in which neighbouring windows are crossfaded.
+    relative: what is predicted is the difference from the speaker's own mean
+      expression, so that people with different faces at rest share a network.
     init_from: run or exported network whose parameters a run begins from.
     ema_decay: of the averaged parameters, which are the ones used; 0 uses the
       trained ones themselves.
@@ -104,6 +105,7 @@ class Config:
   noise: float = 0.0
   window: int = 100
   margin: int = 15
+  relative: bool = False
   init_from: str = ""
   ema_decay: float = 0.0
   accumulate: int = 1
@@ -226,6 +228,7 @@ class Expression(base.Stage):
     state: TrainState,
     waveform: Float[AnyArray, "n"],
     identity: Float[AnyArray, "i"],
+    mean: Float[AnyArray, "e"] | None = None,
   ) -> Float[np.ndarray, "t e"]:
     """Predicts raw expressions for speech of t = ceil(n / 640) frames.
 
@@ -238,12 +241,16 @@ class Expression(base.Stage):
       state: of a trained run.
       waveform: normalised speech.
       identity: of the face.
+      mean: raw expression of the person on average; only a `relative` network
+        needs it.
 
     Raises:
-      ValueError: the waveform is empty.
+      ValueError: the waveform is empty, or the mean is missing.
     """
     if not len(waveform):
       raise ValueError("the waveform is empty: pass at least one sample.")
+    if self.config.relative and mean is None:
+      raise ValueError("mean=None: a relative network needs the person's mean")
     num_frames = math.ceil(len(waveform) / HOP)
     # Pieces of one length are one compiled program; what is over is cut off.
     stride = self.config.window - 2 * self.config.margin
@@ -252,33 +259,20 @@ class Expression(base.Stage):
     cached = None if self.config.model.context else padded
     carry = self._start(state, jnp.asarray(identity)[None], num_frames=cached)
     out = np.empty((padded, self.space.expression_size), np.float32)
-    pieces = self._features(state, np.asarray(waveform), num_frames)
+    pieces = speech.features(
+      lambda *sound: self._encode_window(state, self.frozen, *sound),
+      np.asarray(waveform),
+      num_frames=num_frames,
+      window=self.config.window,
+      margin=self.config.margin,
+      hop=HOP,
+    )
     for start, features in zip(range(0, padded, stride), pieces, strict=True):
       carry, part = self._extend(state, carry, features)
       out[start : start + stride] = part[0]
+    if self.config.relative:
+      out += np.asarray(self.space.standardise(np.float32(mean)))
     return np.asarray(self.space.restore(out[:num_frames]))
-
-  def _features(
-    self, state: TrainState, waveform: Float[np.ndarray, "n"], total: int
-  ) -> Iterator[Float[Array, "1 s d"]]:
-    """Yields features of windows without their overlap; zeros at the end."""
-    window = self.config.window
-    stride = window - 2 * self.config.margin
-    num_windows = 1 + max(0, math.ceil((total - window) / stride))
-    end = None
-    for i in range(num_windows):
-      sound = waveform[i * stride * HOP :][: window * HOP]
-      length = math.ceil(len(sound) / HOP) * HOP
-      sound = np.pad(sound, (0, window * HOP - len(sound)))
-      lengths = np.int32([length])
-      part = self._encode_window(state, self.frozen, sound[None], lengths)
-      if end is not None:
-        part = interpolation.crossfade(end, part)
-      end = part[:, stride:]
-      yield part[:, :stride]
-    for start in range(0, total - num_windows * stride, stride):
-      part = end[:, start : start + stride]
-      yield jnp.pad(part, ((0, 0), (0, stride - part.shape[1]), (0, 0)))
 
   def _train_phase(self, state, frozen, batch, key):
     params = {name: net.params for name, net in state.nets.items()}
@@ -303,7 +297,7 @@ class Expression(base.Stage):
       _used(state), _buffers(state), frozen, batch, None, "autoregressive"
     )
     metrics = train_state.total(terms, self._weights)[1]
-    target = self.space.standardise(batch.expression)
+    target = self._target(batch)
     of_mean = sequences.squared_error(
       target, jnp.zeros_like(target), batch.valid
     )
@@ -354,7 +348,7 @@ class Expression(base.Stage):
       lambda x, start: jax.lax.dynamic_slice_in_dim(x, start, num_frames)
     )(features, batch.offset)
     decoder = self.decoder.bind(params["decoder"], buffers["decoder"])
-    target = self.space.standardise(batch.expression)
+    target = self._target(batch)
     # A frame without a face is fed back as the mean expression.
     target = jnp.where(batch.valid[..., None] > 0, target, 0.0)
     if mode == "teacher_forced":
@@ -375,6 +369,12 @@ class Expression(base.Stage):
       error = sequences.squared_error(*lips, batch.valid)
       terms["lips"] = error * self._lips.shape[1]
     return terms
+
+  def _target(self, batch):
+    target = self.space.standardise(batch.expression)
+    if self.config.relative:
+      target = target - self.space.standardise(batch.mean)[:, None]
+    return target
 
   def _encode(
     self, params, buffers, frozen, waveform, num_frames, lengths, key=None

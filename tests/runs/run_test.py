@@ -239,7 +239,7 @@ def test_the_reenactment_report_opens_a_clip_once(
     def __init__(self):
       self.space = Dataset([data]).space
 
-    def with_identity(self, identity):
+    def with_identity(self, identity, mean):
       return self
 
     def predict_expression(self, waveform):

@@ -51,12 +51,13 @@ def small_encoder(name):
 
 
 @functools.cache  # A stage holds no state: one compilation serves many tests.
-def make_stage(encoder="whisper", mode="autoregressive"):
+def make_stage(encoder="whisper", mode="autoregressive", relative=False):
   config = expression.Config(
     model=DECODER,
     encoder=encoder,
     optim=optim.Config(learning_rate=3e-3),
     mode=mode,
+    relative=relative,
     gain=3.0,
     window=12,
     margin=3,
@@ -85,6 +86,7 @@ def make_batch(seed=0, num_frames=12, margin=0):
     jnp.asarray(rng.normal(size=(2, num_frames, 2)), jnp.float32),
     jnp.asarray(valid),
     jnp.asarray(rng.normal(size=(2, 3)), jnp.float32),
+    jnp.asarray(rng.normal(size=(2, 2)), jnp.float32),
   )
 
 
@@ -388,3 +390,23 @@ def test_a_step_in_parts_at_half_precision_keeps_the_state_as_it_is(encoder):
   args = state, make_batch(), jax.random.key(1)
   stepped, _ = stage.compiled[0].lower(*args).out_info
   chex.assert_trees_all_equal_shapes_and_dtypes(state, stepped)
+
+
+def test_a_relative_network_predicts_around_the_speakers_own_mean():
+  stage = make_stage(relative=True)
+  batch = make_batch()
+  state, key = stage.init(jax.random.key(0)), jax.random.key(1)
+  moved = batch._replace(
+    expression=batch.expression + 2.0, mean=batch.mean + 2.0
+  )
+  # Another rest, the same motion: nothing else is learnt from it.
+  one, other = (stage.evaluate(state, x, key) for x in (batch, moved))
+  chex.assert_trees_all_close(one, other, rtol=1e-4)
+  wave, identity = np.asarray(batch.waveform[0]), np.asarray(batch.identity[0])
+  still = stage.predict(state, wave, identity, np.zeros(2, np.float32))
+  smiling = stage.predict(state, wave, identity, np.float32([1, -1]))
+  np.testing.assert_allclose(
+    smiling - still, np.tile([1.0, -1.0], (len(still), 1)), atol=1e-5
+  )
+  with pytest.raises(ValueError, match="needs the person's mean"):
+    stage.predict(state, wave, identity)

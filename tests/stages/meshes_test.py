@@ -136,6 +136,7 @@ def make_batch(make):
       normal(FRAMES, 2),
       np.ones((BATCH, FRAMES), np.float32),
       normal(2),
+      normal(2),
     )
   pose = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
   pose[2, 3] = 2.7

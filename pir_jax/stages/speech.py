@@ -1,0 +1,49 @@
+"""Speech of any length, encoded in overlapping windows of one length.
+
+n audio samples, s frames of a piece, d feature channels.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from pir_jax.ops import interpolation
+
+
+def features(
+  encode: Callable[..., Float[Array, "1 w d"]],
+  waveform: Float[np.ndarray, "n"],
+  *,
+  num_frames: int,
+  window: int,
+  margin: int,
+  hop: int,
+) -> Iterator[Float[Array, "1 s d"]]:
+  """Yields features without their overlap; zeros at the end.
+
+  Args:
+    encode: (sound of a window, samples of it that are sound) -> features.
+    waveform: the whole speech.
+    num_frames: of it.
+    window: frames encoded at once.
+    margin: half of the overlap in which neighbours are crossfaded.
+    hop: samples of a frame.
+  """
+  stride = window - 2 * margin
+  num_windows = 1 + max(0, math.ceil((num_frames - window) / stride))
+  end = None
+  for i in range(num_windows):
+    sound = waveform[i * stride * hop :][: window * hop]
+    length = math.ceil(len(sound) / hop) * hop
+    sound = np.pad(sound, (0, window * hop - len(sound)))
+    part = encode(sound[None], np.int32([length]))
+    if end is not None:
+      part = interpolation.crossfade(end, part)
+    end = part[:, stride:]
+    yield part[:, :stride]
+  for start in range(0, num_frames - num_windows * stride, stride):
+    part = end[:, start : start + stride]
+    yield jnp.pad(part, ((0, 0), (0, stride - part.shape[1]), (0, 0)))
