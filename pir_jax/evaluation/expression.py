@@ -245,6 +245,11 @@ def measure_voice(
   ), opening
 
 
+def shuffles(num_ticks: int) -> np.ndarray:
+  """Returns the samples by which speech is moved for `shuffled audio`."""
+  return _shifts(num_ticks) * speech_augmentation.HOP
+
+
 def _shifts(num_ticks: int) -> np.ndarray:
   """Returns the ticks by which speech is moved for `shuffled audio`."""
   first = max(1, min(FRAME_RATE, num_ticks // 3))

@@ -1,0 +1,200 @@
+"""How well lips follow the speech of people whom stage 1 never saw.
+
+One row a clip, at its own shift of sound: footage is often out of step, and a
+wrong shift looks like a wrong prediction.
+k ticks of FRAME_RATE, v values of rows, r resamples.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from pir_jax.data.dataset import Clip
+from pir_jax.evaluation import expression as expression_lib
+from pir_jax.face import morphable
+from pir_jax.metrics import landmarks, lips
+from pir_jax.runs.run import Run
+from pir_jax.types import FRAME_RATE, Cameras
+
+MAX_SHIFT = 8  # Ticks that sound may be off, early or late: 0.32 s.
+_NUM_RESAMPLES = 2000
+_PERCENT = (2.5, 97.5)
+
+
+class Row(NamedTuple):
+  """A clip of somebody held out.
+
+  Attributes:
+    source: name of the video.
+    speaker: in it.
+    seconds: that were measured.
+    shift: ticks by which its sound comes late, at the best correlation.
+    in_place: correlation of the lips' opening as the clip is.
+    correlation: at the clip's shift.
+    shuffled: mean correlation of shuffled audio at that shift.
+    distance: of lip landmarks, recentred to the person's mean, pixels.
+    of_mean: the same of the person's mean expression.
+  """
+
+  source: str
+  speaker: str
+  seconds: float
+  shift: int
+  in_place: float
+  correlation: float
+  shuffled: float
+  distance: float
+  of_mean: float
+
+  @property
+  def gain(self) -> float:
+    """Share by which the distance is below that of the person's mean."""
+    return 1 - self.distance / self.of_mean
+
+
+def measure(clip: Clip, run: Run, model: morphable.FaceModel) -> Row:
+  """Measures the longest passage of a clip's held-out part.
+
+  Raises:
+    InputError: it has no speech there.
+  """
+  rows = [
+    measure_passage(passage, clip.speaker, run, model)
+    for passage in expression_lib.passages(clip)
+  ]
+  return max(rows, key=lambda row: row.seconds)
+
+
+def measure_passage(
+  passage: expression_lib.Passage,
+  speaker: str,
+  run: Run,
+  model: morphable.FaceModel,
+) -> Row:
+  """Measures a run of speech."""
+  head = expression_lib.Head(model, passage.identity)
+  kept = passage.held_out
+
+  def predict(waveform):
+    who = passage.identity, passage.mean
+    return run.stage.predict(run.state, waveform, *who)[: len(kept)]
+
+  ours = predict(passage.waveform)
+  true, opening = head.opening(passage.fitted), head.opening(ours)
+  by_shift = {
+    shift: _correlation(opening, true, kept, shift)
+    for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)
+  }
+  shift = max(by_shift, key=by_shift.get)
+  shuffled = [
+    head.opening(predict(np.roll(passage.waveform, samples)))
+    for samples in expression_lib.shuffles(len(kept))
+  ]
+  cameras = Cameras(*(x[kept] for x in passage.cameras))
+  ours = _moved(ours, shift)[kept]
+  ours = ours - ours.mean(0) + passage.mean
+  target = head.mouth(passage.fitted[kept], cameras)
+  distance, of_mean = (
+    landmarks.mouth_distance(head.mouth(x, cameras), target)
+    for x in (ours, np.broadcast_to(passage.mean, ours.shape))
+  )
+  return Row(
+    source=passage.source,
+    speaker=speaker,
+    seconds=np.count_nonzero(kept) / FRAME_RATE,
+    shift=shift,
+    in_place=by_shift[0],
+    correlation=by_shift[shift],
+    shuffled=float(
+      np.mean([_correlation(x, true, kept, shift) for x in shuffled])
+    ),
+    distance=distance,
+    of_mean=of_mean,
+  )
+
+
+def _moved(values: np.ndarray, shift: int) -> np.ndarray:
+  """Returns what was predicted `shift` ticks later, ends repeated."""
+  place = np.clip(np.arange(len(values)) + shift, 0, len(values) - 1)
+  return values[place]
+
+
+def _correlation(predicted, target, kept, shift) -> float:
+  return lips.correlation(_moved(predicted, shift)[kept], target[kept])
+
+
+def interval(
+  rows: Sequence[Row], figure: Callable[[Row], float]
+) -> tuple[float, float, float]:
+  """Returns a figure's mean over speakers, and its 95 % bootstrap interval.
+
+  A speaker counts once, however many clips there are.
+  """
+  speakers: dict[str, list[float]] = {}
+  for row in rows:
+    speakers.setdefault(row.speaker, []).append(figure(row))
+  values = np.array([np.mean(each) for each in speakers.values()])
+  low, high = np.percentile(_resampled_means(values), _PERCENT)
+  return float(values.mean()), float(low), float(high)
+
+
+def _resampled_means(values: Float[np.ndarray, "v"]) -> Float[np.ndarray, "r"]:
+  random = np.random.default_rng(0)
+  chosen = random.integers(len(values), size=(_NUM_RESAMPLES, len(values)))
+  return values[chosen].mean(1)
+
+
+def as_text(rows: Sequence[Row], groups: dict[str, list[Row]]) -> str:
+  """Formats a line a clip, then the means of groups of clips.
+
+  Args:
+    rows: in the order of the lines.
+    groups: by their names.
+  """
+  heads = (
+    "s",
+    "shift",
+    "r as is",
+    "r",
+    "shuffled",
+    "LMD px",
+    "of mean",
+    "gain",
+  )
+  lines = [f"{'':32}" + "".join(f"{name:>10}" for name in heads)]
+  for row in rows:
+    cells = (
+      f"{row.seconds:.0f}",
+      f"{row.shift}",
+      f"{row.in_place:.2f}",
+      f"{row.correlation:.2f}",
+      f"{row.shuffled:.2f}",
+      f"{row.distance:.2f}",
+      f"{row.of_mean:.2f}",
+      f"{row.gain:.0%}",
+    )
+    lines.append(f"{row.source:32.32}" + "".join(f"{x:>10}" for x in cells))
+  for name, group in groups.items():
+    if not group:
+      continue
+    parts = []
+    for head, figure in (
+      ("r", lambda row: row.correlation),
+      ("shuffled", lambda row: row.shuffled),
+      ("gain", lambda row: row.gain),
+    ):
+      mean, low, high = interval(group, figure)
+      parts.append(f"{head} {mean:.2f} ({low:.2f} to {high:.2f})")
+    count = len({row.speaker for row in group})
+    lines.append(f"{name}, {count} speakers: " + ", ".join(parts))
+  return "\n".join(lines)
+
+
+def shift_of(row: Row, least: float) -> int | None:
+  """Returns a clip's shift; None where lips do not follow sound well enough."""
+  if math.isnan(row.correlation) or row.correlation < least:
+    return None
+  return row.shift

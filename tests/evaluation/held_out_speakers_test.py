@@ -1,0 +1,85 @@
+"""Cross-validation over speakers: shifts are found, means are of speakers."""
+
+import numpy as np
+import pytest
+
+from pir_jax.data import speech_augmentation
+from pir_jax.evaluation import expression, held_out_speakers
+from pir_jax.face import morphable
+from pir_jax.runs.run import Run
+from pir_jax.types import Cameras
+
+NUM_TICKS = 100
+MODEL = morphable.FaceModel(*[None] * len(morphable.FaceModel._fields))
+OPENING = np.random.default_rng(0).uniform(0, 1, NUM_TICKS).astype(np.float32)
+
+
+class Jaw:
+  """A head whose mouth is a point that the only coefficient lowers."""
+
+  def __init__(self, model, identity):
+    del model, identity
+
+  def opening(self, expression):
+    return expression[:, 0].astype(np.float64)
+
+  def mouth(self, expression, cameras):
+    del cameras
+    # Two points: the set is centred.
+    lower = np.stack([0 * expression[:, 0], expression[:, 0]], -1)
+    return np.stack([-lower, lower], 1)
+
+
+class Stage:
+  """Opens the jaw as the sound says, by its first sample of every tick."""
+
+  def predict(self, state, waveform, identity, mean):
+    del state, identity, mean
+    return waveform[:: speech_augmentation.HOP, None] + 5.0
+
+
+def make_row(monkeypatch, late):
+  monkeypatch.setattr(expression, "Head", Jaw)
+  passage = expression.Passage(
+    source="me.mp4",
+    waveform=np.repeat(np.roll(OPENING, late), speech_augmentation.HOP),
+    fitted=OPENING[:, None],
+    held_out=(np.arange(NUM_TICKS) >= 10) & (np.arange(NUM_TICKS) < 90),
+    identity=np.zeros(3, np.float32),
+    mean=OPENING[10:90].mean(keepdims=True),
+    cameras=Cameras(np.zeros((NUM_TICKS, 4, 4)), np.zeros((NUM_TICKS, 3, 3))),
+  )
+  run = Run(None, Stage(), None, None, 0, [])
+  return held_out_speakers.measure_passage(passage, "Me", run, MODEL)
+
+
+@pytest.mark.parametrize("late", [-8, -3, 0, 5])
+def test_sound_out_of_step_is_measured_in_step(monkeypatch, late):
+  row = make_row(monkeypatch, late)
+  assert row.shift == late and row.correlation > 0.999
+  assert abs(row.shuffled) < 0.2
+  assert (row.in_place > 0.999) is (late == 0)
+  # What it adds everywhere is taken off again.
+  np.testing.assert_allclose(row.gain, 1.0, atol=1e-5)
+  assert row.seconds == 80 / 25
+
+
+def test_shifts_are_kept_only_where_lips_follow(monkeypatch):
+  row = make_row(monkeypatch, 5)
+  assert held_out_speakers.shift_of(row, 0.3) == 5
+  for weak in 0.2, np.nan:
+    assert (
+      held_out_speakers.shift_of(row._replace(correlation=weak), 0.3) is None
+    )
+
+
+def test_a_speaker_counts_once_however_many_clips(monkeypatch):
+  row = make_row(monkeypatch, 0)
+  rows = [row._replace(correlation=1.0)] * 9
+  rows.append(row._replace(correlation=0.0, speaker="Other"))
+  mean, low, high = held_out_speakers.interval(rows, lambda r: r.correlation)
+  assert (mean, low, high) == (0.5, 0.0, 1.0)
+  text = held_out_speakers.as_text(rows, {"free": rows, "none": []})
+  assert (
+    "free, 2 speakers: r 0.50 (0.00 to 1.00)" in text and "none" not in text
+  )
