@@ -194,3 +194,17 @@ def test_context_sweep_changes_the_context_and_nothing_else(variant, k):
   frames = made.data.batch_size * made.data.num_frames
   assert frames == base.data.batch_size * base.data.num_frames
   assert made.loop == base.loop and made.stage.optim == base.stage.optim
+
+
+def test_measured_shifts_are_added_to_those_of_the_list(tmp_path):
+  write_list = load("speech_folds").write_list
+  before, after = tmp_path / "before.tsv", tmp_path / "after.tsv"
+  before.write_text(
+    "file\tspeaker\tshift\tbasis\na b\tI\t2\tmine\nc\tI\t\t\nd\tI\t1\t\n"
+  )
+  write_list(before, after, {"a b": -3, "c": 1})
+  assert after.read_text() == (
+    "file\tspeaker\tbasis\tshift\na b\tI\tmine\t-1\nc\tI\t\t\nd\tI\t\t1\n"
+  )
+  write_list(after, after, {"a b": None})
+  assert "a b\tI\tmine\t\n" in after.read_text()

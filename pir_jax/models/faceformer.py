@@ -28,6 +28,8 @@ class Config:
   Attributes:
     audio_size: channels of the speech encoder.
     period: of the positions and of the bias, in frames.
+    style: whether the identity is the decoder's style, as in FaceFormer; if
+      not, all speak in the same way.
     dropout: share dropped when there is a key.
     context: past frames that self-attention may see; None: all of them.
     remat: the gradient keeps little and computes the rest again.
@@ -41,6 +43,7 @@ class Config:
   num_heads: int = 4
   ffn: int = 2048
   period: int = 25
+  style: bool = True
   dropout: float = 0.1
   context: int | None = None
   remat: bool = False
@@ -169,7 +172,8 @@ class ExpressionDecoder(nnx.Module):
     width, keep = config.width, dict(dtype=config.dtype, rngs=rngs)
     linear = attention.linear
     self.audio_map = linear(config.audio_size, width, **keep)
-    self.style_map = linear(config.identity_size, width, bias=False, **keep)
+    if config.style:
+      self.style_map = linear(config.identity_size, width, bias=False, **keep)
     self.expression_map = linear(config.expression_size, width, **keep)
     self.layer = DecoderLayer(config, rngs=rngs)
     # Zero at the start, as in FaceFormer: the first prediction is the mean.
@@ -195,7 +199,7 @@ class ExpressionDecoder(nnx.Module):
     The first token is the style alone: there is no expression before it.
     """
     frames = jnp.arange(audio_features.shape[1])
-    style = self.style_map(identity)[:, None]
+    style = self._style(identity)[:, None]
     fed_back = self.expression_map(expression[:, :-1]) + style
     tokens = jnp.concatenate([style, fed_back], axis=1)
     position_key, look_key, audio_key, finish_key = attention.subkeys(key, 4)
@@ -248,10 +252,16 @@ class ExpressionDecoder(nnx.Module):
         f"num_frames={num_frames} with context={self.config.context} bounds no "
         "cache: set one of them, at least 1"
       )
-    style, heads = self.style_map(identity), self.config.num_heads
+    style, heads = self._style(identity), self.config.num_heads
     shape = (len(style) * heads, min(bounds), self.config.width // heads)
     empty = jnp.zeros(shape, style.dtype)
     return Carry(attention.Memory(empty, empty), style, jnp.int32(0), style)
+
+  def _style(self, identity):
+    if self.config.style:
+      return self.style_map(identity)
+    shape = len(identity), self.config.width
+    return jnp.zeros(shape, jnp.dtype(self.config.dtype))
 
   def extend(
     self,

@@ -314,6 +314,21 @@ def test_starts_by_predicting_the_mean():
   np.testing.assert_array_equal(model.generate(*inputs()), 0)
 
 
+@pytest.mark.parametrize("style", [True, False])
+def test_without_a_style_the_face_does_not_change_how_it_speaks(style):
+  model = make(style=style)
+  audio = jax.random.normal(jax.random.key(0), (2, 6, CONFIG.audio_size))
+  audio = audio.at[1].set(audio[0])
+  identity = jax.random.normal(jax.random.key(1), (2, CONFIG.identity_size))
+  for out in (
+    model.generate(audio, identity),
+    model.teacher_forced(
+      audio, identity, jnp.ones((2, 6, CONFIG.expression_size))
+    ),
+  ):
+    assert bool(jnp.allclose(out[0], out[1], atol=1e-6)) is not style
+
+
 def test_has_the_size_of_the_paper():
   model = nnx.eval_shape(
     lambda: faceformer.ExpressionDecoder(faceformer.Config(), rngs=nnx.Rngs(0))
