@@ -46,8 +46,8 @@ def loudness(waveform):
 class LoudnessStage:
   """A stage that opens the jaw as far as a tick is loud."""
 
-  def predict(self, state, waveform, identity):
-    del state, identity
+  def predict(self, state, waveform, identity, mean):
+    del state, identity, mean
     opening = loudness(waveform)
     return np.stack([opening, 0 * opening], -1)
 
