@@ -228,8 +228,11 @@ def _expression(speech: Experiment, clock: Callable) -> Stage:
     synthetic.speech_like(float(SECONDS), SAMPLE_RATE)
   )
   identity = np.zeros(stage.space.identity_size, np.float32)
+  mean = np.asarray(stage.space.expression_mean)
   seconds = clock(
-    lambda: stage.predict(state, sound, identity), SECONDS * FRAME_RATE, _SLOW
+    lambda: stage.predict(state, sound, identity, mean),
+    SECONDS * FRAME_RATE,
+    _SLOW,
   )
   config: expression.Config = speech.stage
   note = f"{config.encoder}, {SECONDS} s of speech, windows of {config.window}"
