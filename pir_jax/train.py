@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from pir_jax.data import pipelines
+from pir_jax.data.dataset import Dataset
 from pir_jax.preparation import packaged_clip
 from pir_jax.profiling import abstract_stage, memory_check
 from pir_jax.runs import audio_expressions, run_record
@@ -95,7 +96,7 @@ def train(
   )
 
 
-def _batches(experiment: Experiment, data, mesh: Mesh | None = None):
+def _batches(experiment: Experiment, data: Dataset, mesh: Mesh | None = None):
   """Makes this process's training batches or, without a mesh, held-out ones."""
   config, train = experiment.data, mesh is not None
   options = dict(
