@@ -3,11 +3,14 @@
 Command: python -m pir_jax.train --config=experiments/expression.py
   --config.data.path=data/a,data/b --workdir=runs/me/expression
 Needs wav2vec 2.0 (--config.stage.encoder_path=NAME_OR_FOLDER, see README).
-Variants: none is the paper's size; `:demo` fits a short clip or two with the
-encoder of Whisper tiny.en on two CPU cores in about a minute.
+Variants: none is the paper's size. `:demo` takes the encoder of Whisper tiny.en
+and adapts the base of many people (`base.py`) to a clip of seconds, on two CPU
+cores in less than a minute; `:scratch` is its size from nothing.
 At the paper's size activations are bfloat16, which is our choice; the paper
 names no precision. `:demo` is float32.
 """
+
+import dataclasses
 
 from pir_jax.data import speech_augmentation
 from pir_jax.models import faceformer
@@ -18,11 +21,11 @@ from pir_jax.types import ConfigError
 
 
 def get_config(variant: str = "") -> Experiment:
-  """The paper's size, or `demo`."""
-  if variant == "demo":
-    return demo()
+  """The paper's size, `demo` or `scratch`."""
+  if variant in ("demo", "scratch"):
+    return demo() if variant == "demo" else scratch()
   if variant:
-    raise ConfigError(f"no variant {variant!r}: there is `demo`, or none")
+    raise ConfigError(f"no variant {variant!r}: `demo`, `scratch` or none")
   # Sizes and the window are the paper's, Adam and its rate FaceFormer's; batch
   # and length are our choice.
   return Experiment(
@@ -33,14 +36,31 @@ def get_config(variant: str = "") -> Experiment:
 
 
 def demo() -> Experiment:
+  """Adapts the base to one person's voice and lips: small steps, and few."""
+  experiment = scratch()
+  stage = dataclasses.replace(
+    experiment.stage,
+    init_from="base",
+    optim=optim.Config(learning_rate=2e-4, decay_start=0.5, final_scale=0.05),
+  )
+  return dataclasses.replace(
+    experiment,
+    stage=stage,
+    loop=dataclasses.replace(experiment.loop, num_steps=60, evaluate_every=20),
+  )
+
+
+def scratch() -> Experiment:
   """Everything smaller; one clip is overfitted soon, hence few steps."""
   return Experiment(
     stage=expression.Config(
-      model=faceformer.Config(width=128, ffn=256, dropout=0.3, context=50),
+      model=faceformer.Config(width=256, ffn=512, dropout=0.3, context=50),
       encoder="whisper",
       encoder_path="",
-      # Whisper's middle layers say more of sounds, its last ones of words.
-      layer_index=2,
+      # Whisper's last layer says more of words, those before it of sounds.
+      layer_index=3,
+      # People with other faces at rest share the base.
+      relative=True,
       context_frames=4,
       weights=expression.Weights(expression=0.3, lips=4.0),
       optim=optim.Config(

@@ -11,6 +11,8 @@ computed again for the gradient, so that 8 examples fit a chip of 16 GB: our
 choices, for the paper names neither. `:demo` is float32 and keeps them.
 """
 
+import dataclasses
+
 from pir_jax.models import inpainting as network
 from pir_jax.models import patch_discriminator
 from pir_jax.runs.experiment import Data, Experiment
@@ -20,11 +22,11 @@ from pir_jax.types import ConfigError
 
 
 def get_config(variant: str = "") -> Experiment:
-  """The paper's size, or `demo`."""
-  if variant == "demo":
-    return demo()
+  """The paper's size, `demo` or `scratch`."""
+  if variant in ("demo", "scratch"):
+    return demo() if variant == "demo" else scratch()
   if variant:
-    raise ConfigError(f"no variant {variant!r}: there is `demo`, or none")
+    raise ConfigError(f"no variant {variant!r}: `demo`, `scratch` or none")
   # Sizes are the paper's or pix2pixHD's; batch and length are our choice.
   return Experiment(
     stage=inpainting.Config(dtype="bfloat16", remat="blocks"),
@@ -34,6 +36,18 @@ def get_config(variant: str = "") -> Experiment:
 
 
 def demo() -> Experiment:
+  """Adapts the base to one person's frames."""
+  experiment = scratch()
+  return dataclasses.replace(
+    experiment,
+    stage=dataclasses.replace(experiment.stage, init_from="base"),
+    loop=dataclasses.replace(
+      experiment.loop, num_steps=200, save_every=100, evaluate_every=200
+    ),
+  )
+
+
+def scratch() -> Experiment:
   """Everything smaller, nothing left out."""
   adam = dict(b1=0.5, decay_start=0.5, final_scale=0.05)
   return Experiment(

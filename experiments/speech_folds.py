@@ -20,6 +20,7 @@ from pir_jax import train
 from pir_jax.data import speakers
 from pir_jax.evaluation import held_out_speakers
 from pir_jax.face import morphable
+from pir_jax.preparation import phonemes
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runs.run import open_run
 from pir_jax.runtime import app
@@ -40,11 +41,12 @@ def measure_fold(experiment: Experiment, fold: int, workdir: pathlib.Path):
   place = workdir / f"fold{fold}"
   train.train(experiment, place)
   run, model, rows = open_run(place), morphable.load(), []
+  recognise = phonemes.recognise if phonemes.available() else None
   for clip in experiment.data.open():
     if not len(clip.rows("held_out")):
       continue
     try:
-      rows.append(held_out_speakers.measure(clip, run, model))
+      rows.append(held_out_speakers.measure(clip, run, model, recognise))
     except InputError as error:
       print(f"left out: {error}")
   return rows

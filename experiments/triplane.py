@@ -10,6 +10,8 @@ computed again for the gradient, so that 8 examples fit a chip of 16 GB: our
 choices, for the paper names neither. `:demo` is float32 and keeps them.
 """
 
+import dataclasses
+
 from pir_jax.models import dual_discriminator, renderer, triplane_generator
 from pir_jax.runs.experiment import Data, Experiment
 from pir_jax.runtime import loop, optim
@@ -18,11 +20,11 @@ from pir_jax.types import ConfigError
 
 
 def get_config(variant: str = "") -> Experiment:
-  """The paper's size, or `demo`."""
-  if variant == "demo":
-    return demo()
+  """The paper's size, `demo` or `scratch`."""
+  if variant in ("demo", "scratch"):
+    return demo() if variant == "demo" else scratch()
   if variant:
-    raise ConfigError(f"no variant {variant!r}: there is `demo`, or none")
+    raise ConfigError(f"no variant {variant!r}: `demo`, `scratch` or none")
   # Sizes are the paper's or EG3D's; batch and length are our choice.
   return Experiment(
     stage=triplane.Config(dtype="bfloat16", remat="blocks"),
@@ -32,6 +34,20 @@ def get_config(variant: str = "") -> Experiment:
 
 
 def demo() -> Experiment:
+  """Adapts the base to one person's face."""
+  experiment = scratch()
+  stage = experiment.stage
+  optimizer = dataclasses.replace(stage.optim, learning_rate=0.01)
+  return dataclasses.replace(
+    experiment,
+    stage=dataclasses.replace(stage, init_from="base", optim=optimizer),
+    loop=dataclasses.replace(
+      experiment.loop, num_steps=500, save_every=250, evaluate_every=500
+    ),
+  )
+
+
+def scratch() -> Experiment:
   """Everything smaller, nothing left out."""
   return Experiment(
     stage=triplane.Config(

@@ -16,12 +16,18 @@ _MODEL = flags.DEFINE_string(
   "model", None, "Folder with the runs expression, triplane and inpainting."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to make.")
+_BASE = flags.DEFINE_boolean(
+  "base",
+  False,
+  "Write a base to begin others' training from, without whom it learnt from.",
+)
 
 
 def main() -> None:
   """Runs the command."""
   model, output = app.required(_MODEL, _OUTPUT)
-  print(exporter.export(pathlib.Path(model), pathlib.Path(output)))
+  paths = pathlib.Path(model), pathlib.Path(output)
+  print(exporter.export(*paths, base=_BASE.value))
 
 
 if __name__ == "__main__":

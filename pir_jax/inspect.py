@@ -96,7 +96,7 @@ def _face(viewer, view, expression, output) -> str:
   cameras = viewer_lib.around(view, np.zeros(1))
   pictures = [
     viewer_lib.to_pictures(viewer.render(raw, cameras))["image"]
-    for raw in (viewer.space.expression_mean, expression)
+    for raw in (viewer.mean, expression)
   ]
   name = f"mean expression | {_EXPRESSION.value or 'the same'}"
   viewer_lib.save_sheet(output, {name: np.concatenate(pictures)})
@@ -135,7 +135,7 @@ def main() -> None:
   started = time.monotonic()
   viewer = viewer_lib.Viewer.open(model, _PERSON.value)
   expression, notes = viewer_lib.parse_expression(
-    _EXPRESSION.value, viewer.space
+    _EXPRESSION.value, viewer.space.expression_names, viewer.mean
   )
   for note in notes:
     print(note)

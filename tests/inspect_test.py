@@ -35,7 +35,9 @@ network = triplane_generator.TriPlaneGenerator(
 space = FaceSpace(
   3, ("jawOpen", "mouthPucker"), np.zeros(2, "f4"), np.ones(2, "f4")
 )
-viewer = viewer_lib.Viewer(network, space, np.zeros(3, "f4"), batch_size=7)
+viewer = viewer_lib.Viewer(
+  network, space, np.zeros(3, "f4"), space.expression_mean, batch_size=7
+)
 viewer_lib.Viewer.open = lambda model, person: viewer
 for line in sys.stdin:
   flags.FLAGS.unparse_flags()

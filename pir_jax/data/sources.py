@@ -28,7 +28,9 @@ class FrameSource:
 
   An item has image (h h 3, [-1, 1]), mask, head and mouth (h h 1, [0, 1]),
   pose, intrinsics, identity, expression, all float32, and index and clip
-  (int64: which source frame of which of the clips) and row (int32: the item).
+  (int64: which source frame of which of the clips) and row (int32: which frame
+  of the split). Every frame is an item; in training, of speakers whom a list
+  names, those who have fewer are there again and again.
 
   Pictures stay in memory as uint8 until `cache_bytes` are used; once full,
   nothing is thrown out, since under shuffling no frame is likelier than
@@ -46,9 +48,12 @@ class FrameSource:
     self.resolution = resolution
     self._readers, self._identities = [], []
     self._rows: list[tuple[int, int]] = []
+    by_speaker: dict[str, list] = collections.defaultdict(list)
     data = Dataset.open(data)
     for number, clip in enumerate(data):
+      first = len(self._rows)
       self._rows += [(number, int(row)) for row in clip.rows(split)]
+      by_speaker[clip.speaker] += range(first, len(self._rows))
       self._readers.append(clip.frame_records)
       self._identities.append(np.array(clip.manifest.identity, np.float32))
     if not self._rows:
@@ -56,18 +61,21 @@ class FrameSource:
         f"{data} has no frame with a face in its {split} part: prepare a"
         " longer clip."
       )
+    if split == "train":
+      by_speaker = _balanced(by_speaker)
+    self._items = [row for rows in by_speaker.values() for row in rows]
     self._cache: dict[int, tuple] = {}
     self._free = cache_bytes
     self._lock = threading.Lock()
 
   def __len__(self) -> int:
-    return len(self._rows)
+    return len(self._items)
 
   def __repr__(self) -> str:
     return f"FrameSource({len(self)} frames, {self.resolution} px)"
 
-  def _load(self, item: int) -> tuple:
-    clip, row = self._rows[item]
+  def _load(self, frame: int) -> tuple:
+    clip, row = self._rows[frame]
     arrays = safetensors.numpy.load(self._readers[clip][row])
     size = (self.resolution, self.resolution)
     stored = {n: records.decode_picture(arrays.pop(n)) for n in PICTURES}
@@ -84,13 +92,14 @@ class FrameSource:
     return pictures, arrays | {"clip": np.array([clip], np.int64)}
 
   def __getitem__(self, item: int) -> dict[str, np.ndarray]:
-    loaded = self._cache.get(item)
+    frame = self._items[item]
+    loaded = self._cache.get(frame)
     if loaded is None:
-      loaded = self._load(item)
+      loaded = self._load(frame)
       size = sum(picture.nbytes for picture in loaded[0])
       with self._lock:
-        if item not in self._cache and size <= self._free:
-          self._cache[item] = loaded
+        if frame not in self._cache and size <= self._free:
+          self._cache[frame] = loaded
           self._free -= size
     pictures, arrays = loaded
     clip = int(arrays["clip"][0])
@@ -104,7 +113,7 @@ class FrameSource:
       "expression": arrays["expression"],
       "index": arrays["index"][0],
       "clip": arrays["clip"][0],
-      "row": np.int32(item),
+      "row": np.int32(frame),
     }
 
 

@@ -205,7 +205,7 @@ def measure(
   shuffled = Measured(*np.mean([r for r, _ in others], axis=0))
   measured, opening = row(ours)
   below = np.mean([r.correlation < measured.correlation for r, _ in others])
-  rest = _rest(passage.waveform, opening, np.flatnonzero(kept), predict, head)
+  rest = silence_rank(passage, opening, predict, head)
   rows = {
     MEAN: row(mean)[0],
     SHUFFLED: shuffled,
@@ -259,6 +259,19 @@ def _shifts(num_ticks: int) -> np.ndarray:
 
 def _spread(opening, target) -> float:
   return float(np.std(opening) / max(np.std(target), 1e-6))
+
+
+def silence_rank(passage: Passage, opening, predict, head) -> float:
+  """Ranks the opening in silence put into a passage's held-out ticks.
+
+  Args:
+    passage: of speech.
+    opening: as predicted for it, a tick.
+    predict: speech -> raw expressions.
+    head: of the person.
+  """
+  ticks = np.flatnonzero(passage.held_out)
+  return _rest(passage.waveform, opening, ticks, predict, head)
 
 
 def _rest(waveform, opening, ticks, predict, head) -> float:

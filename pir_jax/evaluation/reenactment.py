@@ -172,7 +172,7 @@ def _predicted(clip, person, index):
   )
   if not known.any():
     return None
-  mean = person.space.expression_mean
+  mean = person.mean
   return np.float32(np.where(known[:, None], predicted, mean)[index])
 
 
@@ -197,7 +197,7 @@ def rows(held_out: HeldOut, person: Person) -> dict[str, Pictures]:
     # mask: the black would have it too bright.
     return np.where(held_out.head > 0, image, held_out.image)
 
-  frozen = np.broadcast_to(person.space.expression_mean, held_out.fitted.shape)
+  frozen = np.broadcast_to(person.mean, held_out.fitted.shape)
   faces = {
     PASTED: held_out.image,
     OTHER_MOMENT: other_moment(held_out.image),

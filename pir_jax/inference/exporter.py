@@ -44,13 +44,33 @@ Train on from here: `--config.stage.init_from=path/to/this/folder`.
 Files: safetensors, with hashes in config.json; nothing in them is executed.
 """
 
+_BASE_CARD = """\
+# A base for new people
 
-def export(model: pathlib.Path, output: pathlib.Path) -> str:
-  """Writes a person's networks to a new folder, and returns a summary.
+Three networks of the design of PIR (CVPR 2023), trained with
+pir_jax {version} on many people, to begin the training of another from:
+`--config.stage.init_from=path/to/this/folder`.
+
+| network | steps | parameters |
+|---|---|---|
+{rows}
+
+Made for windows of the face of {side}x{side} pixels. Whom it learnt from is not
+in the files: names, identity coefficients and videos' hashes are left out.
+Files: safetensors, with hashes in config.json; nothing in them is executed.
+"""
+
+
+def export(
+  model: pathlib.Path, output: pathlib.Path, *, base: bool = False
+) -> str:
+  """Writes trained networks to a new folder, and returns a summary.
 
   Args:
     model: folder with the runs of the three stages.
     output: to make.
+    base: leave out whom they learnt from: others are to begin from them, and
+      they show nobody.
 
   Raises:
     InputError: a run is missing, the folder is there, or a network needs a file
@@ -64,8 +84,12 @@ def export(model: pathlib.Path, output: pathlib.Path) -> str:
     place = place_of(model, stage)
     run = open_run(place)
     records[stage] = _record(place, run)
+    if base:
+      records[stage]["people"] = []
     arrays[stage] = train_state.learnt(run.state)
-  network_file.write_person(output, records, arrays, _card(records, arrays))
+  card = _card(_BASE_CARD if base else _CARD, records, arrays)
+  name = "MODEL_CARD.md" if base else "README.md"
+  network_file.write_person(output, records, arrays, card, name)
   size = sum(path.stat().st_size for path in output.iterdir())
   return f"{output}: {len(arrays)} networks, {size / 2**20:.1f} MiB"
 
@@ -85,7 +109,7 @@ def _record(place: pathlib.Path, run: Run) -> dict[str, Any]:
   return record
 
 
-def _card(records, arrays) -> str:
+def _card(template, records, arrays) -> str:
   people = [p["source"] for p in records["triplane"]["people"]]
   rows = [
     f"| {stage} | {record['step']} | "
@@ -96,7 +120,7 @@ def _card(records, arrays) -> str:
     pathlib.PurePath(record["config"]["stage"].get("init_from", "")).name
     for record in records.values()
   } - {""}
-  return _CARD.format(
+  return template.format(
     people=", ".join(people),
     version=records["inpainting"]["versions"]["pir_jax"],
     rows="\n".join(rows),

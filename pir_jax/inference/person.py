@@ -309,6 +309,11 @@ def load(
   names = ("expression", "inpainting")
   runs = [open_run(place_of(model, name)) for name in names]
   people = [KnownPerson.from_record(record) for record in runs[1].people]
+  if not people:
+    raise InputError(
+      f"{model} is a base and shows nobody: train a person from it, "
+      f"--config.stage.init_from={model}."
+    )
   if not 0 <= person < len(people):
     raise InputError(
       f"the people of {model} are numbered from 0 to {len(people) - 1}: there "

@@ -8,7 +8,7 @@ import difflib
 import math
 import pathlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -127,17 +127,20 @@ def swing(
 
 
 def parse_expression(
-  text: str, space: FaceSpace
+  text: str, names: Sequence[str], mean: Float[np.ndarray, "e"]
 ) -> tuple[Float[np.ndarray, "e"], list[str]]:
   """Raw coefficients of "name=value,...", and notes on unusual ones.
 
-  Those not named stay at the run's mean; the notes tell the mean of the others.
+  Args:
+    text: to be read.
+    names: of all coefficients.
+    mean: of each, where those that are not named stay; the notes hold the mean
+      of the others.
 
   Raises:
     InputError: a name is not known, or a value is no number.
   """
-  names = space.expression_names
-  raw = np.array(space.expression_mean, np.float32)
+  raw = np.array(mean, np.float32)
   notes = []
   for part in filter(None, (part.strip() for part in text.split(","))):
     name, equals, number = (word.strip() for word in part.partition("="))
@@ -156,11 +159,11 @@ def parse_expression(
       raise InputError(f"{name}={number} is not a number: write {name}=0.8.")
     if not USUAL[0] <= value <= USUAL[1]:
       notes.append(f"{name}={value:g} is far from anything the run has seen.")
-    mean = space.expression_mean[names.index(name)]
+    place = names.index(name)
     notes.append(
-      f"{name}={value:g}, in the training frames {mean:.2f} on average."
+      f"{name}={value:g}, in the training frames {mean[place]:.2f} on average."
     )
-    raw[names.index(name)] = value
+    raw[place] = value
   return raw, notes
 
 
@@ -170,6 +173,7 @@ class Viewer:
   Attributes:
     space: of the expressions.
     generator: the network.
+    mean: the person's expression on average.
   """
 
   def __init__(
@@ -177,10 +181,11 @@ class Viewer:
     generator: nnx.Module,
     space: FaceSpace,
     identity: Float[np.ndarray, "i"],
+    mean: Float[np.ndarray, "e"],
     *,
     batch_size: int = 4,
   ):
-    self.generator, self.space = generator, space
+    self.generator, self.space, self.mean = generator, space, mean
     self._identity = np.float32(identity)[None]
     self._batch_size = batch_size
     graphdef, self._params = nnx.split(generator)
@@ -230,8 +235,15 @@ class Viewer:
         f"the people of {model} are numbered from 0 to {len(run.people) - 1}: "
         f"there is no --person={person}."
       )
-    identity = np.float32(run.people[person]["identity"])
-    return cls(generator_of(run), run.space, identity)
+    known = run.people[person]
+    # Records of older runs have one mean for all.
+    mean = known.get("expression_mean", run.space.expression_mean)
+    return cls(
+      generator_of(run),
+      run.space,
+      np.float32(known["identity"]),
+      np.float32(mean),
+    )
 
   def _styles(
     self, expression: Float[np.ndarray, "e"]

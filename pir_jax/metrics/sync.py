@@ -30,6 +30,7 @@ OPENNESS = {
 }
 # fmt: on
 CLOSURES = ("P", "B", "M")
+OPEN = tuple(name for name, openness in OPENNESS.items() if openness >= 0.7)
 # Lips are ahead of the middle of the phone that they shape: 0.10, 0.12 and
 # 0.13 s in three synchronised clips of three people (25, 25, 12 frames a
 # second), with the phones and the grid used here.
@@ -161,6 +162,37 @@ def estimate(
   return _peak(wanted, value, lags, middle, closed, config)._replace(
     num_phones=num_phones, num_closures=num_closures
   )
+
+
+def openings_of_sounds(
+  times: Float[np.ndarray, "t"],
+  opening: Float[np.ndarray, "t"],
+  names: Sequence[str],
+  middle: Float[np.ndarray, "p"],
+) -> tuple[float, float]:
+  """Measures how open lips are at open vowels, and at /p b m/.
+
+  Each phone takes the frame nearest to LEAD before its middle. Lips pressed
+  together, below zero, count as closed.
+
+  Args:
+    times: of the frames, seconds, increasing.
+    opening: of the lips in them; NaN where no face is visible.
+    names: ARPAbet names of the phones, without stress.
+    middle: of each phone, seconds in the same time as the frames.
+
+  Returns:
+    Two means; NaN where there is no such sound.
+  """
+  at = middle - LEAD
+  nearest = np.abs(times[:, None] - at).argmin(0)
+  value = np.maximum(opening[nearest], 0.0)
+  inside = (at > times[0]) & (at < times[-1]) & np.isfinite(value)
+  kinds = (np.isin(np.array(names), kind) & inside for kind in (OPEN, CLOSURES))
+  vowels, closures = (
+    float(value[kind].mean()) if kind.any() else float("nan") for kind in kinds
+  )
+  return vowels, closures
 
 
 def _peak(wanted, value, lags, middle, closed, config: Config) -> Shift:

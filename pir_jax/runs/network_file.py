@@ -30,7 +30,9 @@ _HEADER = "pir_jax"
 # Of a record: what was learnt, from what kind of data, with which versions.
 _KEPT = ("stage", "config", "seed", "space", "people", "versions", "code")
 # Of a config: places on the machine of the training.
-_PLACES = ("path", "init_from", "triplane", "expression", "vgg19")
+_PLACES = ("path", "speakers", "init_from", "triplane", "expression", "vgg19")
+# What `init_from` calls the networks of many people that come with the package.
+BASE = "base"
 # Corrections of the fits of one clip's frames: of no use to another.
 _NOT_EXPORTED = "refinement/"
 
@@ -127,6 +129,7 @@ def write_person(
   records: Mapping[str, dict[str, Any]],
   arrays: Mapping[str, Mapping[str, Array]],
   card: str,
+  card_name: str = "README.md",
 ) -> None:
   """Writes a person's networks, whole or not at all.
 
@@ -134,7 +137,8 @@ def write_person(
     folder: to make.
     records: of each stage's run.
     arrays: of each stage, see `train_state.learnt`.
-    card: text of README.md.
+    card: text of the model card.
+    card_name: its file.
 
   Raises:
     InputError: the folder is there already.
@@ -156,7 +160,7 @@ def write_person(
       "versions": records["inpainting"]["versions"],
     }
     (part / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-    (part / "README.md").write_text(card)
+    (part / card_name).write_text(card)
     part.rename(folder)
   finally:
     shutil.rmtree(part, ignore_errors=True)
@@ -170,7 +174,9 @@ def portable(record: Mapping[str, Any]) -> dict[str, Any]:
     kept["encoder"] = record["encoder"]
   kept = copy.deepcopy(kept)
   for part in (kept["config"]["stage"], kept["config"]["data"]):
-    part |= {name: "" for name in _PLACES if name in part}
+    part |= {
+      name: "" for name in _PLACES if name in part and part[name] != BASE
+    }
   if "encoder" in kept:
     kept["config"]["stage"]["encoder_path"] = ""
   return kept

@@ -11,6 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from pir_jax import pretrained
 from pir_jax.pretrained import eg3d as eg3d_weights
 from pir_jax.runs import frozen_networks, network_file
 from pir_jax.runs.experiment import (
@@ -188,7 +189,8 @@ def network_space(
       f"{space.expression_size} expression coefficients of a face model and "
       f"the data has {data_space.identity_size} and "
       f"{data_space.expression_size}, or those of another: prepare the video "
-      "with the same --face_model."
+      "with the same --face_model, or begin from nothing: "
+      "--config.stage.init_from=."
     )
   return space
 
@@ -248,8 +250,14 @@ def _triplane_of(config, workdir: pathlib.Path) -> pathlib.Path:
   return place
 
 
+def _place_named(path: str) -> pathlib.Path:
+  if path == network_file.BASE:
+    return pathlib.Path(pretrained.__file__).with_name(network_file.BASE)
+  return pathlib.Path(path)
+
+
 def _is_ours(path: str) -> bool:
-  place = pathlib.Path(path)
+  place = _place_named(path)
   return place.is_dir() or network_file.is_one(place)
 
 
@@ -271,7 +279,7 @@ def _origin(path: str, stage: str) -> pathlib.Path:
   Raises:
     InputError: it is of another stage.
   """
-  place = pathlib.Path(path)
+  place = _place_named(path)
   if place.is_dir() and not (place / "run.json").exists():
     place = place_of(place, stage)
   named = read_record(place)["stage"]
@@ -301,7 +309,8 @@ def _begin(config, stage, state) -> train_state.TrainState:
   else:
     arrays = train_state.learnt(open_run(place).state)
   arrays = {k: v for k, v in arrays.items() if not k.startswith("refinement/")}
-  print(f"begins from {place}.")
+  base = config.init_from == network_file.BASE
+  print(f"begins from {'the base of many people' if base else place}.")
   return train_state.begin_from(state, arrays, str(place))
 
 

@@ -6,8 +6,10 @@ import pytest
 from pir_jax.data import speech_augmentation
 from pir_jax.evaluation import expression, held_out_speakers
 from pir_jax.face import morphable
+from pir_jax.metrics import sync
+from pir_jax.preparation import phonemes
 from pir_jax.runs.run import Run
-from pir_jax.types import Cameras
+from pir_jax.types import FRAME_RATE, Cameras
 
 NUM_TICKS = 100
 MODEL = morphable.FaceModel(*[None] * len(morphable.FaceModel._fields))
@@ -38,7 +40,7 @@ class Stage:
     return waveform[:: speech_augmentation.HOP, None] + 5.0
 
 
-def make_row(monkeypatch, late):
+def make_row(monkeypatch, late, recognise=None):
   monkeypatch.setattr(expression, "Head", Jaw)
   passage = expression.Passage(
     source="me.mp4",
@@ -50,7 +52,7 @@ def make_row(monkeypatch, late):
     cameras=Cameras(np.zeros((NUM_TICKS, 4, 4)), np.zeros((NUM_TICKS, 3, 3))),
   )
   run = Run(None, Stage(), None, None, 0, [])
-  return held_out_speakers.measure_passage(passage, "Me", run, MODEL)
+  return held_out_speakers.measure_passage(passage, "Me", run, MODEL, recognise)
 
 
 @pytest.mark.parametrize("late", [-8, -3, 0, 5])
@@ -62,6 +64,39 @@ def test_sound_out_of_step_is_measured_in_step(monkeypatch, late):
   # What it adds everywhere is taken off again.
   np.testing.assert_allclose(row.gain, 1.0, atol=1e-5)
   assert row.seconds == 80 / 25
+
+
+def test_closures_are_measured_in_step(monkeypatch):
+  """At sounds that come late, lips of the fit and ours are the same."""
+  wide, closed = OPENING[20:80].argmax() + 20, OPENING[20:80].argmin() + 20
+
+  def recognise(waveform):
+    del waveform
+    middle = (np.array([wide, closed]) + 3) / FRAME_RATE + sync.LEAD
+    return phonemes.Phones(("AA", "M"), middle)
+
+  row = make_row(monkeypatch, 3, recognise)
+  fitted = OPENING[wide], OPENING[closed]
+  np.testing.assert_allclose(row.sounds_of_fit, fitted)
+  # This stage adds 5 everywhere.
+  np.testing.assert_allclose(row.sounds, np.add(fitted, 5), rtol=1e-5)
+  ours, true = held_out_speakers.closure([row, row])
+  np.testing.assert_allclose(true, fitted[0] / fitted[1])
+  assert 1 < ours < true
+  row = make_row(monkeypatch, 0)
+  assert np.isnan(held_out_speakers.closure([row])).all()
+
+
+def test_shuffled_speech_keeps_the_silence_around_it():
+  speech = np.random.default_rng(0).uniform(0.5, 1, size=60)
+  ticks = np.concatenate([np.zeros(10), speech, np.zeros(5)]).astype(np.float32)
+  waveform = np.repeat(ticks, held_out_speakers.HOP)
+  rolled = held_out_speakers._rolled(waveform, 10, 70, held_out_speakers.HOP)
+  want = np.concatenate([np.zeros(10), np.roll(speech, 1), np.zeros(5)])
+  np.testing.assert_array_equal(
+    rolled[:: held_out_speakers.HOP], want.astype(np.float32)
+  )
+  assert held_out_speakers._speech(waveform) == (10, 70)
 
 
 def test_shifts_are_kept_only_where_lips_follow(monkeypatch):

@@ -30,6 +30,7 @@ class GreyPerson(Person):
 
   def __init__(self):
     self.resolution = 32
+    self.mean = np.zeros(1, np.float32)
     self.space = FaceSpace(
       identity_size=1,
       expression_names=("jawOpen",),

@@ -24,6 +24,7 @@ SPACE = FaceSpace(
   np.float32([0.1, 0.2, 0.3, 0.4]),
   np.float32([0.5, 0.25, 0.5, 1.0]),
 )
+NAMES_AND_MEAN = SPACE.expression_names, SPACE.expression_mean
 
 
 def test_window_in_front_is_the_middle_of_the_box():
@@ -66,7 +67,7 @@ def test_swing_can_be_looped_and_covers_both_sides():
 
 def test_expression_goes_over_the_mean():
   raw, notes = viewer_lib.parse_expression(
-    " mouthSmileRight = -0.25, jawOpen=.8,", SPACE
+    " mouthSmileRight = -0.25, jawOpen=.8,", *NAMES_AND_MEAN
   )
   np.testing.assert_array_equal(raw, np.float32([0.8, 0.2, -0.25, 0.4]))
   # Each with what it replaces.
@@ -75,9 +76,9 @@ def test_expression_goes_over_the_mean():
     "jawOpen=0.8",
   ]
   assert "0.10 on average" in notes[1]
-  raw, notes = viewer_lib.parse_expression("", SPACE)
+  raw, notes = viewer_lib.parse_expression("", *NAMES_AND_MEAN)
   np.testing.assert_array_equal(raw, SPACE.expression_mean)
-  raw, notes = viewer_lib.parse_expression("jawOpen=2", SPACE)
+  raw, notes = viewer_lib.parse_expression("jawOpen=2", *NAMES_AND_MEAN)
   assert raw[0] == 2 and "jawOpen=2 is far" in notes[0]
   np.testing.assert_array_equal(SPACE.expression_mean[0], np.float32(0.1))
 
@@ -96,7 +97,7 @@ def test_expression_goes_over_the_mean():
 )
 def test_expression_that_cannot_be_read(text, says):
   with pytest.raises(InputError, match=says):
-    viewer_lib.parse_expression(text, SPACE)
+    viewer_lib.parse_expression(text, *NAMES_AND_MEAN)
 
 
 def sphere(camera, side, radius=0.35):
@@ -236,7 +237,9 @@ def test_viewer_shows_the_person_at_standardised_expressions(monkeypatch):
   once = chex.assert_max_traces(viewer_lib.normals_of_depth, n=1)
   monkeypatch.setattr(viewer_lib, "normals_of_depth", once)
   identity = np.float32([0.5, -1.0, 2.0])
-  viewer = viewer_lib.Viewer(Face(), SPACE, identity, batch_size=2)
+  viewer = viewer_lib.Viewer(
+    Face(), SPACE, identity, SPACE.expression_mean, batch_size=2
+  )
   # Not a multiple of the batch size.
   camera = viewer_lib.around(
     viewer_lib.in_front(), np.array([-20.0, 0.0, 20.0])

@@ -123,3 +123,18 @@ def test_lips_that_never_close_are_no_evidence():
   times, opening = lips(wanted, middle, 30, noise=0.3)
   found = sync.estimate(times, opening, names, middle)
   assert found.seconds is None
+
+
+def test_openings_of_sounds_are_read_ahead_of_their_middles():
+  times = np.arange(50) / 25
+  opening = np.full(50, 2.0)
+  opening[[10, 20]] = -1.0, 0.5  # Pressed together counts as closed.
+  opening[30] = 8.0
+  opening[40] = np.nan
+  names = ("P", "M", "AA", "AE", "IY")
+  middle = times[[10, 20, 30, 40, 5]] + sync.LEAD
+  vowels, closures = sync.openings_of_sounds(times, opening, names, middle)
+  assert (vowels, closures) == (8.0, 0.25)
+  assert np.isnan(
+    sync.openings_of_sounds(times, opening, (), np.zeros(0))
+  ).all()
