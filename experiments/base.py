@@ -62,8 +62,9 @@ def triplane() -> Experiment:
   small = triplane_file.scratch()
   return dataclasses.replace(
     small,
+    data=dataclasses.replace(small.data, batch_size=4),
     loop=loop.Config(
-      num_steps=8000, log_every=200, save_every=1000, evaluate_every=8000
+      num_steps=4000, log_every=200, save_every=500, evaluate_every=1000
     ),
   )
 
@@ -74,6 +75,6 @@ def inpainting() -> Experiment:
   return dataclasses.replace(
     small,
     loop=loop.Config(
-      num_steps=4000, log_every=200, save_every=1000, evaluate_every=4000
+      num_steps=3000, log_every=200, save_every=500, evaluate_every=1000
     ),
   )

@@ -109,6 +109,13 @@ class FaceSpace(NamedTuple):
     return standardised * self.expression_scale + self.expression_mean
 
 
+class ExpressionStats(NamedTuple):
+  """A person's raw expression over the measured training frames of a clip."""
+
+  mean: Float[AnyArray, "*b e"]
+  std: Float[AnyArray, "*b e"]
+
+
 class SpeechBatch(NamedTuple):
   """Speech and the expressions that go with it, at FRAME_RATE.
 
@@ -121,7 +128,7 @@ class SpeechBatch(NamedTuple):
     expression: raw coefficients.
     valid: 1 for true frames, 0 for padding or frames without a face.
     identity: coefficients of the speaker.
-    mean: raw expression of the speaker on average.
+    stats: of the speaker.
   """
 
   waveform: Float[AnyArray, "b n"]
@@ -130,4 +137,4 @@ class SpeechBatch(NamedTuple):
   expression: Float[AnyArray, "b t e"]
   valid: Float[AnyArray, "b t"]
   identity: Float[AnyArray, "b i"]
-  mean: Float[AnyArray, "b e"]
+  stats: ExpressionStats

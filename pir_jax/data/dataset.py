@@ -25,7 +25,7 @@ from pir_jax.data.manifest import (
   pool_space,
 )
 from pir_jax.data.track import Track, load_track
-from pir_jax.types import Cameras, FaceSpace
+from pir_jax.types import Cameras, ExpressionStats, FaceSpace
 
 Split = Literal["train", "held_out"]
 # Bytes read at either end of a file of data; whole ones may take hours.
@@ -79,6 +79,14 @@ class Clip:
   def expression(self) -> Float[np.ndarray, "k e"]:
     """Raw expression coefficients as fitted, at the same times."""
     return self.track.expression[self._tick_frames()]
+
+  @property
+  def expression_stats(self) -> ExpressionStats:
+    """Raw expression of the person, over the measured training frames."""
+    manifest = self.manifest
+    return ExpressionStats(
+      np.float32(manifest.expression_mean), np.float32(manifest.expression_std)
+    )
 
   @property
   def expression_names(self) -> tuple[str, ...]:
@@ -200,6 +208,7 @@ class Dataset(Sequence[Clip]):
       "sha256",
       "identity",
       "expression_mean",
+      "expression_std",
       "masks",
       "face_model",
       "resolution",

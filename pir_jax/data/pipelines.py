@@ -15,7 +15,13 @@ from pir_jax.data import speech_augmentation
 from pir_jax.data.dataset import Dataset, Split
 from pir_jax.data.manifest import Paths
 from pir_jax.data.sources import FrameSource, SpeechSource
-from pir_jax.types import Cameras, ConfigError, FaceBatch, SpeechBatch
+from pir_jax.types import (
+  Cameras,
+  ConfigError,
+  ExpressionStats,
+  FaceBatch,
+  SpeechBatch,
+)
 
 # Far from the largest length that Python knows: Grain adds to it.
 _ENDLESS = sys.maxsize // 4
@@ -35,7 +41,9 @@ def _to_faces(arrays: dict[str, np.ndarray]) -> FaceBatch:
 
 
 def _to_speech(arrays: dict[str, np.ndarray]) -> SpeechBatch:
-  return SpeechBatch(**{name: arrays[name] for name in SpeechBatch._fields})
+  names = [name for name in SpeechBatch._fields if name != "stats"]
+  stats = ExpressionStats(arrays["mean"], arrays["std"])
+  return SpeechBatch(**{name: arrays[name] for name in names}, stats=stats)
 
 
 def _batches(

@@ -190,14 +190,14 @@ class SpeechSource:
 
   An item has waveform (n, levelled over its run; `margin` ticks more than k on
   either side, as far as the run goes), expression (k e), valid (k), identity
-  (i), closed and mean (e: the person's expression with closed lips, and on
-  average), all float32; and offset (ticks of the waveform before the first of
-  k) and length (its samples before padding), int32. Training: every start at
-  which a window fits before the held-out tail, as many for every speaker whom a
-  list names. Held out: windows cut backwards from the end of each run, the
-  first one reaching back into the training part for context, with valid = 0
-  there. Where a run is too short, zeros with valid = 0 stand for what is
-  missing.
+  (i), closed, mean and std (e: the person's expression with closed lips, and
+  its statistics), all float32; and offset (ticks of the waveform before the
+  first of k) and length (its samples before padding), int32. Training: every
+  start at which a window fits before the held-out tail, as many for every
+  speaker whom a list names. Held out: windows cut backwards from the end of
+  each run, the first one reaching back into the training part for context, with
+  valid = 0 there. Where a run is too short, zeros with valid = 0 stand for what
+  is missing.
   """
 
   def __init__(
@@ -252,7 +252,7 @@ class SpeechSource:
     self._people.append(
       {
         "closed": np.float32(clip.manifest.expression_closed),
-        "mean": np.float32(clip.manifest.expression_mean),
+        **clip.expression_stats._asdict(),
       }
     )
     return [(len(self._runs) - 1, start) for start in starts]

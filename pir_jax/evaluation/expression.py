@@ -22,7 +22,7 @@ from pir_jax.media import plots, speech_waveform, video_reader
 from pir_jax.metrics import landmarks, lips
 from pir_jax.runs.run import Run, open_run, place_of
 from pir_jax.stages import expression
-from pir_jax.types import FRAME_RATE, Cameras, InputError
+from pir_jax.types import FRAME_RATE, Cameras, ExpressionStats, InputError
 
 SIZE = 512  # Side of the window in which mouth distances are counted.
 NUM_SHUFFLES = 20
@@ -45,7 +45,7 @@ class Passage(NamedTuple):
     fitted: expressions of the fit.
     held_out: ticks that are measured: of the tail, with a face.
     identity: of the person.
-    mean: expression of the person over the clip's training part.
+    stats: of the person's expression over the clip's training part.
     cameras: of the window, a tick.
   """
 
@@ -54,7 +54,7 @@ class Passage(NamedTuple):
   fitted: Float[np.ndarray, "k e"]
   held_out: Bool[np.ndarray, "k"]
   identity: Float[np.ndarray, "i"]
-  mean: Float[np.ndarray, "e"]
+  stats: ExpressionStats
   cameras: Cameras
 
 
@@ -102,7 +102,7 @@ def passages(clip: Clip) -> list[Passage]:
           run.expression,
           held_out,
           run.identity,
-          np.float32(manifest.expression_mean),
+          clip.expression_stats,
           Cameras(track.pose[frames], track.intrinsics[frames]),
         )
       )
@@ -171,7 +171,7 @@ def measure(
 
   def predict(waveform):
     return run.stage.predict(
-      run.state, waveform, passage.identity, passage.mean
+      run.state, waveform, passage.identity, passage.stats
     )
 
   def row(expression, **more):
@@ -192,7 +192,7 @@ def measure(
     ), opening
 
   ours = predict(passage.waveform)[: len(kept)]
-  mean = np.broadcast_to(passage.mean, passage.fitted.shape)
+  mean = np.broadcast_to(passage.stats.mean, passage.fitted.shape)
   shifts = _shifts(len(kept))
   others = [
     row(
@@ -233,7 +233,7 @@ def measure_voice(
 
   def predict(waveform):
     return run.stage.predict(
-      run.state, waveform, passage.identity, passage.mean
+      run.state, waveform, passage.identity, passage.stats
     )
 
   opening = head.opening(predict(waveform))

@@ -104,7 +104,7 @@ def measure_passage(
   kept = passage.held_out
 
   def predict(waveform):
-    who = passage.identity, passage.mean
+    who = passage.identity, passage.stats
     return run.stage.predict(run.state, waveform, *who)[: len(kept)]
 
   ours = predict(passage.waveform)
@@ -131,11 +131,11 @@ def measure_passage(
   )
   cameras = Cameras(*(x[kept] for x in passage.cameras))
   ours = _moved(ours, shift)[kept]
-  ours = ours - ours.mean(0) + passage.mean
+  ours = ours - ours.mean(0) + passage.stats.mean
   target = head.mouth(passage.fitted[kept], cameras)
   distance, of_mean = (
     landmarks.mouth_distance(head.mouth(x, cameras), target)
-    for x in (ours, np.broadcast_to(passage.mean, ours.shape))
+    for x in (ours, np.broadcast_to(passage.stats.mean, ours.shape))
   )
   return Row(
     source=passage.source,

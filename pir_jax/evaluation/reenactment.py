@@ -172,7 +172,7 @@ def _predicted(clip, person, index):
   )
   if not known.any():
     return None
-  mean = person.mean
+  mean = person.stats.mean
   return np.float32(np.where(known[:, None], predicted, mean)[index])
 
 
@@ -197,7 +197,7 @@ def rows(held_out: HeldOut, person: Person) -> dict[str, Pictures]:
     # mask: the black would have it too bright.
     return np.where(held_out.head > 0, image, held_out.image)
 
-  frozen = np.broadcast_to(person.mean, held_out.fitted.shape)
+  frozen = np.broadcast_to(person.stats.mean, held_out.fitted.shape)
   faces = {
     PASTED: held_out.image,
     OTHER_MOMENT: other_moment(held_out.image),
@@ -374,8 +374,7 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
   if not isinstance(person, Person):
     person = load(person)
   person = person.with_identity(
-    np.float32(clip.manifest.identity),
-    np.float32(clip.manifest.expression_mean),
+    np.float32(clip.manifest.identity), clip.expression_stats
   )
   held_out = read_held_out(clip, person)
   frames = rows(held_out, person)

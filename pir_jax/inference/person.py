@@ -25,7 +25,7 @@ from pir_jax.runs.run import (
 )
 from pir_jax.runtime import section_timer
 from pir_jax.stages import inpainting
-from pir_jax.types import Cameras, FaceSpace, InputError
+from pir_jax.types import Cameras, ExpressionStats, FaceSpace, InputError
 
 Path = str | pathlib.Path
 
@@ -37,7 +37,7 @@ class KnownPerson(NamedTuple):
     source: name of the video.
     sha256: of the video.
     identity: their coefficients.
-    mean: their expression on average; None in records of older runs.
+    stats: of their expression; None in records of older runs.
     masks: that the network learnt to fill in.
     face_model: name and sha256 of the head model that was fitted.
     window_side: of the stored windows, in pixels: what the network is shown
@@ -47,7 +47,7 @@ class KnownPerson(NamedTuple):
   source: str
   sha256: str
   identity: Float[np.ndarray, "i"]
-  mean: Float[np.ndarray, "e"] | None
+  stats: ExpressionStats | None
   masks: masks.Config
   face_model: dict[str, str]
   window_side: int
@@ -64,11 +64,15 @@ class KnownPerson(NamedTuple):
         f"the networks of {record['source']} are of an older version of "
         "pir_jax: prepare and train again."
       )
+    names = ("expression_mean", "expression_std")
+    stats = None
+    if all(name in record for name in names):
+      stats = ExpressionStats(*(np.float32(record[name]) for name in names))
     return cls(
       record["source"],
       record["sha256"],
       np.float32(record["identity"]),
-      np.float32(mean) if (mean := record.get("expression_mean")) else None,
+      stats,
       masks.Config(**record["masks"]),
       record.get("face_model") or {"sha256": ""},
       record["resolution"],
@@ -122,7 +126,7 @@ class Person:
   Attributes:
     people: everyone the networks were trained on.
     identity: coefficients of this one.
-    mean: their expression on average.
+    stats: of their expression.
     space: of the coefficients.
     resolution: side of the windows that are inpainted, in pixels.
     phases: where the time of every batch is recorded.
@@ -134,7 +138,7 @@ class Person:
     inpainting: Run,
     people: list[KnownPerson],
     identity: Float[np.ndarray, "i"],
-    mean: Float[np.ndarray, "e"] | None = None,
+    stats: ExpressionStats | None = None,
     *,
     batch_size: int = 8,
     phases: section_timer.SectionTimer | None = None,
@@ -146,7 +150,7 @@ class Person:
     """
     self._expression, self._inpainting = expression, inpainting
     self.people = people
-    self.identity, self.mean = np.asarray(identity, np.float32), mean
+    self.identity, self.stats = np.asarray(identity, np.float32), stats
     self.space: FaceSpace = inpainting.space
     if not self.space.is_like(expression.space):
       raise InputError(
@@ -165,12 +169,12 @@ class Person:
   def with_identity(
     self,
     identity: Float[np.ndarray, "i"],
-    mean: Float[np.ndarray, "e"] | None = None,
+    stats: ExpressionStats | None = None,
     phases: section_timer.SectionTimer | None = None,
   ) -> "Person":
     """Returns the same networks with another person, and its own phases."""
     other = copy.copy(self)
-    other.identity, other.mean = np.asarray(identity, np.float32), mean
+    other.identity, other.stats = np.asarray(identity, np.float32), stats
     other.phases = phases or section_timer.SectionTimer()
     return other
 
@@ -195,7 +199,7 @@ class Person:
       self._expression.state,
       speech_waveform.normalize(audio),
       self.identity,
-      self.mean,
+      self.stats,
     )
 
   def render(
@@ -323,7 +327,7 @@ def load(
     *runs,
     people,
     people[person].identity,
-    people[person].mean,
+    people[person].stats,
     batch_size=batch_size,
     phases=phases,
   )

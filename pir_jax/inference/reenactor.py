@@ -84,7 +84,7 @@ def reenact(
     person = load(person)
   known = person_in(person.people, info.sha256)
   phases = section_timer.SectionTimer()
-  person = person.with_identity(known.identity, known.mean, phases)
+  person = person.with_identity(known.identity, known.stats, phases)
   options = known.tracking_options() | {"face": face, "phases": phases}
   tracked = tracking.track(video, video=info, **options)
   rate = info.rate

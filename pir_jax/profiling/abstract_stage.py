@@ -21,6 +21,7 @@ from pir_jax.types import (
   SAMPLE_RATE,
   Cameras,
   ConfigError,
+  ExpressionStats,
   FaceBatch,
   FaceSpace,
   SpeechBatch,
@@ -126,7 +127,7 @@ def make_batch(
       array(t, num_expression),
       array(t),
       identity,
-      array(num_expression),
+      ExpressionStats(array(num_expression), array(num_expression)),
     )
   picture, plane = ((data.resolution, data.resolution, c) for c in (3, 1))
   return FaceBatch(

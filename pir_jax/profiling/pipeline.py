@@ -34,7 +34,7 @@ from pir_jax.profiling import abstract_stage, parts, stopwatch
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import sharding
 from pir_jax.stages import expression, train_state
-from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
+from pir_jax.types import FRAME_RATE, SAMPLE_RATE, ExpressionStats, InputError
 
 NUM_FRAMES = 24  # Pictures in memory at once.
 NUM_FITTED = 64  # The fit goes over a clip at once: as many as it pads to.
@@ -228,9 +228,12 @@ def _expression(speech: Experiment, clock: Callable) -> Stage:
     synthetic.speech_like(float(SECONDS), SAMPLE_RATE)
   )
   identity = np.zeros(stage.space.identity_size, np.float32)
-  mean = np.asarray(stage.space.expression_mean)
+  stats = ExpressionStats(
+    np.asarray(stage.space.expression_mean),
+    np.asarray(stage.space.expression_scale),
+  )
   seconds = clock(
-    lambda: stage.predict(state, sound, identity, mean),
+    lambda: stage.predict(state, sound, identity, stats),
     SECONDS * FRAME_RATE,
     _SLOW,
   )

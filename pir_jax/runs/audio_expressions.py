@@ -78,10 +78,7 @@ def training_table(
     raise InputError(f"{place} was trained with another face model.")
   rows = []
   for clip in data:
-    who = (
-      np.float32(clip.manifest.identity),
-      np.float32(clip.manifest.expression_mean),
-    )
+    who = np.float32(clip.manifest.identity), clip.expression_stats
 
     def predict(waveform, who=who):
       return run.stage.predict(

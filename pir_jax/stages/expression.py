@@ -22,13 +22,21 @@ from pir_jax.models import faceformer
 from pir_jax.ops import audio_noise, interpolation
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
-from pir_jax.stages import accumulation, base, precision, speech, train_state
+from pir_jax.stages import (
+  accumulation,
+  base,
+  person_scale,
+  precision,
+  speech,
+  train_state,
+)
 from pir_jax.stages.train_state import Metrics, TrainState
 from pir_jax.types import (
   FRAME_RATE,
   SAMPLE_RATE,
   AnyArray,
   ConfigError,
+  ExpressionStats,
   FaceSpace,
   SpeechBatch,
 )
@@ -80,7 +88,7 @@ class Config:
     window: frames encoded at once in `predict`.
     margin: half of the overlap in which neighbouring windows are crossfaded.
     relative: what is predicted is the difference from the speaker's own mean
-      expression, so that people with different faces at rest share a network.
+      expression, by their own spread; see `person_scale`.
     init_from: run or exported network whose parameters a run begins from.
     ema_decay: of the averaged parameters, which are the ones used; 0 uses the
       trained ones themselves.
@@ -142,10 +150,7 @@ class Expression(base.Stage):
       )
     self.config = config
     self.space = space
-    self._lips = None
-    if lip_basis is not None:
-      moved = lip_basis * np.asarray(space.expression_scale)[:, None]
-      self._lips = moved / np.sqrt(np.sum(np.square(moved)))
+    self._lips = person_scale.lip_motion(space, lip_basis)
     fields = precision.fields(config.dtype, config.remat)
     model = dataclasses.replace(
       config.model,
@@ -228,7 +233,7 @@ class Expression(base.Stage):
     state: TrainState,
     waveform: Float[AnyArray, "n"],
     identity: Float[AnyArray, "i"],
-    mean: Float[AnyArray, "e"] | None = None,
+    stats: ExpressionStats | None = None,
   ) -> Float[np.ndarray, "t e"]:
     """Predicts raw expressions for speech of t = ceil(n / 640) frames.
 
@@ -241,16 +246,15 @@ class Expression(base.Stage):
       state: of a trained run.
       waveform: normalised speech.
       identity: of the face.
-      mean: raw expression of the person on average; only a `relative` network
-        needs it.
+      stats: of the person; only a `relative` network needs them.
 
     Raises:
-      ValueError: the waveform is empty, or the mean is missing.
+      ValueError: the waveform is empty, or the statistics are missing.
     """
     if not len(waveform):
       raise ValueError("the waveform is empty: pass at least one sample.")
-    if self.config.relative and mean is None:
-      raise ValueError("mean=None: a relative network needs the person's mean")
+    if self.config.relative and stats is None:
+      raise ValueError("stats=None: a relative network needs the person's")
     num_frames = math.ceil(len(waveform) / HOP)
     # Pieces of one length are one compiled program; what is over is cut off.
     stride = self.config.window - 2 * self.config.margin
@@ -270,9 +274,9 @@ class Expression(base.Stage):
     for start, features in zip(range(0, padded, stride), pieces, strict=True):
       carry, part = self._extend(state, carry, features)
       out[start : start + stride] = part[0]
-    if self.config.relative:
-      out += np.asarray(self.space.standardise(np.float32(mean)))
-    return np.asarray(self.space.restore(out[:num_frames]))
+    who = (stats if self.config.relative else None), self._lips
+    out = person_scale.from_relative(self.space, out[:num_frames], *who)
+    return np.asarray(out)
 
   def _train_phase(self, state, frozen, batch, key):
     params = {name: net.params for name, net in state.nets.items()}
@@ -304,14 +308,8 @@ class Expression(base.Stage):
     return {**metrics, "of_mean": jnp.mean(of_mean)}
 
   def _encode_phase(self, state, frozen, waveform, lengths):
-    return self._encode(
-      _used(state),
-      _buffers(state),
-      frozen,
-      waveform,
-      self.config.window,
-      lengths,
-    )
+    nets = _used(state), _buffers(state)
+    return self._encode(*nets, frozen, waveform, self.config.window, lengths)
 
   def _start_phase(self, state, identity, *, num_frames):
     return self._bound_decoder(state).start(identity, num_frames=num_frames)
@@ -371,10 +369,8 @@ class Expression(base.Stage):
     return terms
 
   def _target(self, batch):
-    target = self.space.standardise(batch.expression)
-    if self.config.relative:
-      target = target - self.space.standardise(batch.mean)[:, None]
-    return target
+    who = (batch.stats if self.config.relative else None), self._lips
+    return person_scale.to_relative(self.space, batch.expression, *who)
 
   def _encode(
     self, params, buffers, frozen, waveform, num_frames, lengths, key=None

@@ -12,7 +12,7 @@ from pir_jax.evaluation import expression
 from pir_jax.face import morphable
 from pir_jax.media import plots, speech_waveform
 from pir_jax.runs.run import Run
-from pir_jax.types import Cameras, FaceSpace, InputError
+from pir_jax.types import Cameras, ExpressionStats, FaceSpace, InputError
 
 NUM_TICKS = 60
 MODEL = morphable.FaceModel(*[None] * len(morphable.FaceModel._fields))
@@ -46,8 +46,8 @@ def loudness(waveform):
 class LoudnessStage:
   """A stage that opens the jaw as far as a tick is loud."""
 
-  def predict(self, state, waveform, identity, mean):
-    del state, identity, mean
+  def predict(self, state, waveform, identity, stats):
+    del state, identity, stats
     opening = loudness(waveform)
     return np.stack([opening, 0 * opening], -1)
 
@@ -65,7 +65,7 @@ def make_passage():
     fitted=fitted,
     held_out=np.arange(NUM_TICKS) >= 30,
     identity=np.zeros(3, np.float32),
-    mean=fitted.mean(0),
+    stats=ExpressionStats(fitted.mean(0), fitted.std(0)),
     cameras=Cameras(np.zeros((NUM_TICKS, 4, 4)), np.zeros((NUM_TICKS, 3, 3))),
   )
 
@@ -122,7 +122,7 @@ def test_passages_are_the_tail_of_a_clip(tmp_path):
   made = synthetic.write_synthetic(tmp_path / "me", num_frames=66)
   (passage,) = expression.passages(Clip.open(tmp_path / "me"))
   assert passage.held_out.sum() == 6 and passage.held_out[60:].all()
-  np.testing.assert_allclose(passage.mean, made.expression_mean)
+  np.testing.assert_allclose(passage.stats.mean, made.expression_mean)
   assert passage.cameras.pose.shape == (66, 4, 4)
 
 

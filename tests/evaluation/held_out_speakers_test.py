@@ -9,7 +9,7 @@ from pir_jax.face import morphable
 from pir_jax.metrics import sync
 from pir_jax.preparation import phonemes
 from pir_jax.runs.run import Run
-from pir_jax.types import FRAME_RATE, Cameras
+from pir_jax.types import FRAME_RATE, Cameras, ExpressionStats
 
 NUM_TICKS = 100
 MODEL = morphable.FaceModel(*[None] * len(morphable.FaceModel._fields))
@@ -35,8 +35,8 @@ class Jaw:
 class Stage:
   """Opens the jaw as the sound says, by its first sample of every tick."""
 
-  def predict(self, state, waveform, identity, mean):
-    del state, identity, mean
+  def predict(self, state, waveform, identity, stats):
+    del state, identity, stats
     return waveform[:: speech_augmentation.HOP, None] + 5.0
 
 
@@ -48,7 +48,9 @@ def make_row(monkeypatch, late, recognise=None):
     fitted=OPENING[:, None],
     held_out=(np.arange(NUM_TICKS) >= 10) & (np.arange(NUM_TICKS) < 90),
     identity=np.zeros(3, np.float32),
-    mean=OPENING[10:90].mean(keepdims=True),
+    stats=ExpressionStats(
+      OPENING[10:90].mean(keepdims=True), np.ones(1, np.float32)
+    ),
     cameras=Cameras(np.zeros((NUM_TICKS, 4, 4)), np.zeros((NUM_TICKS, 3, 3))),
   )
   run = Run(None, Stage(), None, None, 0, [])

@@ -6,7 +6,7 @@ import pytest
 from pir_jax.evaluation import reenactment
 from pir_jax.inference.person import Person
 from pir_jax.media import blending, plots
-from pir_jax.types import Cameras, FaceSpace
+from pir_jax.types import Cameras, ExpressionStats, FaceSpace
 
 
 def test_a_pasted_window_is_inside_and_the_target_outside():
@@ -30,7 +30,7 @@ class GreyPerson(Person):
 
   def __init__(self):
     self.resolution = 32
-    self.mean = np.zeros(1, np.float32)
+    self.stats = ExpressionStats(*np.zeros((2, 1), np.float32))
     self.space = FaceSpace(
       identity_size=1,
       expression_names=("jawOpen",),

@@ -61,8 +61,8 @@ def test_the_table_has_a_row_for_every_training_frame(
   clip, tmp_path, monkeypatch
 ):
   class Stage:
-    def predict(self, state, waveform, identity, mean):
-      assert state == "state" and len(identity) == 3 and len(mean) == NUM
+    def predict(self, state, waveform, identity, stats):
+      assert state == "state" and len(identity) == 3 and len(stats.mean) == NUM
       return predict_ticks(waveform)
 
   data = Dataset.open(clip)
@@ -104,8 +104,8 @@ def test_several_clips_are_predicted_one_after_another(
   data = Dataset.open([clip, tmp_path / "other"])
 
   class Stage:
-    def predict(self, state, waveform, identity, mean):
-      del state, mean
+    def predict(self, state, waveform, identity, stats):
+      del state, stats
       return predict_ticks(waveform) + 1000 * identity[0]
 
   run = run_lib.Run(None, Stage(), "state", data.space, 1, [])

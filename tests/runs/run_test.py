@@ -238,8 +238,9 @@ def test_the_reenactment_report_opens_a_clip_once(
 
     def __init__(self):
       self.space = Dataset([data]).space
+      self.stats = data.expression_stats
 
-    def with_identity(self, identity, mean):
+    def with_identity(self, identity, stats):
       return self
 
     def predict_expression(self, waveform):

@@ -17,7 +17,7 @@ from flax import nnx
 from pir_jax.models import faceformer, wav2vec2, whisper
 from pir_jax.runtime import optim, sharding
 from pir_jax.stages import expression
-from pir_jax.types import FRAME_RATE, FaceSpace, SpeechBatch
+from pir_jax.types import FRAME_RATE, ExpressionStats, FaceSpace, SpeechBatch
 
 SPACE = FaceSpace(
   3,
@@ -86,7 +86,10 @@ def make_batch(seed=0, num_frames=12, margin=0):
     jnp.asarray(rng.normal(size=(2, num_frames, 2)), jnp.float32),
     jnp.asarray(valid),
     jnp.asarray(rng.normal(size=(2, 3)), jnp.float32),
-    jnp.asarray(rng.normal(size=(2, 2)), jnp.float32),
+    ExpressionStats(
+      jnp.asarray(rng.normal(size=(2, 2)), jnp.float32),
+      jnp.asarray(rng.uniform(0.5, 2, size=(2, 2)), jnp.float32),
+    ),
   )
 
 
@@ -396,17 +399,26 @@ def test_a_relative_network_predicts_around_the_speakers_own_mean():
   stage = make_stage(relative=True)
   batch = make_batch()
   state, key = stage.init(jax.random.key(0)), jax.random.key(1)
+  # Another rest, and half the motion: nothing else is learnt from it.
+  mean, std = batch.stats
   moved = batch._replace(
-    expression=batch.expression + 2.0, mean=batch.mean + 2.0
+    expression=0.5 * (batch.expression - mean[:, None]) + 2.0,
+    stats=ExpressionStats(0 * mean + 2.0, 0.5 * std),
   )
-  # Another rest, the same motion: nothing else is learnt from it.
   one, other = (stage.evaluate(state, x, key) for x in (batch, moved))
   chex.assert_trees_all_close(one, other, rtol=1e-4)
   wave, identity = np.asarray(batch.waveform[0]), np.asarray(batch.identity[0])
-  still = stage.predict(state, wave, identity, np.zeros(2, np.float32))
-  smiling = stage.predict(state, wave, identity, np.float32([1, -1]))
+  stats = ExpressionStats(np.zeros(2, np.float32), np.ones(2, np.float32))
+  still = stage.predict(state, wave, identity, stats)
+  smiling = stats._replace(mean=np.float32([1, -1]))
   np.testing.assert_allclose(
-    smiling - still, np.tile([1.0, -1.0], (len(still), 1)), atol=1e-5
+    stage.predict(state, wave, identity, smiling) - still,
+    np.tile([1.0, -1.0], (len(still), 1)),
+    atol=1e-5,
   )
-  with pytest.raises(ValueError, match="needs the person's mean"):
+  lively = stats._replace(std=3 * stats.std)
+  np.testing.assert_allclose(
+    stage.predict(state, wave, identity, lively), 3 * still, rtol=1e-4
+  )
+  with pytest.raises(ValueError, match="needs the person's"):
     stage.predict(state, wave, identity)

@@ -23,7 +23,13 @@ from pir_jax.models import (
 from pir_jax.runtime import optim, sharding
 from pir_jax.stages import expression, gan, triplane
 from pir_jax.stages import inpainting as inpainting_stage
-from pir_jax.types import Cameras, FaceBatch, FaceSpace, SpeechBatch
+from pir_jax.types import (
+  Cameras,
+  ExpressionStats,
+  FaceBatch,
+  FaceSpace,
+  SpeechBatch,
+)
 
 BATCH, SIDE, FRAMES = 8, 16, 6
 SPACE = FaceSpace(
@@ -136,7 +142,7 @@ def make_batch(make):
       normal(FRAMES, 2),
       np.ones((BATCH, FRAMES), np.float32),
       normal(2),
-      normal(2),
+      ExpressionStats(normal(2), np.ones((BATCH, 2), np.float32)),
     )
   pose = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
   pose[2, 3] = 2.7
