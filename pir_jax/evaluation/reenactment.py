@@ -32,6 +32,7 @@ from pir_jax.metrics import (
   ssim,
 )
 from pir_jax.runs import audio_expressions, frozen_networks
+from pir_jax.runtime import compiler_options
 from pir_jax.types import FRAME_RATE, Cameras
 
 SIZE = 512  # Side of the windows compared.
@@ -277,7 +278,8 @@ def measure(
   held_out: HeldOut, frames: dict[str, Pictures]
 ) -> dict[str, Measured]:
   """Measures every row of the table."""
-  distance = lpips.Distance(frozen_networks.lpips_network("alex"))
+  network = frozen_networks.lpips_network("alex")
+  distance = lpips.Distance(network, compiler_options=compiler_options.usual())
   tracker = detector.Tracker()
   target, mask, mouth = held_out.target, held_out.mask, held_out.mouth
   covers = held_out.cover[..., 0] > 0
@@ -292,18 +294,19 @@ def measure(
   table = {}
   for name, images in frames.items():
     points = _track(images, held_out.boxes, tracker)
-    # Where that row jumps, nobody trembles.
     index = held_out.index
-    index = other_moment(index) if name == OTHER_MOMENT else index
+    if name == OTHER_MOMENT:  # Where that row jumps, nobody trembles.
+      index = other_moment(index)
     moved = jitter.acceleration(points[:, morphable.RIGID], index)
     pairs = zip(edges.gradients(images), target_edges, strict=True)
     seams = [seam.ratio(*pair) for pair in pairs]
+    similar, similar_maps = ssim.with_maps(images, target)
     table[name] = Measured(
       psnr_mask=_mean(psnr.psnr(images, target, mask)),
-      ssim_mask=_mean(ssim.ssim(images, target, mask)),
+      ssim_mask=_mean(ssim.inside(similar_maps, mask)),
       lpips_mask=_mean(distance(images, target, mask)),
       psnr=_mean(psnr.psnr(images, target)),
-      ssim=_mean(ssim.ssim(images, target)),
+      ssim=_mean(similar),
       lpips=_mean(distance(images, target)),
       psnr_mouth=_mean(psnr.psnr(images, target, mouth)),
       lpips_mouth=_mean(distance(images, target, mouth)),
@@ -373,9 +376,8 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
   clip = data if isinstance(data, Clip) else Clip.open(data)
   if not isinstance(person, Person):
     person = load(person)
-  person = person.with_identity(
-    np.float32(clip.manifest.identity), clip.expression_stats
-  )
+  identity = np.float32(clip.manifest.identity)
+  person = person.with_identity(identity, clip.expression_stats)
   held_out = read_held_out(clip, person)
   frames = rows(held_out, person)
   table = measure(held_out, frames)

@@ -229,7 +229,8 @@ def report(model: Path, clip: Clip, output: Path) -> str:
   ours = show(target)
   rows = {TARGET: np.stack([as_jpeg(x) for x in target.image])}
   rows |= baselines(target, clip, space) | {RAW: ours.raw, OURS: ours.image}
-  distance = lpips.Distance(frozen_networks.lpips_network("alex"))
+  network = frozen_networks.lpips_network("alex")
+  distance = lpips.Distance(network, compiler_options=compiler_options.usual())
   box = lpips.bounding_box(np.concatenate([target.head, training.head])[..., 0])
   table = {n: measure(x, target, distance, box) for n, x in rows.items()}
   table[TRAINED] = measure(show(training).image, training, distance, box)

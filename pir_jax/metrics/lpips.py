@@ -3,6 +3,8 @@
 t frames, h height, w width.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,13 @@ class Distance:
   VGG's values have another scale.
   """
 
-  def __init__(self, network: vgg.Lpips, *, batch: int = 8):
+  def __init__(
+    self,
+    network: vgg.Lpips,
+    *,
+    batch: int = 8,
+    compiler_options: dict[str, Any] | None = None,
+  ):
     if network.num_layers != vgg.NUM_LAYERS:
       raise ValueError(
         f"a network of {network.num_layers} layers does not give the published "
@@ -31,7 +39,10 @@ class Distance:
       )
     graph, self._state = nnx.split(network)
     self._batch = batch
-    self._apply = jax.jit(lambda state, a, b: nnx.merge(graph, state)(a, b))
+    self._apply = jax.jit(
+      lambda state, a, b: nnx.merge(graph, state)(a, b),
+      compiler_options=compiler_options,
+    )
 
   def __call__(
     self,
