@@ -163,7 +163,8 @@ def test_a_folder_may_be_moved(people, tmp_path):
 
 def test_in_pictures_too_every_speaker_has_as_many_frames(people, tmp_path):
   path = _write(tmp_path, LIST)
-  data = speakers.split(Dataset.open([people / name for name in "abcd"]), path, 0, 0)
+  whole = Dataset.open([people / name for name in "abcd"])
+  data = speakers.split(whole, path, 0, 0)
   source = FrameSource(data, resolution=16)
   items = [source[i] for i in range(len(source))]
   by_clip = collections.Counter(int(item["clip"]) for item in items)
