@@ -65,6 +65,12 @@ _RESOLUTION = flags.DEFINE_integer(
   "Side of the stored window; never more than the source's.",
   lower_bound=16,
 )
+_MAX_SECONDS = flags.DEFINE_float(
+  "max_seconds",
+  0.0,
+  "Of a longer video take the best so many; 0 takes all.",
+  lower_bound=0.0,
+)
 _OVERWRITE = flags.DEFINE_boolean(
   "overwrite", False, "Replace what an earlier preparation made."
 )
@@ -101,6 +107,7 @@ def _settings() -> pipeline.Settings:
       face_margin=_MARGIN.value,
       jaw_open=_JAW_OPEN.value,
     ),
+    max_seconds=_MAX_SECONDS.value,
   )
 
 
@@ -112,12 +119,8 @@ def main() -> None:
     *([] if _INPUT.value else [_VIDEO]), *([] if _CHECK.value else [_OUTPUT])
   )
   if _VIDEO.value and not _CHECK.value:
-    made = prepare(
-      _VIDEO.value,
-      _OUTPUT.value,
-      settings=_settings(),
-      overwrite=_OVERWRITE.value,
-    )
+    options = dict(settings=_settings(), overwrite=_OVERWRITE.value)
+    made = prepare(_VIDEO.value, _OUTPUT.value, **options)
     print(manifest.report(made))
     print(f"See {_OUTPUT.value}/report.html; train with --config.data.path.")
     return
@@ -130,9 +133,7 @@ def main() -> None:
   runner = ray.run(_RAY.value) if _RAY.value else batch.run_locally(workers)
   if _CHECK.value:
     if bad := batch.check_all(inputs, _settings(), runner):
-      raise InputError(
-        f"{bad} of {len(inputs)} clips should not be trained on."
-      )
+      raise InputError(f"{bad} of {len(inputs)} should not be trained on.")
     return
   failed = batch.prepare_all(
     inputs, _OUTPUT.value, _settings(), runner, overwrite=_OVERWRITE.value

@@ -135,6 +135,8 @@ def report(made: Manifest) -> str:
     f"{made.num_records} frames; the last "
     f"{made.held_out[1] - made.held_out[0]} of the source are held out",
   ]
+  if "chosen" in made.quality:
+    lines.insert(1, made.quality["chosen"]["why"])
   if made.quality:
     lines.append(f"quality: {made.quality['level']}")
     lines += [f"  {r['what']} {r['remedy']}" for r in made.quality["reasons"]]

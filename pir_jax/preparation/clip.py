@@ -16,6 +16,7 @@ def prepare(
   face_model: Path | None = None,
   resolution: int = 512,
   overwrite: bool = False,
+  max_seconds: float = 0.0,
 ) -> Clip:
   """Prepares a video of one person talking, for training.
 
@@ -32,6 +33,7 @@ def prepare(
     resolution: side of the stored window in pixels; never more than the
       source's.
     overwrite: replace what an earlier preparation made.
+    max_seconds: of a longer video the best so many are taken; 0 takes all.
 
   Raises:
     InputError: the video cannot be read or shows no face, or the folder exists
@@ -41,6 +43,7 @@ def prepare(
     face=face if isinstance(face, int) else str(face),
     face_model=face_model and str(face_model),
     resolution=resolution,
+    max_seconds=max_seconds,
   )
   pipeline.prepare(video, output, settings=settings, overwrite=overwrite)
   return Clip.open(output)

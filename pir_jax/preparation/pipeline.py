@@ -23,6 +23,7 @@ from pir_jax.media import prefetch, video_reader
 from pir_jax.preparation import (
   quality,
   quality_report,
+  segment,
   thumbnails,
   tracking,
 )
@@ -45,12 +46,15 @@ class Settings:
     face_model: file of another face model; None is the open head.
     resolution: side of the stored window, never more than the source's.
     masks: of masks and window.
+    max_seconds: of a longer video the best so many are taken, see `segment`; 0
+      takes all.
   """
 
   face: int | str = 0
   face_model: str | None = None
   resolution: int = 512
   masks: masks_lib.Config = dataclasses.field(default_factory=masks_lib.Config)
+  max_seconds: float = 0.0
 
   def to_json(self) -> dict:
     """Returns plain values, for another process."""
@@ -68,6 +72,8 @@ class Settings:
       InputError: a file they name is not there.
     """
     values = self.to_json() | {"version": [VERSION, manifest.VERSION]}
+    if not self.max_seconds:  # As before there was a choice.
+      del values["max_seconds"]
     if isinstance(self.face, str):
       values["face"] = video_reader.digest(self.face)
     if self.face_model is not None:
@@ -128,6 +134,7 @@ def check(
   Raises:
     InputError: the video cannot be used at all.
   """
+  cut, _ = _chosen(video, settings, cut)
   with (
     tempfile.TemporaryDirectory() as folder,
     _piece(video, pathlib.Path(folder), cut) as piece,
@@ -135,6 +142,15 @@ def check(
     tracked = track(piece, settings, cut)
     measured = quality.measure(tracked, tracked.audio())
   return quality.report(measured), measured.level == "rejected"
+
+
+def _chosen(
+  video: str | pathlib.Path, settings: Settings, cut: hdtf.Cut | None
+) -> tuple[hdtf.Cut | None, segment.Piece | None]:
+  """Returns the piece to take, and why; None for all of the video."""
+  if cut is None and settings.max_seconds:
+    return segment.choose(video, settings.max_seconds) or (None, None)
+  return cut, None
 
 
 @contextlib.contextmanager
@@ -189,11 +205,15 @@ def prepare(
   part.mkdir(parents=True)
   try:
     digest = video_reader.digest(video)
+    result = key(digest, settings.digest(), cut)
+    cut, best = _chosen(video, settings, cut)
     with _piece(video, part, cut) as piece:
       made = _write(piece, folder, settings, cut)
       if cut is not None:
         piece.rename(folder / VIDEO)
-    made.preparation = key(digest, settings.digest(), cut)
+    made.preparation = result
+    if best is not None:
+      made.quality["chosen"] = dataclasses.asdict(best) | {"why": best.why()}
     made.save(folder)
     if with_page:
       quality_report.write(folder)
