@@ -25,7 +25,7 @@ from pir_jax.data.manifest import (
   pool_space,
 )
 from pir_jax.data.track import Track, load_track
-from pir_jax.types import Cameras, ExpressionStats, FaceSpace
+from pir_jax.types import Cameras, ExpressionStats, FaceSpace, InputError
 
 Split = Literal["train", "held_out"]
 # Bytes read at either end of a file of data; whole ones may take hours.
@@ -97,6 +97,32 @@ class Clip:
   def identity(self) -> Float[np.ndarray, "i"]:
     """Identity coefficients of the person, in sigma units."""
     return self.track.identity
+
+  def trained_on(self, seconds: float) -> "Clip":
+    """Returns the clip with its first seconds to train on, the rest held out.
+
+    Mean and std of the expression are those of the first part; that with closed
+    lips stays the prepared clip's.
+
+    Raises:
+      InputError: one of the two shows no face.
+    """
+    edge = int(np.searchsorted(self.track.times, seconds - 1e-6))
+    measured = self.track.present & ~self.track.interpolated
+    if not measured[:edge].any() or not measured[edge:].any():
+      raise InputError(
+        f"{self.path} shows no face before or after {seconds:g} s: choose "
+        "another train_seconds."
+      )
+    train = self.track.expression[:edge][measured[:edge]].astype(float)
+    manifest = dataclasses.replace(
+      self.manifest,
+      train=[0, edge],
+      held_out=[edge, len(self.track.times)],
+      expression_mean=train.mean(0).tolist(),
+      expression_std=train.std(0).tolist(),
+    )
+    return dataclasses.replace(self, manifest=manifest)
 
   def _tick_frames(self) -> Int[np.ndarray, "k"]:
     """Returns the frame with a face nearest to each tick."""

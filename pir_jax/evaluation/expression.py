@@ -20,6 +20,7 @@ from pir_jax.face import morphable
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.media import plots, speech_waveform, video_reader
 from pir_jax.metrics import landmarks, lips
+from pir_jax.runs.experiment import prior_of
 from pir_jax.runs.run import Run, open_run, place_of
 from pir_jax.stages import expression
 from pir_jax.types import FRAME_RATE, Cameras, ExpressionStats, InputError
@@ -372,7 +373,7 @@ def report(
   known = {tuple(p["identity"]) for p in run.people}
   tables, panels = {}, {}
   for number, passage in enumerate(measured, 1):
-    title = f"{number}. {passage.source}"
+    title = f"{number}. {passage.source}{prior_of(run.experiment.stage)}"
     if tuple(passage.identity.astype(float).tolist()) not in known:
       title += ", a clip not in the training data"
     rows, openings = measure(passage, run, head)

@@ -376,13 +376,13 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
   clip = data if isinstance(data, Clip) else Clip.open(data)
   if not isinstance(person, Person):
     person = load(person)
-  identity = np.float32(clip.manifest.identity)
-  person = person.with_identity(identity, clip.expression_stats)
+  person = person.with_identity(clip.identity, clip.expression_stats)
   held_out = read_held_out(clip, person)
   frames = rows(held_out, person)
   table = measure(held_out, frames)
   readings = mask_leakage.read(clip, person.resolution)
-  text = as_text(table, len(held_out.target), clip.manifest.source)
+  source = clip.manifest.source + person.prior
+  text = as_text(table, len(held_out.target), source)
   text += "\n\n" + mask_leakage.as_text(readings)
   output.mkdir(parents=True, exist_ok=True)
   (output / "table.txt").write_text(text + "\n")

@@ -238,7 +238,8 @@ def report(model: Path, clip: Clip, output: Path) -> str:
   strange = clip.manifest.identity not in [
     person["identity"] for person in people
   ]
-  title = f"{clip.manifest.source}{', not in the training data' * strange}: "
+  title = f"{clip.manifest.source}{', not in the training data' * strange}"
+  title += f"{viewer.prior}: "
   title += f"{len(target.image)} held-out frames at {size} px"
   text = as_text(table, title) + "\n" + LEGEND.format(len(training.image))
   output.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 from pir_jax.face import masks, morphable
 from pir_jax.media import blending, pingpong, speech_waveform, video_reader
 from pir_jax.runs import network_file
+from pir_jax.runs.experiment import prior_of
 from pir_jax.runs.run import (
   Run,
   check_person,
@@ -129,8 +130,11 @@ class Person:
     stats: of their expression.
     space: of the coefficients.
     resolution: side of the windows that are inpainted, in pixels.
+    prior: what the networks began from, see `experiment.prior_of`.
     phases: where the time of every batch is recorded.
   """
+
+  prior = ""
 
   def __init__(
     self,
@@ -149,6 +153,8 @@ class Person:
       InputError: they were trained with different face models.
     """
     self._expression, self._inpainting = expression, inpainting
+    stages = (run.experiment.stage for run in (expression, inpainting))
+    self.prior = prior_of(*stages)
     self.people = people
     self.identity, self.stats = np.asarray(identity, np.float32), stats
     self.space: FaceSpace = inpainting.space

@@ -23,6 +23,7 @@ from pir_jax.data.dataset import Clip
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.geometry import rays
 from pir_jax.media import plots, video_writer
+from pir_jax.runs.experiment import prior_of
 from pir_jax.runs.run import generator_of, open_run, place_of, read_record
 from pir_jax.runtime import compiler_options
 from pir_jax.types import FRAME_RATE, Cameras, FaceSpace, InputError
@@ -174,7 +175,10 @@ class Viewer:
     space: of the expressions.
     generator: the network.
     mean: the person's expression on average.
+    prior: what the network began from, see `experiment.prior_of`.
   """
+
+  prior = ""
 
   def __init__(
     self,
@@ -238,12 +242,10 @@ class Viewer:
     known = run.people[person]
     # Records of older runs have one mean for all.
     mean = known.get("expression_mean", run.space.expression_mean)
-    return cls(
-      generator_of(run),
-      run.space,
-      np.float32(known["identity"]),
-      np.float32(mean),
-    )
+    who = np.float32(known["identity"]), np.float32(mean)
+    viewer = cls(generator_of(run), run.space, *who)
+    viewer.prior = prior_of(run.experiment.stage)
+    return viewer
 
   def _styles(
     self, expression: Float[np.ndarray, "e"]

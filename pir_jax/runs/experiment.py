@@ -41,6 +41,8 @@ class Data:
       holds out the tail of each clip.
     fold: of the speakers, who are held out, from 0.
     num_folds: parts that the speakers are dealt into; 0 holds out tails.
+    train_seconds: of each clip these first ones are trained on and the rest is
+      held out; 0 holds out the last 1/11.
   """
 
   path: str = ""
@@ -54,6 +56,7 @@ class Data:
   speakers: str = ""
   fold: int = 0
   num_folds: int = 0
+  train_seconds: float = 0.0
 
   @property
   def paths(self) -> list[str]:
@@ -67,6 +70,8 @@ class Data:
   def open(self) -> Dataset:
     """Opens the clips, and deals out their speakers where a list names them."""
     data = Dataset.open(self.paths)
+    if self.train_seconds:
+      data = Dataset([clip.trained_on(self.train_seconds) for clip in data])
     if self.speakers:
       return speakers.split(data, self.speakers, self.fold, self.num_folds)
     if self.num_folds:
@@ -163,6 +168,19 @@ def space_of(record: dict[str, Any]) -> FaceSpace:
     np.float32(space["expression_scale"]),
     space.get("face_model", ""),
   )
+
+
+def prior_of(*stages: Any) -> str:
+  """Names what some stages' networks began from, for the titles of tables.
+
+  Args:
+    stages: their configs.
+
+  Returns:
+    Such as ", begun from base"; empty where all began from nothing.
+  """
+  names = {pathlib.PurePath(x.init_from).name for x in stages if x.init_from}
+  return f", begun from {' and '.join(sorted(names))}" if names else ""
 
 
 def name_of(experiment: Experiment) -> str:

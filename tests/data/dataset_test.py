@@ -7,6 +7,7 @@ import pytest
 
 from pir_jax.data import dataset, manifest, sources, synthetic
 from pir_jax.data.dataset import Clip, Dataset
+from pir_jax.runs.experiment import Data
 from pir_jax.types import InputError
 
 
@@ -85,3 +86,20 @@ def test_clips_of_different_face_models_are_refused(folders):
   other = dataclasses.replace(two.manifest, face_model={"sha256": "b"})
   with pytest.raises(InputError, match="two and .*one were prepared with diff"):
     _ = Dataset([one, dataclasses.replace(two, manifest=other)]).space
+
+
+def test_the_first_seconds_are_trained_on_and_the_rest_is_held_out(folders):
+  whole = Clip.open(folders[0])
+  part = whole.trained_on(1.0)
+  edge = int(np.searchsorted(whole.track.times, 1.0))
+  assert part.manifest.train == [0, edge]
+  assert part.manifest.held_out == [edge, len(whole.track.times)]
+  rows = whole.track.expression[:edge][whole.track.present[:edge]]
+  np.testing.assert_allclose(
+    part.expression_stats.mean, rows.mean(0), atol=1e-5
+  )
+  np.testing.assert_allclose(part.expression_stats.std, rows.std(0), atol=1e-5)
+  (opened,) = Data(path=str(folders[0]), train_seconds=1.0).open()
+  assert opened.manifest == part.manifest
+  with pytest.raises(InputError, match="before or after 100 s"):
+    whole.trained_on(100.0)

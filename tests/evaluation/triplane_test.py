@@ -4,6 +4,7 @@ t frames, h side of a frame.
 """
 
 import json
+import types
 
 import chex
 import jax
@@ -240,7 +241,10 @@ def model(tmp_path, monkeypatch, network):
   for stage in ("triplane", "expression"):
     record = {"stage": stage, "people": people}
     checkpoint.write_record(folder / stage, record)
-  run = run_lib.Run(None, None, None, space, 0, people)
+  experiment = types.SimpleNamespace(
+    stage=types.SimpleNamespace(init_from="base")
+  )
+  run = run_lib.Run(experiment, None, None, space, 0, people)
   monkeypatch.setattr(viewer, "open_run", lambda path: run)
   monkeypatch.setattr(viewer, "generator_of", lambda run: Face())
   monkeypatch.setattr(frozen_networks, "lpips_network", lambda kind: network)
@@ -250,7 +254,7 @@ def model(tmp_path, monkeypatch, network):
 def test_report_of_a_folder_or_the_run_in_it(tmp_path, model):
   text = triplane.report(model, Clip.open(tmp_path / "me"), tmp_path / "report")
   head, _, *lines = text.splitlines()
-  assert head == "synthetic: 6 held-out frames at 64 px"
+  assert head == "synthetic, begun from base: 6 held-out frames at 64 px"
   table = json.loads((tmp_path / "report" / "triplane.json").read_text())
   order = (triplane.TARGET, triplane.MEAN, triplane.NEAREST, triplane.RAW)
   order += (triplane.OURS, triplane.TRAINED)
@@ -279,7 +283,9 @@ def test_report_refuses_or_names_what_does_not_belong(tmp_path, model):
   assert not output.exists()
   synthetic.write_synthetic(tmp_path / "you", num_frames=66, seed=1)
   text = triplane.report(model, Clip.open(tmp_path / "you"), output)
-  assert text.startswith("synthetic, not in the training data: 6 held-out")
+  assert text.startswith(
+    "synthetic, not in the training data, begun from base: 6 held-out"
+  )
   path = tmp_path / "you" / manifest.FILE_NAME
   path.write_text(path.read_text().replace("jawOpen", "jawShut"))
   with pytest.raises(InputError, match="face models"):

@@ -1,5 +1,7 @@
 """Views: the camera is where it is said to be, and shows what is there."""
 
+import types
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -263,14 +265,18 @@ def test_viewer_opens_the_run_or_the_folder_it_is_in(tmp_path, monkeypatch):
   checkpoint.write_record(folder / "expression", {"stage": "expression"})
   people = [{"identity": [1.0, 2.0, 3.0]}, {"identity": [4.0, 5.0, 6.0]}]
   opened = []
+  experiment = types.SimpleNamespace(
+    stage=types.SimpleNamespace(init_from="people/base")
+  )
 
   def open_run(path):
     opened.append(path)
-    return run.Run(None, None, None, SPACE, 0, people)
+    return run.Run(experiment, None, None, SPACE, 0, people)
 
   monkeypatch.setattr(viewer_lib, "open_run", open_run)
   monkeypatch.setattr(viewer_lib, "generator_of", lambda run: Face())
-  assert viewer_lib.Viewer.open(folder).space is SPACE
+  viewer = viewer_lib.Viewer.open(folder)
+  assert viewer.space is SPACE and viewer.prior == ", begun from base"
   viewer_lib.Viewer.open(str(folder / "triplane"), 1)
   assert opened == [folder / "triplane"] * 2
   for person in (-1, 2):
