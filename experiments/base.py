@@ -7,10 +7,10 @@ Command: python -m pir_jax.prepare --input=people --output=data/people
 for the stages expression, triplane and inpainting, in this order.
 Hardware: two CPU cores; 2, 25 and 20 minutes. Score on people left out: see
 RESULTS.
-A list names file and speaker of each clip, and the shift of its sound where
-that was measured (`experiments/speech_folds.py` measures it on people held out,
-and writes the list). The two image stages learn faces: their list should name
-only people whose footage may be used so.
+Of what the shipped base learnt are `base_speech.tsv` and `base_faces.tsv`: file
+and speaker of each clip, where it was published, and the shift of its sound
+(`experiments/speech_folds.py` measures it on people held out, and writes the
+list). Image stages learn faces: only from footage that may be used so.
 """
 
 import dataclasses
