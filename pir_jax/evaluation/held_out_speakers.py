@@ -105,9 +105,9 @@ def measure_passage(
 
   def predict(waveform):
     who = passage.identity, passage.stats
-    return run.stage.predict(run.state, waveform, *who)[: len(kept)]
+    return run.stage.predict(run.state, waveform, *who)
 
-  ours = predict(passage.waveform)
+  ours = predict(passage.waveform)[: len(kept)]
   true, opening = head.opening(passage.fitted), head.opening(ours)
   by_shift = {
     shift: _correlation(opening, true, kept, shift)
@@ -119,7 +119,9 @@ def measure_passage(
     kept & (np.arange(len(kept)) >= first) & (np.arange(len(kept)) < last)
   )
   shuffled = [
-    head.opening(predict(_rolled(passage.waveform, first, last, samples)))
+    head.opening(
+      predict(_rolled(passage.waveform, first, last, samples))[: len(kept)]
+    )
     for samples in expression_lib.shuffles(last - first)
   ]
   names, middle = recognise(passage.waveform) if recognise else NO_PHONES

@@ -46,10 +46,10 @@ def make_row(monkeypatch, late, recognise=None):
     source="me.mp4",
     waveform=np.repeat(np.roll(OPENING, late), speech_augmentation.HOP),
     fitted=OPENING[:, None],
-    held_out=(np.arange(NUM_TICKS) >= 10) & (np.arange(NUM_TICKS) < 90),
+    held_out=(np.arange(NUM_TICKS) >= 10) & (np.arange(NUM_TICKS) < 95),
     identity=np.zeros(3, np.float32),
     stats=ExpressionStats(
-      OPENING[10:90].mean(keepdims=True), np.ones(1, np.float32)
+      OPENING[10:95].mean(keepdims=True), np.ones(1, np.float32)
     ),
     cameras=Cameras(np.zeros((NUM_TICKS, 4, 4)), np.zeros((NUM_TICKS, 3, 3))),
   )
@@ -65,7 +65,7 @@ def test_sound_out_of_step_is_measured_in_step(monkeypatch, late):
   assert (row.in_place > 0.999) is (late == 0)
   # What it adds everywhere is taken off again.
   np.testing.assert_allclose(row.gain, 1.0, atol=1e-5)
-  assert row.seconds == 80 / 25
+  assert row.seconds == 85 / 25
 
 
 def test_closures_are_measured_in_step(monkeypatch):
