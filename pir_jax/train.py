@@ -15,7 +15,7 @@ from pir_jax.data import pipelines
 from pir_jax.data.dataset import Dataset
 from pir_jax.preparation import packaged_clip
 from pir_jax.profiling import abstract_stage, memory_check
-from pir_jax.runs import audio_expressions, run_record
+from pir_jax.runs import audio_expressions, run_record, speech_shift
 from pir_jax.runs.experiment import Experiment, default_workdir, mesh_for
 from pir_jax.runs.run import has_begun, make_stage, network_space, resolve
 from pir_jax.runtime import app, distributed, loop, memory, profiler, sharding
@@ -28,10 +28,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   "are set by --config.field=value.",
 )
 _WORKDIR = flags.DEFINE_string(
-  "workdir",
-  None,
-  "Directory of the run: made, or resumed. By default runs/EXPERIMENT, or "
-  "runs/VARIANT/EXPERIMENT.",
+  "workdir", None, "Directory of the run; by default runs/[VARIANT/]EXPERIMENT."
 )
 _RESUME_FROM = flags.DEFINE_string(
   "resume_from",
@@ -61,14 +58,15 @@ def train(
   Raises:
     InputError: the experiment, its data or the run cannot be used.
   """
-  data = experiment.data.open()
   # All that may refuse comes before anything is trained or written.
+  data = experiment.data.open()
   mesh = mesh_for(experiment)
-  batches = _batches(experiment, data, mesh)
-  held_out = _batches(experiment, data)
   num_frames = sum(len(clip.rows("train")) for clip in data)
   experiment = resolve(experiment, num_frames)
   space = network_space(experiment, data.space, workdir, source)
+  data = speech_shift.in_step(experiment, data, workdir)
+  batches = _batches(experiment, data, mesh)
+  held_out = _batches(experiment, data)
   run_record.check(workdir, experiment, data, space)
   predicted = audio_expressions.training_table(experiment, data, workdir)
   stage = make_stage(experiment, space, workdir, mesh, predicted)

@@ -240,7 +240,9 @@ class Dataset(Sequence[Clip]):
       "resolution",
     )
     return [
-      {name: getattr(clip.manifest, name) for name in kept} for clip in self
+      {name: getattr(clip.manifest, name) for name in kept}
+      | {"shift": clip.shift}
+      for clip in self
     ]
 
   @property

@@ -20,6 +20,7 @@ from pir_jax.face import morphable
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.media import plots, speech_waveform, video_reader
 from pir_jax.metrics import landmarks, lips
+from pir_jax.runs import speech_shift
 from pir_jax.runs.experiment import prior_of
 from pir_jax.runs.run import Run, open_run, place_of
 from pir_jax.stages import expression
@@ -170,10 +171,7 @@ def measure(
   true = head.opening(passage.fitted)
   kept = passage.held_out
 
-  def predict(waveform):
-    return run.stage.predict(
-      run.state, waveform, passage.identity, passage.stats
-    )
+  predict = _predictor(passage, run)
 
   def row(expression, **more):
     opening = head.opening(expression)
@@ -216,6 +214,11 @@ def measure(
   return rows, {TARGET: true, SHUFFLED: others[0][1], OURS: opening}
 
 
+def _predictor(passage: Passage, run: Run):
+  who = passage.identity, passage.stats
+  return lambda waveform: run.stage.predict(run.state, waveform, *who)
+
+
 def measure_voice(
   waveform: Float[np.ndarray, "n"],
   passage: Passage,
@@ -230,13 +233,7 @@ def measure_voice(
     run: of the expression stage.
     model: the head.
   """
-  head = Head(model, passage.identity)
-
-  def predict(waveform):
-    return run.stage.predict(
-      run.state, waveform, passage.identity, passage.stats
-    )
-
+  head, predict = Head(model, passage.identity), _predictor(passage, run)
   opening = head.opening(predict(waveform))
   everywhere = np.arange(len(opening))
   true = head.opening(passage.fitted)
@@ -363,10 +360,11 @@ def report(
     InputError: the model, the data or the voice cannot be used.
   """
   model, output = pathlib.Path(model), pathlib.Path(output)
-  measured = [passage for clip in data for passage in passages(clip)]
   voice = read_voice(audio) if audio else None
   inside = place_of(model, "expression")
   run = open_run(inside if inside.exists() else model)
+  data = speech_shift.recorded(data, run.people)
+  measured = [passage for clip in data for passage in passages(clip)]
   if not isinstance(run.experiment.stage, expression.Config):
     raise InputError(f"{model} is a run of another stage than expression.")
   head = morphable.recorded(run.space.face_model)

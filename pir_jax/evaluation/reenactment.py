@@ -169,7 +169,7 @@ def in_runs(num: int, most: int) -> Int[np.ndarray, "_"]:
 def _predicted(clip, person, index):
   """Predicts some frames from the clip's own sound; without it, the mean."""
   predicted, known = audio_expressions.expressions(
-    clip, person.predict_expression
+    person.in_step(clip), person.predict_expression
   )
   if not known.any():
     return None

@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.face import masks, morphable
 from pir_jax.media import blending, pingpong, speech_waveform, video_reader
-from pir_jax.runs import network_file
+from pir_jax.runs import network_file, speech_shift
 from pir_jax.runs.experiment import prior_of
 from pir_jax.runs.run import (
   Run,
@@ -183,6 +184,11 @@ class Person:
     other.identity, other.stats = np.asarray(identity, np.float32), stats
     other.phases = phases or section_timer.SectionTimer()
     return other
+
+  def in_step(self, clip: Clip) -> Clip:
+    """Returns a clip whose sound is in step, as far as the networks know it."""
+    people = self._expression.people
+    return speech_shift.recorded(Dataset([clip]), people)[0]
 
   def predict_expression(
     self, audio: Path | Float[np.ndarray, "n"]

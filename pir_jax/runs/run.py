@@ -180,7 +180,7 @@ def network_space(
   elif has_begun(workdir):
     origin = workdir
   elif source is None and config.init_from and _is_ours(config.init_from):
-    origin = _origin(config.init_from, name_of(experiment))
+    origin = origin_of(config.init_from, name_of(experiment))
   else:
     origin = source
   if origin is None:
@@ -276,7 +276,7 @@ def _check_origin(config) -> None:
     )
 
 
-def _origin(path: str, stage: str) -> pathlib.Path:
+def origin_of(path: str, stage: str) -> pathlib.Path:
   """Returns the run or file of a stage that `init_from` names.
 
   Raises:
@@ -306,7 +306,7 @@ def _begin(config, stage, state) -> train_state.TrainState:
     # Its mapping network takes noise and a camera.
     fresh = ("generator/params/mapping/", "generator/buffers/")
     return train_state.begin_from(state, arrays, config.init_from, fresh=fresh)
-  place = _origin(config.init_from, stage.name)
+  place = origin_of(config.init_from, stage.name)
   if place.suffix == network_file.SUFFIX:
     arrays = network_file.read_arrays(place)
   else:
