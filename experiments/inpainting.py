@@ -38,11 +38,19 @@ def get_config(variant: str = "") -> Experiment:
 def demo() -> Experiment:
   """Adapts the base to one person's frames."""
   experiment = scratch()
+  stage = experiment.stage
   return dataclasses.replace(
     experiment,
-    stage=dataclasses.replace(experiment.stage, init_from="base"),
+    stage=dataclasses.replace(
+      stage,
+      init_from="base",
+      optim=dataclasses.replace(stage.optim, learning_rate=2e-3),
+      discriminator_optim=dataclasses.replace(
+        stage.discriminator_optim, learning_rate=1e-3
+      ),
+    ),
     loop=dataclasses.replace(
-      experiment.loop, num_steps=200, save_every=100, evaluate_every=200
+      experiment.loop, num_steps=300, save_every=100, evaluate_every=300
     ),
   )
 

@@ -42,7 +42,7 @@ def demo() -> Experiment:
     experiment,
     stage=dataclasses.replace(stage, init_from="base", optim=optimizer),
     loop=dataclasses.replace(
-      experiment.loop, num_steps=500, save_every=250, evaluate_every=500
+      experiment.loop, num_steps=400, save_every=200, evaluate_every=400
     ),
   )
 
