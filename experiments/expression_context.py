@@ -12,7 +12,7 @@ The paper does not say what else changed with k: here a step always sees as many
 frames (batch times k), and windows of the encoder overlap by up to 30 frames.
 Short clips hold few windows of a large k, and a pause put into a window of one
 tick has its lips a quarter closed: mind both when you read the ends.
-With `expression.py:demo` and two clips of 8 s: a minute or two for each k on
+With `expression.py:scratch` and two clips of 8 s: a minute or two for each k on
 two CPU cores.
 """
 

@@ -56,7 +56,7 @@ def _experiment(topic: str) -> Experiment:
   """Returns the paper's sizes in float32, or the demo's; a batch of one."""
   if _DEMO.value:
     files = triplane_file, inpainting_file, expression_file
-    made = files[TOPICS.index(topic)].get_config("demo")
+    made = files[TOPICS.index(topic)].get_config("scratch")
     data = dataclasses.replace(made.data, batch_size=1)
     return dataclasses.replace(made, data=data)
   stage = {
