@@ -3,7 +3,7 @@
 Command: python -m experiments.speech_folds
   --config=experiments/base.py:expression --config.data.path=data/people
   --config.data.speakers=people.tsv --config.data.num_folds=5
-  --workdir=runs/folds [--list=steps.tsv]
+  --workdir=runs/folds [--list=in_step.tsv]
 Trains a network for each fold of the speakers and measures it on those who were
 left out; a fold that is trained already is only measured. --list writes the
 list again with the shift of each clip's sound as it was measured, empty where

@@ -99,7 +99,7 @@ def test_data_of_a_video_without_sound(expect_sentence, tmp_path):
   synthetic.write_synthetic(tmp_path / "data", num_frames=22, sound=False)
   expect_sentence(
     "train",
-    "--config=experiments/expression.py:demo",
+    "--config=experiments/expression.py:scratch",
     f"--config.data.path={tmp_path / 'data'}",
     f"--workdir={tmp_path / 'run'}",
     says="sound",

@@ -243,6 +243,9 @@ def test_the_reenactment_report_opens_a_clip_once(
     def with_identity(self, identity, stats):
       return self
 
+    def in_step(self, clip):
+      return clip
+
     def predict_expression(self, waveform):
       ticks = len(waveform) * 25 // 16000
       return np.zeros((ticks, self.space.expression_size), np.float32)
