@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,8 @@ def report(made: Manifest) -> str:
   """Summarises a prepared clip in a few lines."""
   low, high = made.window_side
   lines = [
-    f"{made.source}: {made.width}x{made.height}, {made.rate} frames a second, "
+    f"{made.source}: {made.width}x{made.height}, "
+    f"{float(Fraction(made.rate)):g} frames a second, "
     f"{made.duration:.2f} s, {made.audio_seconds:.2f} s of sound",
     f"face in {made.num_with_face} of {made.num_frames} frames, "
     f"{made.num_interpolated} more interpolated",
