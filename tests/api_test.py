@@ -254,6 +254,18 @@ def test_an_export_names_no_place_of_the_machine(folder, exported):
   assert person_lib.known_people(exported)[0].source in card
 
 
+def test_a_base_is_exported_without_whom_it_learnt_from(folder, tmp_path):
+  runs, base = folder / "runs" / "me", tmp_path / "base"
+  exporter.export(runs, base, base=True)
+  known = person_lib.known_people(runs)[0]
+  content = b"".join(path.read_bytes() for path in base.iterdir())
+  for text in known.source, known.sha256, str(folder):
+    assert text.encode() not in content
+  assert "for new people" in (base / "MODEL_CARD.md").read_text()
+  with pytest.raises(pir_jax.InputError, match="is a base and shows nobody"):
+    pir_jax.load(base)
+
+
 def test_a_changed_export_is_refused(folder, exported, tmp_path):
   damaged = tmp_path / "damaged"
   shutil.copytree(exported, damaged)
