@@ -21,6 +21,7 @@ from pir_jax.data import speakers
 from pir_jax.evaluation import held_out_speakers
 from pir_jax.face import morphable
 from pir_jax.preparation import phonemes
+from pir_jax.runs import speech_shift
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runs.run import open_run
 from pir_jax.runtime import app
@@ -29,7 +30,9 @@ from pir_jax.types import InputError
 _LIST = flags.DEFINE_string("list", "", "Where to write the list with shifts.")
 _FOLDS = flags.DEFINE_list("folds", [], "Only these; by default all.")
 _LEAST = flags.DEFINE_float(
-  "least", 0.3, "Correlation from which a clip's shift is believed."
+  "least",
+  speech_shift.LEAST,
+  "Correlation from which a clip's shift is believed.",
 )
 _GRID = "GRID_"  # A vocabulary of 50 words, apart from free speech.
 

@@ -171,7 +171,7 @@ def measure(
   true = head.opening(passage.fitted)
   kept = passage.held_out
 
-  predict = _predictor(passage, run)
+  predict = predictor(passage, run)
 
   def row(expression, **more):
     opening = head.opening(expression)
@@ -214,7 +214,8 @@ def measure(
   return rows, {TARGET: true, SHUFFLED: others[0][1], OURS: opening}
 
 
-def _predictor(passage: Passage, run: Run):
+def predictor(passage: Passage, run: Run):
+  """Returns what predicts a passage's person: speech -> raw expressions."""
   who = passage.identity, passage.stats
   return lambda waveform: run.stage.predict(run.state, waveform, *who)
 
@@ -233,7 +234,7 @@ def measure_voice(
     run: of the expression stage.
     model: the head.
   """
-  head, predict = Head(model, passage.identity), _predictor(passage, run)
+  head, predict = Head(model, passage.identity), predictor(passage, run)
   opening = head.opening(predict(waveform))
   everywhere = np.arange(len(opening))
   true = head.opening(passage.fitted)

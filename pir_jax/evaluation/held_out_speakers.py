@@ -19,9 +19,9 @@ from pir_jax.face import morphable
 from pir_jax.metrics import landmarks, lips, sync
 from pir_jax.preparation import phonemes
 from pir_jax.runs.run import Run
+from pir_jax.runs.speech_shift import MAX_SHIFT
 from pir_jax.types import FRAME_RATE, Cameras
 
-MAX_SHIFT = 8  # Ticks that sound may be off, early or late: 0.32 s.
 HOP = speech_augmentation.HOP
 NO_PHONES = phonemes.Phones((), np.zeros(0))
 _QUIET = 0.01  # Of the loudest ticks' power, -20 dB: below it nobody speaks.
@@ -103,10 +103,7 @@ def measure_passage(
   head = expression_lib.Head(model, passage.identity)
   kept = passage.held_out
 
-  def predict(waveform):
-    who = passage.identity, passage.stats
-    return run.stage.predict(run.state, waveform, *who)
-
+  predict = expression_lib.predictor(passage, run)
   ours = predict(passage.waveform)[: len(kept)]
   true, opening = head.opening(passage.fitted), head.opening(ours)
   by_shift = {

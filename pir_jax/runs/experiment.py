@@ -70,6 +70,11 @@ class Data:
   def open(self) -> Dataset:
     """Opens the clips, and deals out their speakers where a list names them."""
     data = Dataset.open(self.paths)
+    if self.train_seconds and self.num_folds:
+      raise ConfigError(
+        f"train_seconds={self.train_seconds:g} and num_folds={self.num_folds} "
+        "hold out different parts: set one of them to 0"
+      )
     if self.train_seconds:
       data = Dataset([clip.trained_on(self.train_seconds) for clip in data])
     if self.speakers:

@@ -8,7 +8,7 @@ import pytest
 from pir_jax.data import dataset, manifest, sources, synthetic
 from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.runs.experiment import Data
-from pir_jax.types import InputError
+from pir_jax.types import ConfigError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -101,5 +101,7 @@ def test_the_first_seconds_are_trained_on_and_the_rest_is_held_out(folders):
   np.testing.assert_allclose(part.expression_stats.std, rows.std(0), atol=1e-5)
   (opened,) = Data(path=str(folders[0]), train_seconds=1.0).open()
   assert opened.manifest == part.manifest
+  with pytest.raises(ConfigError, match="hold out different parts"):
+    Data(path=str(folders[0]), train_seconds=1.0, num_folds=2).open()
   with pytest.raises(InputError, match="before or after 100 s"):
     whole.trained_on(100.0)
