@@ -76,8 +76,12 @@ def write_list(
   part.replace(target)
 
 
-def main() -> None:
-  """Trains, measures and prints the table."""
+def flagged() -> tuple[Experiment, pathlib.Path]:
+  """Returns the experiment and the working directory of the command's flags.
+
+  Raises:
+    InputError: it is not one of folds of speakers, or there is no directory.
+  """
   experiment = flags.FLAGS["config"].value
   if not isinstance(experiment, Experiment) or not experiment.data.num_folds:
     raise InputError(
@@ -86,11 +90,23 @@ def main() -> None:
     )
   if not flags.FLAGS["workdir"].value:
     raise InputError("Missing required flags: --workdir.")
-  workdir = pathlib.Path(flags.FLAGS["workdir"].value)
+  return experiment, pathlib.Path(flags.FLAGS["workdir"].value)
+
+
+def measure_folds(
+  experiment: Experiment, workdir: pathlib.Path
+) -> list[held_out_speakers.Row]:
+  """Trains and measures the folds that were asked for, one after another."""
   folds = map(int, _FOLDS.value or range(experiment.data.num_folds))
-  rows = [
+  return [
     row for fold in folds for row in measure_fold(experiment, fold, workdir)
   ]
+
+
+def main() -> None:
+  """Trains, measures and prints the table."""
+  experiment, workdir = flagged()
+  rows = measure_folds(experiment, workdir)
   groups = {
     "free speech": [row for row in rows if not row.source.startswith(_GRID)],
     "GRID": [row for row in rows if row.source.startswith(_GRID)],

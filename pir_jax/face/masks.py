@@ -4,10 +4,11 @@ The face mask is the region that is inpainted. It must not leak how far the
 mouth is open, so it never follows the frame's expression: it covers the face at
 rest and with the jaw at its widest. Nor does it follow the frame's own pose,
 whose nods and small errors would show in its shape: it covers the face in every
-pose of about a second.
+pose of about a second. Of the lower face only the upper border follows the
+pose, so that the eyes are never touched.
 
 t frames of the fit, k frames with a mask, l landmarks, v vertices, n points,
-e edges of a hull, r pixels of the window's side.
+r pixels of the window's side.
 """
 
 import dataclasses
@@ -15,9 +16,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage, spatial
+from scipy import ndimage
 
-from pir_jax.face import fitting, morphable
+from pir_jax.face import fitting, hulls, morphable
 from pir_jax.types import Cameras
 
 REGIONS = ("face", "lower")
@@ -30,8 +31,11 @@ class Config:
   """Sizes of masks and window; our choices, the paper leaves them open.
 
   Attributes:
-    region: of the mask: the whole "face", or its "lower" part up to about the
-      lower eyelids.
+    region: of the mask: the whole "face", or its "lower" part, which leaves
+      eyes and brows as they are.
+    eye_margin: from the lower lids to the upper border of the lower part, as a
+      share of face height: the band in which the result is blended into the
+      frame lies between.
     spread_seconds: a frame's mask covers the face as it lies in any frame
       within this time of it.
     face_margin: added all round the face, as a share of face height.
@@ -43,7 +47,8 @@ class Config:
     window_seconds: standard deviation of the smoothing of a moving window.
   """
 
-  region: str = "face"
+  region: str = "lower"
+  eye_margin: float = 0.08
   spread_seconds: float = 0.5
   face_margin: float = 0.06
   head_margin: float = 0.15
@@ -88,6 +93,7 @@ def face_mask(
   resolution: int,
   config: Config | None = None,
   *,
+  frames: Int[np.ndarray, "k"] | None = None,
   near: Sequence[Int[np.ndarray, "_"]] | None = None,
   resampled: bool = False,
 ) -> Bool[np.ndarray, "k r r"]:
@@ -99,6 +105,7 @@ def face_mask(
     window: one for each mask.
     resolution: of the masks.
     config: of the region and its margin.
+    frames: of the fit, in whose windows the masks are; None takes all.
     near: for each of the windows, the frames whose faces it joins (see
       `neighbours`); None takes each frame of the fit in its own window.
     resampled: also covers all that is mixed with it by bicubic resampling.
@@ -107,14 +114,23 @@ def face_mask(
     ValueError: the region has no such name.
   """
   config = config or Config()
-  if near is None:
-    near = [np.array([frame]) for frame in range(len(fit.pose))]
+  if config.region not in REGIONS:
+    raise ValueError(
+      f"region={config.region} is not a region of the face: choose one of "
+      f"{', '.join(REGIONS)}"
+    )
+  frames = np.arange(len(fit.pose)) if frames is None else frames
+  near = near or [np.array([frame]) for frame in frames]
   joined = np.unique(np.concatenate(near))
-  fit = fit._replace(pose=fit.pose[joined])
-  points = _face_points(model, fit, config, _in_region(model, fit, config))
-  margin = config.face_margin * _heights(model, fit)
-  near = [np.searchsorted(joined, frames) for frames in near]
-  return _hulls(points, margin, window, resolution, near, resampled)
+  some = fit._replace(pose=fit.pose[joined])
+  points = _face_points(model, some, config)
+  margin = config.face_margin * _heights(model, some)
+  near = [np.searchsorted(joined, around) for around in near]
+  mask = hulls.rasterise(points, margin, window, resolution, near, resampled)
+  if config.region == "lower":
+    own = fit._replace(pose=fit.pose[frames])
+    mask &= _below_eyes(model, own, window, resolution, config)
+  return mask
 
 
 def head_mask(
@@ -137,7 +153,7 @@ def head_mask(
     [_project(shape[None], fit), _face_points(model, fit, config)], axis=1
   )
   margin = config.head_margin * _heights(model, fit)
-  return _hulls(points, margin, window, resolution)
+  return hulls.rasterise(points, margin, window, resolution)
 
 
 def mouth_mask(
@@ -152,7 +168,7 @@ def mouth_mask(
   lips = np.isin(np.arange(len(model.landmark_valid)), morphable.LIPS)
   points = _face_points(model, fit, config, lips)
   margin = config.face_margin * _heights(model, fit)
-  return _hulls(points, margin, window, resolution)
+  return hulls.rasterise(points, margin, window, resolution)
 
 
 def window(
@@ -256,6 +272,28 @@ def _face_points(
   return _project(shapes[valid][None], fit)
 
 
+def _below_eyes(
+  model: morphable.FaceModel,
+  fit: fitting.Fit,
+  window: Float[np.ndarray, "k 3"],
+  resolution: int,
+  config: Config,
+) -> Bool[np.ndarray, "k r r"]:
+  """Marks the pixels that lie below both lower lids, by a margin."""
+  lids = _rest(model, fit)[_LOWER_LIDS]
+  middle = lids.mean(0)
+  chin = middle - np.array([0, np.ptp(model.landmark_mean[:, 1]), 0])
+  points = _project(np.stack([*lids, middle, chin])[None], fit)
+  down = points[:, 3] - points[:, 2]
+  down /= np.linalg.norm(down, axis=-1, keepdims=True)
+  border = np.einsum("tnc,tc->tn", points[:, :2], down).max(1)
+  border += config.eye_margin * _heights(model, fit)
+  centres = (np.arange(resolution) + 0.5) / resolution - 0.5
+  x, y = (window[:, i, None] + centres * window[:, 2:] for i in range(2))
+  across, along = x * down[:, :1], y * down[:, 1:]
+  return across[:, None] + along[:, :, None] >= border[:, None, None]
+
+
 def _rest(
   model: morphable.FaceModel, fit: fitting.Fit
 ) -> Float[np.ndarray, "l 3"]:
@@ -283,117 +321,3 @@ def _project(
   return (fit.focal * local[..., :2] / local[..., 2:] + fit.centre).astype(
     np.float32
   )
-
-
-def _in_region(
-  model: morphable.FaceModel, fit: fitting.Fit, config: Config
-) -> Bool[np.ndarray, "l"]:
-  """Selects the landmarks whose dilated hull is the region."""
-  if config.region not in REGIONS:
-    raise ValueError(
-      f"region={config.region} is not a region of the face: choose one of "
-      f"{', '.join(REGIONS)}"
-    )
-  height = _rest(model, fit)[:, 1]
-  if config.region == "face":
-    return np.ones(len(height), bool)
-  # Up to the lids with the margin added, so that the eyes stay unchanged.
-  margin = config.face_margin * np.ptp(model.landmark_mean[:, 1])
-  return height <= height[_LOWER_LIDS].min() - margin
-
-
-def _hulls(
-  points: Float[np.ndarray, "t n 2"],
-  margin: Float[np.ndarray, "t"],
-  window: Float[np.ndarray, "k 3"],
-  resolution: int,
-  near: Sequence[Int[np.ndarray, "_"]] | None = None,
-  resampled: bool = False,
-) -> Bool[np.ndarray, "k r r"]:
-  """Rasterises convex hulls, dilated by a margin, in the windows.
-
-  Args:
-    points: one set for each hull.
-    margin: in the same pixels.
-    window: one for each mask.
-    resolution: of the masks.
-    near: the hulls that each mask joins; None takes each its own.
-    resampled: they also cover what they enter in a resampled window.
-  """
-  if near is None:
-    near = [np.array([frame]) for frame in range(len(points))]
-  hulls = [_grown(*hull) for hull in zip(points, margin, strict=True)]
-  masks = np.zeros((len(window), resolution, resolution), bool)
-  spans, current = {}, None
-  for mask, square, joined in zip(masks, window, near, strict=True):
-    if current is None or (square != current).any():
-      # Windows are mostly fixed, and neighbours share their hulls.
-      spans, current = {}, square
-      support = _support(float(square[2]) / resolution) if resampled else 0.0
-    for hull in joined:
-      if hull not in spans:
-        spans[hull] = _spans(hulls[hull], square, resolution, support)
-    _join(mask, np.stack([spans[hull] for hull in joined]))
-  return masks
-
-
-def _grown(
-  points: Float[np.ndarray, "n 2"], radius: float | np.floating
-) -> Float[np.ndarray, "e 3"]:
-  """Dilates a convex hull by a disc: the hull of discs at its corners.
-
-  Returns:
-    Lines (a, b, c); inside, a x + b y + c <= 0.
-  """
-  angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-  disc = np.stack([np.cos(angles), np.sin(angles)], -1)
-  hull = points[spatial.ConvexHull(points).vertices]
-  grown = (hull[:, None] + radius * disc).reshape(-1, 2)
-  return spatial.ConvexHull(grown).equations
-
-
-def _support(pixel: float) -> float:
-  """Returns the radius of a source pixel in a bicubic window, source pixels."""
-  # Two pixels of the coarser grid along both axes; one of either for rounding.
-  return 2**0.5 * (2 * max(pixel, 1.0) + pixel + 1.0)
-
-
-def _spans(
-  lines: Float[np.ndarray, "e 3"],
-  square: Float[np.ndarray, "3"],
-  resolution: int,
-  support: float = 0.0,
-) -> Int[np.ndarray, "2 r"]:
-  """Computes each row's interval of pixels whose centres lie near a hull.
-
-  Returns:
-    Start and stop of each row; equal where it is empty.
-  """
-  centres = (np.arange(resolution) + 0.5) / resolution - 0.5
-  x, y, offset = lines.T
-  offset = offset - support  # The lines' normals have length 1.
-  down = square[1] + centres * square[2]
-  # Each edge allows x * column + y * row + offset <= 0: per row, an interval.
-  limit = -(y * down[:, None] + offset)
-  with np.errstate(divide="ignore", invalid="ignore"):
-    bound = limit / x
-  last = np.where(x > 1e-9, bound, np.inf).min(1)
-  first = np.where(x < -1e-9, bound, -np.inf).max(1)
-  empty = ((np.abs(x) <= 1e-9) & (limit < 0)).any(1) | (first > last)
-  across = square[0] + centres * square[2]
-  start = np.searchsorted(across, first, side="left")
-  stop = np.searchsorted(across, last, side="right")
-  return np.stack([start, np.where(empty, start, np.maximum(start, stop))])
-
-
-def _join(
-  mask: Bool[np.ndarray, "r r"], spans: Int[np.ndarray, "n 2 r"]
-) -> None:
-  """Fills the union of intervals in every row, in place."""
-  resolution = len(mask)
-  rows = np.arange(resolution)
-  steps = np.zeros((resolution, resolution + 1), np.int32)
-  for start, stop in spans:
-    np.add.at(steps, (rows, start), 1)
-    np.add.at(steps, (rows, stop), -1)
-  mask |= steps.cumsum(1)[:, :-1] > 0

@@ -70,6 +70,7 @@ class TrackedVideo(NamedTuple):
       window,
       side,
       self.config,
+      frames=frames,
       near=near,
       resampled=True,
     )

@@ -180,10 +180,9 @@ def _fitting(scene: _Scene, side: int, clock: Callable) -> Iterator[Stage]:
 
   def work():
     chosen = masks.window(model, fit)[: len(images)]
-    near = masks.neighbours(
-      scene.track.times, present, np.arange(len(images)), seconds_near
-    )
-    masks.face_mask(model, fit, chosen, side, near=near)
+    frames = np.arange(len(images))
+    near = masks.neighbours(scene.track.times, present, frames, seconds_near)
+    masks.face_mask(model, fit, chosen, side, frames=frames, near=near)
     for image, window in zip(images, chosen, strict=True):
       crops.crop_window(image, window, side).astype(np.float32) / 127.5 - 1
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from scipy import ndimage, spatial
 
-from pir_jax.face import fitting, masks, morphable
+from pir_jax.face import fitting, hulls, masks, morphable
 from pir_jax.geometry import cameras
 from pir_jax.media import crops
 
 RESOLUTION = 96
+FACE = masks.Config(region="face")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_mask_does_not_depend_on_the_expression(model):
 def test_mask_covers_chin_and_lips_at_the_widest(model):
   fit = _fit()
   window = masks.window(model, fit)
-  mask = masks.face_mask(model, fit, window, RESOLUTION)
+  mask = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   wide = np.zeros(52, np.float32)
   wide[morphable.EXPRESSION_NAMES.index("jawOpen")] = 1
   points = np.asarray(morphable.landmarks(model, fit.identity, wide))
@@ -74,7 +75,7 @@ def test_mask_covers_chin_and_lips_at_the_widest(model):
 def test_head_contains_face(model):
   fit = _fit()
   window = masks.window(model, fit)
-  face = masks.face_mask(model, fit, window, RESOLUTION)
+  face = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   head = masks.head_mask(model, fit, window, RESOLUTION)
   assert (head >= face).all()
   assert head.mean() > 1.3 * face.mean()
@@ -94,7 +95,7 @@ def test_window_holds_the_mask_at_the_share_asked(model):
   fit = _fit()
   window = masks.window(model, fit)
   assert (np.ptp(window, axis=0) == 0).all()
-  mask = masks.face_mask(model, fit, window, RESOLUTION)
+  mask = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   rows = np.flatnonzero(mask.any((0, 2)))
   # One pixel at each end is rounding.
   share = masks.Config().fill
@@ -140,7 +141,7 @@ def test_spans_are_the_polygon():
   lines = spatial.ConvexHull(points).equations
   square = np.float32([7, 5, 24])
   got = np.zeros((24, 24), bool)
-  masks._join(got, masks._spans(lines, square, 24)[None])
+  hulls._join(got, hulls._spans(lines, square, 24)[None])
   y, x = np.mgrid[:24, :24] + 0.5 + np.reshape([5 - 12, 7 - 12], (2, 1, 1))
   inside = np.ones((24, 24), bool)
   for a, b in zip(points, np.roll(points, -1, 0), strict=True):
@@ -152,7 +153,7 @@ def test_a_window_beside_the_polygon_is_empty():
   lines = spatial.ConvexHull(np.eye(3)[:, :2] * 9).equations
   for centre in ((40, 4), (-40, 4), (4, 40), (4, -40)):
     square = np.float32([*centre, 20])
-    first, last = masks._spans(lines, square, 12)
+    first, last = hulls._spans(lines, square, 12)
     np.testing.assert_array_equal(first, last)
 
 
@@ -197,9 +198,9 @@ def test_a_window_jumps_at_a_cut_and_nowhere_else(model):
 def test_a_spread_mask_is_the_union_of_its_neighbours(model):
   fit = _fit(depth=(2.7,) * 8, x=tuple(np.linspace(0, 0.5, 8)))
   window = np.tile(masks.window(model, fit)[:1], (8, 1))
-  alone = masks.face_mask(model, fit, window, RESOLUTION)
+  alone = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   near = _near(25, 8, 0.08)
-  spread = masks.face_mask(model, fit, window, RESOLUTION, near=near)
+  spread = masks.face_mask(model, fit, window, RESOLUTION, FACE, near=near)
   for mask, frames in zip(spread, near, strict=True):
     np.testing.assert_array_equal(mask, alone[frames].any(0))
 
@@ -211,37 +212,62 @@ def test_masks_do_not_depend_on_how_many_are_asked_for(model):
   whole = masks.face_mask(model, fit, window, 48, near=_near(25, 30))
   for part in (np.array([3]), np.arange(10, 20), np.array([29, 28, 27])):
     near = _near(25, 30, frames=part)
-    got = masks.face_mask(model, fit, window[part], 48, near=near)
+    got = masks.face_mask(model, fit, window[part], 48, frames=part, near=near)
     np.testing.assert_array_equal(got, whole[part])
+
+
+def _nodding(angle):
+  """A head that nods by some angles, one a frame."""
+  fit = _fit(depth=(2.7,) * len(angle), x=(0.0,) * len(angle))
+  nod = np.tile(np.eye(3, dtype=np.float32), (len(angle), 1, 1))
+  nod[:, 1, 1] = nod[:, 2, 2] = np.cos(angle)
+  nod[:, 2, 1] = np.sin(angle)
+  nod[:, 1, 2] = -nod[:, 2, 1]
+  pose = fit.pose.copy()
+  pose[:, :3] = nod @ pose[:, :3]
+  return fit._replace(pose=pose)
 
 
 def test_a_nod_shorter_than_the_spread_leaves_no_trace(model):
   """Two poses in turn, in whatever order: always both are near."""
   order = np.random.default_rng(0).integers(0, 2, 60)
   order[::4], order[1::4] = 0, 1
-  fit = _fit(depth=(2.7,) * 60, x=(0.0,) * 60)
-  angle = 0.05 * order
-  nod = np.tile(np.eye(3, dtype=np.float32), (60, 1, 1))
-  nod[:, 1, 1] = nod[:, 2, 2] = np.cos(angle)
-  nod[:, 2, 1] = np.sin(angle)
-  nod[:, 1, 2] = -nod[:, 2, 1]
-  pose = fit.pose.copy()
-  pose[:, :3] = nod @ pose[:, :3]
-  fit = fit._replace(pose=pose)
+  fit = _nodding(0.05 * order)
   window = masks.window(model, fit)
-  alone = masks.face_mask(model, fit, window, RESOLUTION)
+  alone = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   assert (alone != alone[0]).any(), "the nod shows in a frame's own hull"
-  spread = masks.face_mask(model, fit, window, RESOLUTION, near=_near(25, 60))
+  near = _near(25, 60)
+  spread = masks.face_mask(model, fit, window, RESOLUTION, FACE, near=near)
   assert (spread == spread[0]).all()
+
+
+def test_the_eyes_are_left_in_every_pose(model):
+  """Also where the lower face of another moment covers them."""
+  angle = 0.35 * np.sin(np.linspace(0, 2 * np.pi, 24))
+  fit = _nodding(angle)
+  window = masks.window(model, fit)
+  near = _near(25, 24)
+  args = model, fit, window, RESOLUTION
+  face, lower = (
+    masks.face_mask(*args, config, near=near) for config in (FACE, None)
+  )
+  assert (lower <= face).all()
+  points = np.asarray(morphable.landmarks(model, fit.identity, np.zeros(52)))
+  for frame in range(24):
+    corner = window[frame, :2] - window[frame, 2] / 2
+    place = (_pixels(points, fit, frame) - corner) / window[frame, 2]
+    column, row = (place * RESOLUTION).astype(int).T
+    # Lids, pupils and brows stay; nose, lips and chin are covered.
+    assert not lower[frame, row, column][[145, 374, 159, 386, 105, 334]].any()
+    assert lower[frame, row, column][[4, 13, 14, 152]].all()
 
 
 def test_the_lower_region_leaves_the_eyes_and_covers_the_jaw(model):
   fit = _fit()
-  config = masks.Config(region="lower")
-  window = masks.window(model, fit, config=config)
-  np.testing.assert_array_equal(window, masks.window(model, fit))
-  lower = masks.face_mask(model, fit, window, RESOLUTION, config)
-  face = masks.face_mask(model, fit, window, RESOLUTION)
+  window = masks.window(model, fit)
+  np.testing.assert_array_equal(window, masks.window(model, fit, config=FACE))
+  lower = masks.face_mask(model, fit, window, RESOLUTION)
+  face = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   assert (lower <= face).all()
   assert 0.35 * face.sum() < lower.sum() < 0.75 * face.sum()
   # Below the mouth both are the same.
@@ -267,9 +293,9 @@ def test_no_pixel_outside_a_mask_holds_anything_of_the_hull(side, extent):
   square = np.float32([101.7, 98.4, extent])
   margin = np.float32([2.0])
   points = points[None].astype(np.float32)
-  (mask,) = masks._hulls(points, margin, square[None], side, resampled=True)
-  (plain,) = masks._hulls(points, margin, square[None], side)
-  lines = masks._grown(points[0], 2.0)
+  (mask,) = hulls.rasterise(points, margin, square[None], side, resampled=True)
+  (plain,) = hulls.rasterise(points, margin, square[None], side)
+  lines = hulls._grown(points[0], 2.0)
   corners = np.stack(np.meshgrid(*[np.arange(201)] * 2), -1)
   inside = (corners @ lines[:, :2].T + lines[:, 2] <= 0).all(-1)
   touched = (

@@ -1,0 +1,107 @@
+"""Convex hulls of projected points, as masks in square windows.
+
+t hulls, k windows, n points, e edges of a hull, r pixels of the window's side.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import spatial
+
+
+def rasterise(
+  points: Float[np.ndarray, "t n 2"],
+  margin: Float[np.ndarray, "t"],
+  window: Float[np.ndarray, "k 3"],
+  resolution: int,
+  near: Sequence[Int[np.ndarray, "_"]] | None = None,
+  resampled: bool = False,
+) -> Bool[np.ndarray, "k r r"]:
+  """Rasterises convex hulls, dilated by a margin, in the windows.
+
+  Args:
+    points: one set for each hull.
+    margin: in the same pixels.
+    window: one for each mask.
+    resolution: of the masks.
+    near: the hulls that each mask joins; None takes each its own.
+    resampled: they also cover what they enter in a resampled window.
+  """
+  if near is None:
+    near = [np.array([frame]) for frame in range(len(points))]
+  hulls = [_grown(*hull) for hull in zip(points, margin, strict=True)]
+  masks = np.zeros((len(window), resolution, resolution), bool)
+  spans, current = {}, None
+  for mask, square, joined in zip(masks, window, near, strict=True):
+    if current is None or (square != current).any():
+      # Windows are mostly fixed, and neighbours share their hulls.
+      spans, current = {}, square
+      support = _support(float(square[2]) / resolution) if resampled else 0.0
+    for hull in joined:
+      if hull not in spans:
+        spans[hull] = _spans(hulls[hull], square, resolution, support)
+    _join(mask, np.stack([spans[hull] for hull in joined]))
+  return masks
+
+
+def _grown(
+  points: Float[np.ndarray, "n 2"], radius: float | np.floating
+) -> Float[np.ndarray, "e 3"]:
+  """Dilates a convex hull by a disc: the hull of discs at its corners.
+
+  Returns:
+    Lines (a, b, c); inside, a x + b y + c <= 0.
+  """
+  angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+  disc = np.stack([np.cos(angles), np.sin(angles)], -1)
+  hull = points[spatial.ConvexHull(points).vertices]
+  grown = (hull[:, None] + radius * disc).reshape(-1, 2)
+  return spatial.ConvexHull(grown).equations
+
+
+def _support(pixel: float) -> float:
+  """Returns the radius of a source pixel in a bicubic window, source pixels."""
+  # Two pixels of the coarser grid along both axes; one of either for rounding.
+  return 2**0.5 * (2 * max(pixel, 1.0) + pixel + 1.0)
+
+
+def _spans(
+  lines: Float[np.ndarray, "e 3"],
+  square: Float[np.ndarray, "3"],
+  resolution: int,
+  support: float = 0.0,
+) -> Int[np.ndarray, "2 r"]:
+  """Computes each row's interval of pixels whose centres lie near a hull.
+
+  Returns:
+    Start and stop of each row; equal where it is empty.
+  """
+  centres = (np.arange(resolution) + 0.5) / resolution - 0.5
+  x, y, offset = lines.T
+  offset = offset - support  # The lines' normals have length 1.
+  down = square[1] + centres * square[2]
+  # Each edge allows x * column + y * row + offset <= 0: per row, an interval.
+  limit = -(y * down[:, None] + offset)
+  with np.errstate(divide="ignore", invalid="ignore"):
+    bound = limit / x
+  last = np.where(x > 1e-9, bound, np.inf).min(1)
+  first = np.where(x < -1e-9, bound, -np.inf).max(1)
+  empty = ((np.abs(x) <= 1e-9) & (limit < 0)).any(1) | (first > last)
+  across = square[0] + centres * square[2]
+  start = np.searchsorted(across, first, side="left")
+  stop = np.searchsorted(across, last, side="right")
+  return np.stack([start, np.where(empty, start, np.maximum(start, stop))])
+
+
+def _join(
+  mask: Bool[np.ndarray, "r r"], spans: Int[np.ndarray, "n 2 r"]
+) -> None:
+  """Fills the union of intervals in every row, in place."""
+  resolution = len(mask)
+  rows = np.arange(resolution)
+  steps = np.zeros((resolution, resolution + 1), np.int32)
+  for start, stop in spans:
+    np.add.at(steps, (rows, start), 1)
+    np.add.at(steps, (rows, stop), -1)
+  mask |= steps.cumsum(1)[:, :-1] > 0
