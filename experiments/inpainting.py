@@ -76,6 +76,7 @@ def scratch() -> Experiment:
         shift=0.0, angle=0.0, scale=0.0, turn=0.0, move=0.0
       ),
       perceptual_size=64,
+      perceptual_at_mouth=1.0,
       perceptual_layers=3,
       ema_decay=0.99,
     ),

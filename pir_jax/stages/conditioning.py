@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from pir_jax.geometry import cameras as camera_geometry
@@ -48,27 +47,41 @@ def masked(
 
 
 def crops(
-  batches: tuple[Float[Array, "b h w 3"], ...], size: int, key: Key[Array, ""]
-) -> tuple[Float[Array, "b _s _s 3"], ...]:
-  """Crops the same random squares from several images; size 0 crops none."""
-  first = batches[0]
-  if not size or size >= first.shape[1]:
-    return batches
-  corner = jax.random.randint(
-    key, (first.shape[0], 2), 0, first.shape[1] - size + 1
-  )
-  return tuple(images.crop(image, corner, size) for image in batches)
-
-
-def perceptual(
-  lpips: nnx.Module,
-  image: Float[Array, "b h w 3"],
-  target: Float[Array, "b h w 3"],
+  batches: tuple[Float[Array, "b h w 3"], ...],
   size: int,
   key: Key[Array, ""],
-) -> Float[Array, "b"]:
-  """Computes LPIPS of a random crop of side `size`; 0 takes the whole image."""
-  return lpips(*crops((image, target), size, key))
+  mouth: Float[Array, "b h w 1"],
+  at_mouth: float = 0.0,
+) -> tuple[Float[Array, "b _s _s 3"], ...]:
+  """Crops the same random squares from several images.
+
+  Args:
+    batches: images of the same places.
+    size: side of the squares; 0 crops none.
+    key: of where they are.
+    mouth: 1 on the lips.
+    at_mouth: share of the squares that lie about the middle of that, off it by
+      at most a quarter of their side; the others lie anywhere.
+  """
+  num, side = mouth.shape[:2]
+  if not size or size >= side:
+    return batches
+  keys = jax.random.split(key, 3)
+  corner = jax.random.randint(keys[0], (num, 2), 0, side - size + 1)
+  if at_mouth:
+    place = jnp.arange(side)
+    middle = jnp.stack(
+      [
+        jnp.einsum("bhwc,h->b", mouth, place),
+        jnp.einsum("bhwc,w->b", mouth, place),
+      ],
+      axis=1,
+    ) / jnp.maximum(jnp.sum(mouth, (1, 2, 3)), 1e-6).reshape(-1, 1)
+    off = jax.random.uniform(keys[1], (num, 2), minval=0.25, maxval=0.75) * size
+    near = jnp.clip(jnp.round(middle - off), 0, side - size).astype(jnp.int32)
+    chosen = jax.random.bernoulli(keys[2], at_mouth, (num, 1))
+    corner = jnp.where(chosen, near, corner)
+  return tuple(images.crop(image, corner, size) for image in batches)
 
 
 def psnr(image: Float[Array, "b h w 3"], batch: FaceBatch) -> Float[Array, "b"]:

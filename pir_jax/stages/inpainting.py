@@ -86,6 +86,7 @@ class Config:
     blank: value of the pixels under the mask; 0 is mid-grey, -1 black.
     mask_weight: pixels under the mask count this much more.
     perceptual_size: side of the perceptual crop in pixels; 0 takes all.
+    perceptual_at_mouth: share of these crops that lie about the mouth.
     perceptual_layers: leading VGG feature layers used, of 5.
     init_from: run or exported network whose parameters a run begins from.
     ema_decay: of the averaged parameters, which are the ones used.
@@ -122,6 +123,7 @@ class Config:
   blank: float = 0.0
   mask_weight: float = 2.0
   perceptual_size: int = 0
+  perceptual_at_mouth: float = 0.0
   perceptual_layers: int = 5
   init_from: str = ""
   ema_decay: float = 0.999

@@ -56,12 +56,14 @@ def rendering_terms(
     "image": pixel.weighted_l1(out.image, full_target, weight),
     "raw_image": pixel.weighted_l1(out.raw_image, raw_target, raw_weight),
     "silhouette": pixel.l1(out.weight_sum[..., None], raw_head),
-    "perceptual": conditioning.perceptual(
-      lpips,
-      composed,
-      batch.image,
-      config.perceptual_size,
-      prng.named(key, "crop"),
+    "perceptual": lpips(
+      *conditioning.crops(
+        (composed, batch.image),
+        config.perceptual_size,
+        prng.named(key, "crop"),
+        batch.mouth,
+        config.perceptual_at_mouth,
+      )
     ),
   }
   if config.weights.raw_perceptual:
@@ -112,7 +114,11 @@ def inpainting_terms(
     return network.compare(image, target, measure)
 
   pair = conditioning.crops(
-    (image, batch.image), config.perceptual_size, prng.named(key, "crop")
+    (image, batch.image),
+    config.perceptual_size,
+    prng.named(key, "crop"),
+    batch.mouth,
+    config.perceptual_at_mouth,
   )
   layers = precision.rematerialize(config.remat, compare)(*pair)
   return terms | {name: sum(x[name] for x in layers) for name in layers[0]}

@@ -79,6 +79,7 @@ class Config:
     mouth_weight: pixels of the mouth count this much more.
     empty_weight: pixels off the head count this much, and should be empty.
     perceptual_size: side of the LPIPS crop in pixels; 0 takes all.
+    perceptual_at_mouth: share of these crops that lie about the mouth.
     perceptual_layers: leading VGG feature layers used; 5 is the published
       distance.
     expression_noise: std of the noise on the raw expression in training: what
@@ -109,6 +110,7 @@ class Config:
   mouth_weight: float = 4.0
   empty_weight: float = 0.1
   perceptual_size: int = 0
+  perceptual_at_mouth: float = 0.0
   perceptual_layers: int = 5
   expression_noise: float = 0.0
   variation_every: int = 4
