@@ -1,28 +1,24 @@
 """Held-out frames inpainted by a trained person, beside what could replace it.
 
-Every row is pasted into the target frame in the same way, so that rows differ
-in the face alone.
-t frames, h side of the windows compared, r side of the network's windows, e
-expression coefficients, k landmarks.
+t frames, h side of the windows compared, k landmarks.
 """
 
 import json
 import pathlib
-import tempfile
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Int, UInt8
 
-from pir_jax.data import sources
 from pir_jax.data.dataset import Clip
-from pir_jax.evaluation import mask_leakage
+from pir_jax.evaluation import held_out_frames, mask_leakage
+from pir_jax.evaluation.held_out_frames import SIZE, HeldOut, Pictures
 from pir_jax.face import detector, morphable
+from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.inference.person import Person, load
-from pir_jax.media import blending, plots, video_reader, video_writer
+from pir_jax.media import blending, plots
 from pir_jax.metrics import (
+  flicker,
   jitter,
   landmarks,
   lpips,
@@ -31,26 +27,14 @@ from pir_jax.metrics import (
   sharpness,
   ssim,
 )
-from pir_jax.runs import audio_expressions, frozen_networks
+from pir_jax.runs import frozen_networks
 from pir_jax.runtime import compiler_options
-from pir_jax.types import FRAME_RATE, Cameras
+from pir_jax.types import Cameras
 
-SIZE = 512  # Side of the windows compared.
-MAX_FRAMES = 200  # Of a long tail: bounds memory to a few GB.
-_NUM_RUNS = 4  # In which they are taken: jitter needs frames in a row.
 # How far from the changed region's outline inwards seams are measured, and with
 # which blur the step from side to side of that band; shares of the side.
 FEATHER = blending.FEATHER
 STEP = FEATHER / 4
-
-TARGET = "ground truth, re-encoded"
-PASTED = "ground truth, pasted back"
-OTHER_MOMENT = "ground truth, other moment"
-FROZEN = "frozen mouth"
-STAGE2_FITTED = "stage 2 alone, fitted"
-STAGE2_AUDIO = "stage 2 alone, audio-driven"
-FITTED = "ours, fitted expression"
-AUDIO_DRIVEN = "ours, audio-driven"
 
 _LEGEND = """\
 LPIPS: AlexNet. sharp: energy of the Laplacian, the ground truth's is 1. LMD:
@@ -58,40 +42,11 @@ distance of 40 lip points of MediaPipe's face mesh, centred, px. seam: mean
 gradient of luma across the mask's outline, the target's at the same place is 1,
 a step is more, a blur less; edge: 2 px either side; feather: in the band that
 fades in; tone: there, after a blur that leaves light and shade. jitter: RMS
-second difference of landmarks that speech does not move, the target's is 1."""
+second difference of landmarks that speech does not move, the target's is 1.
+flicker: what changes inside the mask from frame to frame, once moved as the
+head moved; lips left out; the target's is 1."""
 
 Path = str | pathlib.Path
-Pictures = UInt8[np.ndarray, "t h h 3"]
-
-
-class HeldOut(NamedTuple):
-  """The held-out frames of a clip.
-
-  Attributes:
-    index: of each in the clip.
-    target: windows at SIZE.
-    mask: what is inpainted, at SIZE.
-    mouth: the lips over the whole range of their motion, at SIZE.
-    image: windows at the network's size, in [-1, 1].
-    cover: the mask at the network's size.
-    head: the head with its hair, at the network's size.
-    cameras: of the windows.
-    fitted: expressions of the fit.
-    predicted: expressions predicted from the clip's own sound; None without.
-    boxes: around the landmarks, in pixels of `target`.
-  """
-
-  index: Int[np.ndarray, "t"]
-  target: Pictures
-  mask: Float[np.ndarray, "t h h 1"]
-  mouth: Float[np.ndarray, "t h h 1"]
-  image: Float[np.ndarray, "t r r 3"]
-  cover: Float[np.ndarray, "t r r 1"]
-  head: Float[np.ndarray, "t r r 1"]
-  cameras: Cameras
-  fitted: Float[np.ndarray, "t e"]
-  predicted: Float[np.ndarray, "t e"] | None
-  boxes: Float[np.ndarray, "t 4"]
 
 
 class Measured(NamedTuple):
@@ -107,6 +62,8 @@ class Measured(NamedTuple):
     seam_feather: the same within the band that fades in.
     seam_tone: the same there, blurred: steps of light, not texture.
     jitter: acceleration of landmarks on bone; the target's is 1.
+    flicker: change of the inpainted frames that is not the head's motion, lips
+      left out; the target's is 1.
   """
 
   psnr_mask: float
@@ -123,133 +80,7 @@ class Measured(NamedTuple):
   seam_feather: float
   seam_tone: float
   jitter: float
-
-
-def read_held_out(clip: Clip, person: Person) -> HeldOut:
-  """Reads the held-out frames of a prepared clip."""
-  large = _stack(sources.FrameSource(clip, resolution=SIZE, split="held_out"))
-  small = _stack(
-    sources.FrameSource(clip, resolution=person.resolution, split="held_out")
-  )
-  points = clip.track.landmarks[large["index"]] * SIZE
-  return HeldOut(
-    index=large["index"],
-    target=blending.to_bytes(large["image"]),
-    mask=large["mask"],
-    mouth=large["mouth"],
-    image=small["image"],
-    cover=small["mask"],
-    head=small["head"],
-    cameras=Cameras(small["pose"], small["intrinsics"]),
-    fitted=small["expression"],
-    predicted=_predicted(clip, person, large["index"]),
-    boxes=np.concatenate([points.min(1), points.max(1)], axis=1),
-  )
-
-
-def _stack(source) -> dict[str, np.ndarray]:
-  """Stacks items of a source, at most MAX_FRAMES of them."""
-  names = ("image", *sources.MASKS, "pose", "intrinsics", "expression")
-  items = []
-  for i in in_runs(len(source), MAX_FRAMES):
-    item = source[int(i)]
-    items.append({name: item[name] for name in (*names, "index")})
-  return {name: np.stack([item[name] for item in items]) for name in items[0]}
-
-
-def in_runs(num: int, most: int) -> Int[np.ndarray, "_"]:
-  """Returns at most `most` of `num` places: a few evenly spaced runs."""
-  if num <= most:
-    return np.arange(num)
-  length = most // _NUM_RUNS
-  starts = np.linspace(0, num - length, _NUM_RUNS).round().astype(int)
-  return np.unique(starts[:, None] + np.arange(length))
-
-
-def _predicted(clip, person, index):
-  """Predicts some frames from the clip's own sound; without it, the mean."""
-  predicted, known = audio_expressions.expressions(
-    person.in_step(clip), person.predict_expression
-  )
-  if not known.any():
-    return None
-  mean = person.stats.mean
-  return np.float32(np.where(known[:, None], predicted, mean)[index])
-
-
-def rows(held_out: HeldOut, person: Person) -> dict[str, Pictures]:
-  """Makes the windows of every row, at SIZE.
-
-  Two are of true faces: the frame's own, which is the most that any network of
-  this resolution could do, and that of another moment, a third of the tail
-  away: as sharp, and its lips wrong.
-  """
-
-  def inpaint(expression):
-    windows = (held_out.image, held_out.cover, held_out.cameras)
-    return person.inpaint(*windows, np.float32(expression))
-
-  def render(expression):
-    image = _resized(
-      person.render_images(np.float32(expression), held_out.cameras),
-      person.resolution,
-    )
-    # Stage 2's own background is black, and colours are matched about the
-    # mask: the black would have it too bright.
-    return np.where(held_out.head > 0, image, held_out.image)
-
-  frozen = np.broadcast_to(person.stats.mean, held_out.fitted.shape)
-  faces = {
-    PASTED: held_out.image,
-    OTHER_MOMENT: other_moment(held_out.image),
-    FROZEN: inpaint(frozen),
-    STAGE2_FITTED: render(held_out.fitted),
-    FITTED: inpaint(held_out.fitted),
-  }
-  if held_out.predicted is not None:
-    faces[STAGE2_AUDIO] = render(held_out.predicted)
-    faces[AUDIO_DRIVEN] = inpaint(held_out.predicted)
-  result = {TARGET: _reencode(held_out.target)}
-  for name, images in faces.items():
-    result[name] = pasted(held_out.target, images, held_out.cover)
-  return result
-
-
-def other_moment(values: Shaped[np.ndarray, "t *n"]) -> np.ndarray:
-  """Moves values by a third of the frames, circularly."""
-  return np.roll(values, len(values) // 3, axis=0)
-
-
-def pasted(
-  target: Pictures,
-  faces: Float[np.ndarray, "t r r 3"],
-  cover: Float[np.ndarray, "t r r 1"],
-) -> Pictures:
-  """Pastes windows into the target's as `reenact` does into frames."""
-  side = target.shape[1]
-  window = np.array([side / 2, side / 2, side], np.float32)
-  frames = zip(target, faces, cover[..., 0] > 0, strict=True)
-  return np.stack([blending.paste(x, window, y, m) for x, y, m in frames])
-
-
-def _resized(images, side: int) -> np.ndarray:
-  """Resizes images in [-1, 1]."""
-  if images.shape[1] == side:
-    return images
-  small = (Image.fromarray(x) for x in blending.to_bytes(images))
-  large = [x.resize((side, side), Image.Resampling.BICUBIC) for x in small]
-  return np.stack([np.asarray(x) for x in large]).astype(np.float32) / 127.5 - 1
-
-
-def _reencode(frames: Pictures) -> Pictures:
-  """Encodes and decodes the frames with the codec of `reenact`."""
-  size = (frames.shape[2], frames.shape[1])
-  with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder) / "target.mp4"
-    with video_writer.VideoWriter(path, size, Fraction(FRAME_RATE)) as sink:
-      for frame in frames:
-        sink.write(frame)
-    return np.stack([image for _, image in video_reader.read_frames(path)])
+  flicker: float
 
 
 class Edges:
@@ -285,18 +116,23 @@ def measure(
   covers = held_out.cover[..., 0] > 0
   changed = [blending.changed_region(x, target.shape[1]) for x in covers]
   edges = Edges(np.stack(changed))
+  steady = (mask[..., 0] > 0.5) & (mouth[..., 0] == 0)
   target_points = _track(target, held_out.boxes, tracker)
   target_edges = edges.gradients(target)
   target_detail = sharpness.energy(target, mouth)
   target_jitter = jitter.acceleration(
     target_points[:, morphable.RIGID], held_out.index
   )
+  target_change = changes(target, steady, held_out.cameras, held_out.index)
   table = {}
   for name, images in frames.items():
     points = _track(images, held_out.boxes, tracker)
-    index = held_out.index
-    if name == OTHER_MOMENT:  # Where that row jumps, nobody trembles.
-      index = other_moment(index)
+    index, cameras = held_out.index, held_out.cameras
+    if name == held_out_frames.OTHER_MOMENT:
+      # Where that row jumps, nobody trembles.
+      index = held_out_frames.other_moment(index)
+      cameras = Cameras(*map(held_out_frames.other_moment, cameras))
+    changed = changes(images, steady, cameras, index)
     moved = jitter.acceleration(points[:, morphable.RIGID], index)
     pairs = zip(edges.gradients(images), target_edges, strict=True)
     seams = [seam.ratio(*pair) for pair in pairs]
@@ -318,8 +154,34 @@ def measure(
       seam_feather=seams[1],
       seam_tone=seams[2],
       jitter=jitter.ratio(moved, target_jitter),
+      flicker=flicker.ratio(changed, target_change),
     )
   return table
+
+
+def changes(
+  images: Pictures,
+  where: Bool[np.ndarray, "t h h"],
+  cameras: Cameras,
+  index: Int[np.ndarray, "t"],
+) -> Float[np.ndarray, "t"]:
+  """Measures the flicker of each window against the one before.
+
+  Args:
+    images: the windows.
+    where: the region that is measured.
+    cameras: of the windows: they tell the head's motion.
+    index: of the windows in their clip; NaN is returned where the one before
+      is not there.
+  """
+  head = np.asarray(morphable.load().landmark_mean, np.float32)
+  points, _ = cameras_lib.project(np.tile(head, (len(images), 1, 1)), cameras)
+  places = np.asarray(points, np.float64) * images.shape[1] - 0.5
+  result = np.full(len(images), np.nan)
+  for i in np.flatnonzero(np.diff(index) == 1) + 1:
+    back = flicker.motion(places[i - 1], places[i])
+    result[i] = flicker.change(images[i - 1], images[i], back, where[i])
+  return result
 
 
 def _track(images, boxes, tracker) -> Float[np.ndarray, "t k 2"]:
@@ -353,11 +215,11 @@ def as_text(table: dict[str, Measured], num_frames: int, source: str) -> str:
   for name, row in table.items():
     cells = zip(row, places, strict=False)
     lines.append(f"{name:28}" + "".join(f"{v:7.{n}f}" for v, n in cells))
-  heads = ("edge", "feather", "tone", "jitter")
+  heads = ("edge", "feather", "tone", "jitter", "flicker")
   lines += ["", f"{'':28}{'seam':^27}".rstrip()]
   lines.append(" " * 28 + "".join(f"{name:>9}" for name in heads))
   for name, row in table.items():
-    lines.append(f"{name:28}" + "".join(f"{v:9.2f}" for v in row[-4:]))
+    lines.append(f"{name:28}" + "".join(f"{v:9.2f}" for v in row[-5:]))
   return "\n".join([*lines, "", _LEGEND])
 
 
@@ -377,8 +239,8 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
   if not isinstance(person, Person):
     person = load(person)
   person = person.with_identity(clip.identity, clip.expression_stats)
-  held_out = read_held_out(clip, person)
-  frames = rows(held_out, person)
+  held_out = held_out_frames.read_held_out(clip, person)
+  frames = held_out_frames.rows(held_out, person)
   table = measure(held_out, frames)
   readings = mask_leakage.read(clip, person.resolution)
   source = clip.manifest.source + person.prior
@@ -394,7 +256,7 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
     },
   }
   (output / "table.json").write_text(json.dumps(plain, indent=2) + "\n")
-  del frames[TARGET]
+  del frames[held_out_frames.TARGET]
   sheet = {"real": held_out.target} | frames
   plots.contact_sheet(sheet, num_columns=6).save(output / "held_out.png")
   return text

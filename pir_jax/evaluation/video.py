@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
 from pir_jax.evaluation import reenactment
-from pir_jax.face import detector, morphable
+from pir_jax.face import detector, eyelids, morphable
 from pir_jax.inference.person import known_people, person_in
 from pir_jax.media import crops, pingpong, plots, video_reader
-from pir_jax.metrics import jitter, lips, seam
+from pir_jax.metrics import flicker, jitter, lids, lips, seam
 from pir_jax.preparation import tracking
 from pir_jax.types import SAMPLE_RATE, InputError
 
@@ -48,8 +48,9 @@ class Screened(NamedTuple):
     outside_mask: the same inside the window, outside mask and feather.
     changed_outside: share of these pixels that differ by more than 8 of 255.
     inside_mask: decibels inside the mask: what was inpainted differs.
-    seam_edge, seam_feather, seam_tone, jitter: ratios to the source's own, as
-      `reenactment.Measured` has them.
+    seam_edge, seam_feather, seam_tone, jitter, flicker: ratios to the source's
+      own, as `reenactment.Measured` has them.
+    blinks: correlation of how far the eyes are open in both.
     source_opening, output_opening: 5th, 50th and 95th percentile.
     num_silent: frames in silence.
     silent_opening: median over these.
@@ -66,6 +67,8 @@ class Screened(NamedTuple):
   seam_feather: float
   seam_tone: float
   jitter: float
+  flicker: float
+  blinks: float
   source_opening: tuple[float, float, float]
   output_opening: tuple[float, float, float]
   num_silent: int
@@ -198,7 +201,9 @@ def screen(
   num_faceless = 0
   edges, looked_at = [], []
   points = np.full((2, count, detector.NUM_LANDMARKS, 2), np.nan, np.float32)
-  tracker = detector.Tracker()
+  tracker, eyes = detector.Tracker(), eyelids.Eyes()
+  lids_open = np.full((2, count), np.nan)
+  flickers, last = [], None
   with_seam = set(_evenly(count, _MAX_SEAMS).tolist())
   with_picture = set(_evenly(count, _COLUMNS).tolist())
   for i, real, after in _pairs(tracked, video, count):
@@ -209,11 +214,18 @@ def screen(
     square = tracked.track.window[number]
     box = detector.box_of(tracked.landmarks(number))
     for side, frame in enumerate((real, after)):
-      points[side, i] = tracker.landmarks(frame, box)[0][:, :2]
+      found = tracker.landmarks(frame, box)[0]
+      points[side, i] = found[:, :2]
+      if np.isfinite(found).all():
+        lids_open[side, i] = lids.opening(eyes.refine(frame, found)[:, :2])
     if i in with_picture:
       looked_at.append((real, after, square, _mouth(tracked, number)))
     if i in with_seam:
-      mask = tracked.face_masks(np.array([number]), SIZE)[0]
+      frames = np.array([number])
+      mask = tracked.face_masks(frames, SIZE)[0]
+      if last is not None and last[0] == i - 1:
+        region = mask & ~tracked.mouth_masks(frames, SIZE)[0]
+        flickers.append(_changes(tracked, index, last, (real, after), region))
       pair = [crops.crop_window(x, square, SIZE) for x in (real, after)]
       # As of a network of the smallest side, whose masks are the widest.
       shown = crops.covered(mask, _SMALLEST)
@@ -223,6 +235,7 @@ def screen(
       beyond.add(real, after, _outside(real.shape[:2], square))
       at = reenactment.Edges(np.stack([changed, changed]))
       edges.append(at.gradients(np.stack(pair)))
+    last = i, real, after
   if not edges:
     raise InputError(f"{video} shows nowhere the face of {tracked.path}.")
   edges = np.array(edges)  # Frame, kind, source or video.
@@ -239,8 +252,37 @@ def screen(
     seam_feather=seams[1],
     seam_tone=seams[2],
     jitter=jitter.ratio(moved[1], moved[0]),
+    flicker=flicker.ratio(*np.reshape(flickers, (-1, 2)).T[::-1]),
+    blinks=_blinks(lids_open),
     **_openings(points, waveform, float(tracked.video.rate)),
   ), _pictures(looked_at)
+
+
+def _changes(tracked, index, last, frames, region) -> tuple[float, float]:
+  """Measures the flicker of source and video against the frame before."""
+  i, *before = last
+  numbers = index[[i, i + 1]]
+  squares = tracked.track.window[numbers]
+  cameras = tracked.cameras(numbers)
+
+  def change(*pair):
+    windows = [
+      crops.crop_window(frame, square, SIZE)
+      for frame, square in zip(pair, squares, strict=True)
+    ]
+    where = np.stack([region, region])
+    images = np.stack(windows)
+    return reenactment.changes(images, where, cameras, np.arange(2))[1]
+
+  source, video = (change(*pair) for pair in zip(before, frames, strict=True))
+  return float(source), float(video)
+
+
+def _blinks(lids_open: Float[np.ndarray, "2 t"]) -> float:
+  """Returns NaN where no eyes were seen in two frames of both."""
+  if np.isfinite(lids_open).all(0).sum() < 2:
+    return float("nan")
+  return lips.correlation(*lids_open)
 
 
 def _openings(points, waveform, fps: float) -> dict:
@@ -276,6 +318,8 @@ def as_text(screened: Screened, video: str, source: str) -> str:
     f"  seam at the mask's edge   {screened.seam_edge:8.2f}, in the feather "
     f"{screened.seam_feather:.2f}, of its tone {screened.seam_tone:.2f}",
     f"  jitter of the head        {screened.jitter:8.2f}",
+    f"  flicker inside the mask   {screened.flicker:8.2f}",
+    f"eyelids follow the source's  {screened.blinks:7.2f} (correlation)",
     "opening of the lips, % of face height (5, 50, 95 % of the frames):",
     "  source                    " + "".join(f"{v:8.2f}" for v in theirs),
     "  reenacted                 " + "".join(f"{v:8.2f}" for v in ours),

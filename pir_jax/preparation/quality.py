@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 
 from pir_jax.media import loudness
-from pir_jax.metrics import detail, lips, sync
+from pir_jax.metrics import detail, lids, lips, sync
 from pir_jax.preparation import phonemes, quality_rules, tracking
 from pir_jax.types import SAMPLE_RATE
 
@@ -26,8 +26,6 @@ SMALLEST_FOR_BLINKS = 100  # Pixels of face height.
 SLOWEST_FOR_BLINKS = 20  # Frames a second; a blink lasts 0.1 to 0.4 s.
 _BLINK_DEPTH = 0.15  # Share of the open eye by which the lids' gap must dip.
 _BLINK_SECONDS = 0.4
-# (upper, lower, outer, inner) of each eye, points of the face mesh.
-_EYES = ((159, 145, 33, 133), (386, 374, 263, 362))
 # The face's outline, points of the face mesh.
 # fmt: off
 OVAL = (
@@ -316,13 +314,7 @@ def _blinks(tracked: tracking.TrackedVideo) -> float | None:
   )
   if not large or 1 / step < SLOWEST_FOR_BLINKS - 1e-6:
     return None
-  points = track.landmarks[..., :2]
-
-  def length(a, b):
-    return np.linalg.norm(points[:, a] - points[:, b], axis=1)
-
-  gaps = sum(length(upper, lower) for upper, lower, _, _ in _EYES)
-  ratio = gaps / sum(length(outer, inner) for _, _, outer, inner in _EYES)
+  ratio = lids.opening(track.landmarks[..., :2])
   ratio = ratio / np.percentile(ratio[measured], 90)
   count = count_dips(
     np.where(measured, ratio, np.nan),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pir_jax.evaluation import reenactment
+from pir_jax.evaluation import held_out_frames, reenactment
 from pir_jax.inference.person import Person
 from pir_jax.media import blending, plots
 from pir_jax.types import Cameras, ExpressionStats, FaceSpace
@@ -15,7 +15,7 @@ def test_a_pasted_window_is_inside_and_the_target_outside():
   faces = np.full((2, 32, 32, 3), 200 / 127.5 - 1, np.float32)
   cover = np.zeros((2, 32, 32, 1), np.float32)
   cover[:, 8:24, 8:24] = 1.0
-  out = reenactment.pasted(target, faces, cover)
+  out = held_out_frames.pasted(target, faces, cover)
   # A grey level may be lost on the way to linear light and back.
   np.testing.assert_allclose(out[:, 30:34, 30:34].astype(int), 200, atol=1)
   outside = ~np.stack(
@@ -57,7 +57,7 @@ def held_out():
   square[:, 8:24, 8:24] = 1
   large = square.repeat(2, 1).repeat(2, 2)
   target = np.uint8((image + 1) * 127.5 + 0.5).repeat(2, 1).repeat(2, 2)
-  return reenactment.HeldOut(
+  return held_out_frames.HeldOut(
     index=np.arange(12),
     target=target,
     mask=large,
@@ -76,18 +76,18 @@ def held_out():
 
 
 def test_rows_are_what_their_names_say(held_out):
-  rows = reenactment.rows(held_out, GreyPerson())
+  rows = held_out_frames.rows(held_out, GreyPerson())
   assert list(rows) == [
-    reenactment.TARGET,
-    reenactment.PASTED,
-    reenactment.OTHER_MOMENT,
-    reenactment.FROZEN,
-    reenactment.STAGE2_FITTED,
-    reenactment.FITTED,
-    reenactment.STAGE2_AUDIO,
-    reenactment.AUDIO_DRIVEN,
+    held_out_frames.TARGET,
+    held_out_frames.PASTED,
+    held_out_frames.OTHER_MOMENT,
+    held_out_frames.FROZEN,
+    held_out_frames.STAGE2_FITTED,
+    held_out_frames.FITTED,
+    held_out_frames.STAGE2_AUDIO,
+    held_out_frames.AUDIO_DRIVEN,
   ]
-  del rows[reenactment.TARGET]
+  del rows[held_out_frames.TARGET]
   # Beyond the feather every row is the target; in it the true face is kept.
   outside = ~np.stack(
     [blending.changed_region(x[..., 0] > 0, 64) for x in held_out.cover]
@@ -95,20 +95,22 @@ def test_rows_are_what_their_names_say(held_out):
   assert outside.mean() > 0.4
   for images in rows.values():
     np.testing.assert_array_equal(images[outside], held_out.target[outside])
-  pasted = rows[reenactment.PASTED].astype(int)
+  pasted = rows[held_out_frames.PASTED].astype(int)
   assert np.abs(pasted - held_out.target).max() <= 1
   # Without a black ring there is nothing to brighten stage 2 for.
-  middle = rows[reenactment.STAGE2_FITTED][:, 32, 32].astype(int)
+  middle = rows[held_out_frames.STAGE2_FITTED][:, 32, 32].astype(int)
   np.testing.assert_allclose(middle, 191, atol=2)
 
 
 def test_only_expressions_that_are_known_are_shown(held_out):
-  rows = reenactment.rows(held_out._replace(predicted=None), GreyPerson())
-  assert reenactment.AUDIO_DRIVEN not in rows and reenactment.FITTED in rows
+  rows = held_out_frames.rows(held_out._replace(predicted=None), GreyPerson())
+  assert (
+    held_out_frames.AUDIO_DRIVEN not in rows and held_out_frames.FITTED in rows
+  )
 
 
 def test_another_moment_is_never_this_one():
-  moved = reenactment.other_moment(np.arange(18))
+  moved = held_out_frames.other_moment(np.arange(18))
   assert sorted(moved) == list(range(18))
   gap = np.abs(moved - np.arange(18))
   assert np.minimum(gap, 18 - gap).min() == 6
@@ -116,7 +118,7 @@ def test_another_moment_is_never_this_one():
 
 @pytest.mark.parametrize("num", [5, 200, 201, 207, 1000])
 def test_frames_are_taken_in_runs(num):
-  chosen = reenactment.in_runs(num, 200)
+  chosen = held_out_frames.in_runs(num, 200)
   assert len(chosen) <= 200 and chosen[0] == 0 and chosen[-1] == num - 1
   assert np.all(np.diff(chosen) > 0)
   assert np.sum(np.diff(chosen) > 1) <= 3
@@ -126,7 +128,7 @@ def test_codec_changes_little_and_keeps_every_frame():
   y, x = np.mgrid[:64, :64]
   frame = np.stack([2 * x + 60, 2 * y + 60, x + y + 60], -1).astype(np.uint8)
   frames = np.stack([frame, frame[::-1], frame[:, ::-1]])
-  out = reenactment._reencode(frames)
+  out = held_out_frames._reencode(frames)
   assert out.shape == frames.shape
   error = np.abs(out.astype(int) - frames).mean((1, 2, 3))
   # A smooth ramp at crf 16 loses a grey level or two.
@@ -149,13 +151,13 @@ def test_seams_are_at_the_outline_and_in_the_feather():
 
 
 def test_table_has_a_line_for_each_row():
-  row = reenactment.Measured(*np.linspace(0.1, 2, 14).tolist())
-  table = {reenactment.TARGET: row, reenactment.FROZEN: row}
+  row = reenactment.Measured(*np.linspace(0.1, 2, 15).tolist())
+  table = {held_out_frames.TARGET: row, held_out_frames.FROZEN: row}
   lines = reenactment.as_text(table, 18, "me.mp4").splitlines()
   assert "18 held-out frames" in lines[0]
   named = [line for line in lines if line.startswith("frozen mouth")]
-  # Ten numbers in the table, four in that of seams and jitter: all of them.
-  assert [len(line.split()) - 2 for line in named] == [10, 4]
+  # Ten numbers in the table, five in that of seams and motion: all of them.
+  assert [len(line.split()) - 2 for line in named] == [10, 5]
   assert named[1].split()[-1] == "2.00"
   assert max(map(len, lines)) <= 110
 

@@ -84,12 +84,28 @@ def screened():
     seam_feather=0.9,
     seam_tone=1.1,
     jitter=0.8,
+    flicker=0.7,
+    blinks=0.95,
     source_opening=(0.5, 3.0, 9.0),
     output_opening=(0.4, 3.0, 8.0),
     num_silent=12,
     silent_opening=0.6,
     silent_rank=0.06,
   )
+
+
+def test_report_says_how_eyelids_follow_and_whether_texture_flickers(screened):
+  text = video.as_text(screened, "a.mp4", "b.mp4")
+  assert "flicker inside the mask       0.70" in text
+  assert "eyelids follow the source's     0.95" in text
+
+
+def test_eyelids_that_move_together_correlate():
+  source = np.array([0.3, 0.3, 0.05, 0.3, np.nan])
+  assert video._blinks(np.stack([source, 0.5 * source])) == pytest.approx(1)
+  still = np.full(5, 0.3)
+  assert video._blinks(np.stack([source, still])) == 0
+  assert np.isnan(video._blinks(np.full((2, 5), np.nan)))
 
 
 def test_report_says_whether_the_mouth_is_closed(screened):

@@ -9,7 +9,7 @@ import pytest
 from pir_jax import assets
 from pir_jax.data import pipelines
 from pir_jax.data.dataset import Clip, Dataset
-from pir_jax.evaluation import reenactment
+from pir_jax.evaluation import held_out_frames
 from pir_jax.inference import reenactor
 from pir_jax.inference.person import KnownPerson, Person
 from pir_jax.media import video_reader
@@ -82,7 +82,7 @@ def test_the_network_is_shown_the_same_bits_everywhere(tmp_path):
         batch.cameras.pose[0],
         batch.cameras.intrinsics[0],
       )
-  held_out = reenactment.read_held_out(clip, witness)
+  held_out = held_out_frames.read_held_out(clip, witness)
   for i, index in enumerate(held_out.index):
     cameras = held_out.cameras
     compare(

@@ -13,7 +13,7 @@ from pir_jax import train
 from pir_jax.data import dataset, synthetic
 from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.evaluation import expression as expression_report
-from pir_jax.evaluation import mask_leakage, reenactment
+from pir_jax.evaluation import held_out_frames, mask_leakage, reenactment
 from pir_jax.models import faceformer, whisper
 from pir_jax.runs import frozen_networks
 from pir_jax.runs.experiment import Data, Experiment
@@ -257,12 +257,11 @@ def test_the_reenactment_report_opens_a_clip_once(
     "opening",
     lambda landmarks: np.sin(np.arange(len(landmarks)) / 3),
   )
+  names = (held_out_frames.TARGET, held_out_frames.FROZEN)
   monkeypatch.setattr(
-    reenactment,
+    held_out_frames,
     "rows",
-    lambda held_out, person: {
-      name: held_out.target for name in (reenactment.TARGET, reenactment.FROZEN)
-    },
+    lambda held_out, person: dict.fromkeys(names, held_out.target),
   )
   monkeypatch.setattr(reenactment, "measure", lambda *_: {})
   monkeypatch.setattr(reenactment, "as_text", lambda *_: "")
