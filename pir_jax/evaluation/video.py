@@ -214,10 +214,10 @@ def screen(
     square = tracked.track.window[number]
     box = detector.box_of(tracked.landmarks(number))
     for side, frame in enumerate((real, after)):
-      found = tracker.landmarks(frame, box)[0]
-      points[side, i] = found[:, :2]
-      if np.isfinite(found).all():
-        lids_open[side, i] = lids.opening(eyes.refine(frame, found)[:, :2])
+      detected = tracker.landmarks(frame, box)[0]
+      points[side, i] = detected[:, :2]
+      if np.isfinite(detected).all():
+        lids_open[side, i] = lids.opening(eyes.refine(frame, detected)[:, :2])
     if i in with_picture:
       looked_at.append((real, after, square, _mouth(tracked, number)))
     if i in with_seam:
@@ -261,9 +261,9 @@ def screen(
 def _changes(tracked, index, last, frames, region) -> tuple[float, float]:
   """Measures the flicker of source and video against the frame before."""
   i, *before = last
-  numbers = index[[i, i + 1]]
-  squares = tracked.track.window[numbers]
-  cameras = tracked.cameras(numbers)
+  sources = index[[i, i + 1]]
+  squares = tracked.track.window[sources]
+  cameras = tracked.cameras(sources)
 
   def change(*pair):
     windows = [
