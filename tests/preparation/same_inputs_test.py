@@ -21,9 +21,13 @@ SIDE = 128
 class Witness(Person):
   """Keeps what the network is shown."""
 
-  def __init__(self, space):
-    self.resolution, self.space = SIDE, space
+  def __init__(self, clip):
+    self.resolution, self.space = SIDE, Dataset([clip]).space
+    self.stats = clip.expression_stats
     self.shown = []
+
+  def in_step(self, clip):
+    return clip
 
   def predict_expression(self, audio):
     ticks = -(-len(audio) // 640)
@@ -42,7 +46,7 @@ def test_the_network_is_shown_the_same_bits_everywhere(tmp_path):
   clip = Clip.open(tmp_path / "me")
   data = Dataset([clip])
   known = KnownPerson.from_record(data.people[0])
-  witness = Witness(data.space)
+  witness = Witness(clip)
 
   # In use: tracked anew, with what a run knows of the person.
   info = video_reader.probe(video)
