@@ -79,7 +79,9 @@ def main() -> None:
   """Trains, measures and prints the table."""
   for flag in (_FRAMES, _SEEDS):
     if not all(text.isdigit() for text in flag.value) or not flag.value:
-      raise InputError(f"--{flag.name} must be integers: say --{flag.name}=1,2.")
+      raise InputError(
+        f"--{flag.name} must be integers: say --{flag.name}=1,2."
+      )
   if "0" in _FRAMES.value:
     raise InputError("--frames must be integers from 1: say --frames=1,10.")
   base, workdir = speech_folds.flagged()

@@ -7,7 +7,7 @@ Frames without a face pass unchanged.
 
 from absl import flags
 
-from pir_jax.inference import reenactor
+from pir_jax.inference import reenactor, upper_face
 from pir_jax.runtime import app
 
 _MODEL = flags.DEFINE_string(
@@ -20,13 +20,18 @@ _FACE = flags.DEFINE_integer("face", 0, "Which face: 0 is the largest.")
 _SHEET = flags.DEFINE_string(
   "sheet", "", "Also write a contact sheet (png): real above reenacted frames."
 )
-_EYES = flags.DEFINE_enum(
-  "eyes",
+_BROWS = flags.DEFINE_enum(
+  "brows",
   "source",
-  ["source", "speech"],
-  "Blinks and brows: as in the source frame, or, like the paper's, as "
-  "predicted from the speech. A face model whose coefficients have no names "
-  "takes all from the speech.",
+  upper_face.BROWS,
+  "As in the source frame or, like the paper's, as predicted from the speech; "
+  "where the eyes are inpainted (prepare --mask_region=face).",
+)
+_BLINKS = flags.DEFINE_enum(
+  "blinks",
+  "source",
+  upper_face.BLINKS,
+  "Likewise; also generated at a human rate, for stills, or none.",
 )
 
 
@@ -35,7 +40,8 @@ def main() -> None:
   done = reenactor.reenact(
     *app.required(_MODEL, _VIDEO, _AUDIO, _OUTPUT),
     face=_FACE.value,
-    eyes=_EYES.value,
+    brows=_BROWS.value,
+    blinks=_BLINKS.value,
     contact_sheet=_SHEET.value,
   )
   print(done.phases.table())

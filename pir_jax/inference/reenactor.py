@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from rich import progress
 
 from pir_jax.data import timing
+from pir_jax.inference import upper_face
 from pir_jax.inference.person import Person, load, person_in, read_speech
 from pir_jax.media import blending, pingpong, plots, video_reader, video_writer
 from pir_jax.media import crops as crops_lib
@@ -23,9 +24,6 @@ from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 _CHUNK = 32  # Frames in memory at once.
 _SHEET_COLUMNS = 6
 _SHEET_SIDE = 256
-# Not the others of the upper face: in a short clip they go with an open mouth,
-# and networks that learnt from it part the lips.
-_UPPER = ("eyeBlink", "brow")
 
 Path = str | pathlib.Path
 
@@ -51,7 +49,8 @@ def reenact(
   output: Path,
   *,
   face: int = 0,
-  eyes: str = "source",
+  brows: str = "source",
+  blinks: str = "source",
   contact_sheet: Path = "",
 ) -> Reenacted:
   """Writes a video in which a person speaks other words.
@@ -67,14 +66,16 @@ def reenact(
     audio: the speech, any sound or video file.
     output: the mp4 to write.
     face: which face of the video, counted from the largest.
-    eyes: "source" keeps the source's blinks and brows; "speech" predicts these
-      too, as the paper does. A face model whose coefficients have no names
-      takes all from the speech.
+    brows: "source" keeps the source's; "speech" predicts them, as the paper
+      does.
+    blinks: likewise, or "generated" at a human rate, or "none". Where only the
+      lower face is inpainted, brows and eyes are the source's own anyway.
     contact_sheet: a png or jpg to write too, real above reenacted frames.
 
   Raises:
     InputError: a file cannot be read or written, the networks are not whole,
-      or the video shows none of the people they were trained on.
+      the video shows none of the people they were trained on, or the eyes are
+      not inpainted and cannot blink.
   """
   output = pathlib.Path(output)
   _check_output(output, video, audio, contact_sheet)
@@ -83,6 +84,7 @@ def reenact(
   if not isinstance(person, Person):
     person = load(person)
   known = person_in(person.people, info.sha256)
+  upper_face.check(brows, blinks, known.masks.region)
   phases = section_timer.SectionTimer()
   person = person.with_identity(known.identity, known.stats, phases)
   options = known.tracking_options() | {"face": face, "phases": phases}
@@ -91,20 +93,22 @@ def reenact(
   count = max(1, round(len(waveform) / SAMPLE_RATE * rate))
   with phases.measure("speech", count):
     predicted = person.predict_expression(waveform)
+  seconds = np.arange(count) / float(rate)
   wanted, _ = timing.interpolate(
     np.arange(len(predicted)) / FRAME_RATE,
     predicted,
     np.ones(len(predicted), bool),
-    np.arange(count) / float(rate),
+    seconds,
+  )
+  wanted, kept = upper_face.apply(
+    wanted,
+    person.expression_names,
+    seconds,
+    tracked.track.expression[tracked.track.present],
+    brows,
+    blinks,
   )
   size = (info.width, info.height)
-  # Speech says little of blinks, and the source's own go with its picture.
-  kept = np.array(
-    [
-      eyes == "source" and name.startswith(_UPPER)
-      for name in person.expression_names
-    ]
-  )
   num_unchanged = 0
   source = pingpong.frame_indices(len(tracked.track.times), count)
   in_sheet = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
