@@ -19,7 +19,7 @@ from pir_jax.runs import audio_expressions, run_record, speech_shift
 from pir_jax.runs.experiment import Experiment, default_workdir, mesh_for
 from pir_jax.runs.run import has_begun, make_stage, network_space, resolve
 from pir_jax.runtime import app, distributed, loop, memory, profiler, sharding
-from pir_jax.stages import expression
+from pir_jax.stages import expression, inpainting
 from pir_jax.types import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -115,7 +115,9 @@ def _batches(experiment: Experiment, data: Dataset, mesh: Mesh | None = None):
       speeds=config.speeds,
       **options,
     )
-  return pipelines.face_dataset(data, resolution=config.resolution, **options)
+  around_mask = isinstance(experiment.stage, inpainting.Config)
+  shown = {"resolution": config.resolution, "around_mask": around_mask}
+  return pipelines.face_dataset(data, **shown, **options)
 
 
 def main() -> None:

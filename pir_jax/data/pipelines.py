@@ -114,6 +114,7 @@ def face_dataset(
   shuffle: bool = True,
   repeat: bool = True,
   rows: Sequence[int] | None = None,
+  around_mask: bool = False,
   cache_bytes: int = 2**30,
 ) -> grain.IterDataset:
   """Batches of frames with faces (types.FaceBatch), float32.
@@ -129,13 +130,18 @@ def face_dataset(
       left out where `rows` are named).
     rows: of every batch that are made, ascending; the others are another
       process's. None: all.
+    around_mask: frames are the squares around the masks, as stage 3 sees them.
     cache_bytes: memory for decoded frames.
 
   Raises:
     InputError: a path is not a prepared clip, or the split has no frame.
   """
   source = FrameSource(
-    data, resolution=resolution, split=split, cache_bytes=cache_bytes
+    data,
+    resolution=resolution,
+    split=split,
+    around_mask=around_mask,
+    cache_bytes=cache_bytes,
   )
   return _batches(
     source,

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import safetensors.numpy
-from PIL import Image
 
 from pir_jax.data import records, speech_augmentation
 from pir_jax.data.dataset import Clip, Dataset, Split
 from pir_jax.data.manifest import Paths
 from pir_jax.media import crops, speech_waveform
-from pir_jax.types import FRAME_RATE, InputError
+from pir_jax.types import FRAME_RATE, Cameras, InputError
 
 MASKS = ("mask", "head", "mouth")
 PICTURES = ("image", *MASKS)
@@ -30,7 +29,8 @@ class FrameSource:
   pose, intrinsics, identity, expression, all float32, and index and clip
   (int64: which source frame of which of the clips) and row (int32: which frame
   of the split). Every frame is an item; in training, of speakers whom a list
-  names, those who have fewer are there again and again.
+  names, those who have fewer are there again and again. With `around_mask` of
+  the windows only `Track.mask_window` is shown, which is what stage 3 sees.
 
   Pictures stay in memory as uint8 until `cache_bytes` are used; once full,
   nothing is thrown out, since under shuffling no frame is likelier than
@@ -43,9 +43,11 @@ class FrameSource:
     *,
     resolution: int,
     split: Split = "train",
+    around_mask: bool = False,
     cache_bytes: int = 2**30,
   ):
     self.resolution = resolution
+    self._parts: list[np.ndarray] = []
     self._readers, self._identities = [], []
     self._rows: list[tuple[int, int]] = []
     by_speaker: dict[str, list] = collections.defaultdict(list)
@@ -54,6 +56,9 @@ class FrameSource:
       first = len(self._rows)
       self._rows += [(number, int(row)) for row in clip.rows(split)]
       by_speaker[clip.speaker] += range(first, len(self._rows))
+      parts = clip.track.mask_window
+      whole = np.broadcast_to(crops.WHOLE, parts.shape)
+      self._parts.append(parts if around_mask else whole)
       self._readers.append(clip.frame_records)
       self._identities.append(np.array(clip.manifest.identity, np.float32))
     if not self._rows:
@@ -77,17 +82,19 @@ class FrameSource:
   def _load(self, frame: int) -> tuple:
     clip, row = self._rows[frame]
     arrays = safetensors.numpy.load(self._readers[clip][row])
-    size = (self.resolution, self.resolution)
-    stored = {n: records.decode_picture(arrays.pop(n)) for n in PICTURES}
+    stored = {
+      n: np.asarray(records.decode_picture(arrays.pop(n))) for n in PICTURES
+    }
+    part = self._parts[clip][arrays["index"][0]]
     image, mask = crops.network_window(
-      np.asarray(stored["image"]),
-      np.asarray(stored["mask"]) > 0,
-      self.resolution,
+      stored["image"], stored["mask"] > 0, self.resolution, part
     )
     regions = (
-      np.asarray(stored[name].resize(size, Image.Resampling.BICUBIC))
+      crops.resample_part(stored[name], self.resolution, part)
       for name in ("head", "mouth")
     )
+    cameras = Cameras(arrays["pose"], arrays["intrinsics"])
+    arrays["intrinsics"] = crops.of_part(cameras, part).intrinsics
     pictures = (image, np.where(mask, 255, 0).astype(np.uint8), *regions)
     return pictures, arrays | {"clip": np.array([clip], np.int64)}
 

@@ -198,6 +198,7 @@ def synthetic_track(
     expression=expression.astype(np.float32),
     identity=rng.normal(size=identity_size).astype(np.float32),
     window=np.tile([size / 2, size / 2, size], (num_frames, 1)),
+    mask_window=np.tile(np.float32([0.5, 0.5, 1]), (num_frames, 1)),
     landmarks=np.full((num_frames, 5, 2), 0.5, np.float32),
     error=every,
     face_height=every * size / 2,

@@ -32,6 +32,8 @@ class Track(NamedTuple):
     identity: of the person, in sigma units; one for the clip.
     window: centre x, centre y and side in source pixels; pixel (0, 0) covers
       [0, 1] x [0, 1].
+    mask_window: of the square around the mask, which stage 3 is shown: centre
+      x, y and side as shares of the window, from its upper left corner.
     landmarks: in units of the window; a memory map where they are many.
     error: RMS distance of the fit to the landmarks, source pixels; NaN where
       the face was not detected.
@@ -47,6 +49,7 @@ class Track(NamedTuple):
   expression: Float[np.ndarray, "t e"]
   identity: Float[np.ndarray, "i"]
   window: Float[np.ndarray, "t 3"]
+  mask_window: Float[np.ndarray, "t 3"]
   landmarks: Float[np.ndarray, "t l 2"]
   error: Float[np.ndarray, "t"]
   face_height: Float[np.ndarray, "t"]
@@ -64,7 +67,10 @@ def check_track(track: Track) -> None:
       )
   if np.any(np.diff(track.times) <= 0):
     raise ValueError("track.times must increase: drop repeated frames first")
-  for name in ("pose", "intrinsics", "expression", "window", "landmarks"):
+  for name in (
+    *("pose", "intrinsics", "expression"),
+    *("window", "mask_window", "landmarks"),
+  ):
     if not _finite(getattr(track, name), track.present):
       raise ValueError(
         f"track.{name} is not finite in a frame marked present: mark that"

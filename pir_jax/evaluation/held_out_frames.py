@@ -46,10 +46,13 @@ class HeldOut(NamedTuple):
     target: windows at SIZE.
     mask: what is inpainted, at SIZE.
     mouth: the lips over the whole range of their motion, at SIZE.
-    image: windows at the network's size, in [-1, 1].
+    square: around the mask, which the network is shown: centre and side in
+      pixels of `target`.
+    image: what it is shown, in [-1, 1].
     cover: the mask at the network's size.
     head: the head with its hair, at the network's size.
-    cameras: of the windows.
+    cameras: of what it is shown.
+    window_cameras: of the windows.
     fitted: expressions of the fit.
     predicted: expressions predicted from the clip's own sound; None without.
     boxes: around the landmarks, in pixels of `target`.
@@ -59,10 +62,12 @@ class HeldOut(NamedTuple):
   target: Pictures
   mask: Float[np.ndarray, "t h h 1"]
   mouth: Float[np.ndarray, "t h h 1"]
+  square: Float[np.ndarray, "t 3"]
   image: Float[np.ndarray, "t r r 3"]
   cover: Float[np.ndarray, "t r r 1"]
   head: Float[np.ndarray, "t r r 1"]
   cameras: Cameras
+  window_cameras: Cameras
   fitted: Float[np.ndarray, "t e"]
   predicted: Float[np.ndarray, "t e"] | None
   boxes: Float[np.ndarray, "t 4"]
@@ -72,7 +77,9 @@ def read_held_out(clip: Clip, person: Person) -> HeldOut:
   """Reads the held-out frames of a prepared clip."""
   large = _stack(sources.FrameSource(clip, resolution=SIZE, split="held_out"))
   small = _stack(
-    sources.FrameSource(clip, resolution=person.resolution, split="held_out")
+    sources.FrameSource(
+      clip, resolution=person.resolution, split="held_out", around_mask=True
+    )
   )
   points = clip.track.landmarks[large["index"]] * SIZE
   return HeldOut(
@@ -80,10 +87,12 @@ def read_held_out(clip: Clip, person: Person) -> HeldOut:
     target=blending.to_bytes(large["image"]),
     mask=large["mask"],
     mouth=large["mouth"],
+    square=np.float32(clip.track.mask_window[large["index"]] * SIZE),
     image=small["image"],
     cover=small["mask"],
     head=small["head"],
     cameras=Cameras(small["pose"], small["intrinsics"]),
+    window_cameras=Cameras(large["pose"], large["intrinsics"]),
     fitted=small["expression"],
     predicted=_predicted(clip, person, large["index"]),
     boxes=np.concatenate([points.min(1), points.max(1)], axis=1),
@@ -154,7 +163,9 @@ def rows(held_out: HeldOut, person: Person) -> dict[str, Pictures]:
     faces[AUDIO_DRIVEN] = inpaint(held_out.predicted)
   result = {TARGET: _reencode(held_out.target)}
   for name, images in faces.items():
-    result[name] = pasted(held_out.target, images, held_out.cover)
+    result[name] = pasted(
+      held_out.target, images, held_out.cover, held_out.square
+    )
   return result
 
 
@@ -167,12 +178,11 @@ def pasted(
   target: Pictures,
   faces: Float[np.ndarray, "t r r 3"],
   cover: Float[np.ndarray, "t r r 1"],
+  square: Float[np.ndarray, "t 3"],
 ) -> Pictures:
-  """Pastes windows into the target's as `reenact` does into frames."""
-  side = target.shape[1]
-  window = np.array([side / 2, side / 2, side], np.float32)
-  frames = zip(target, faces, cover[..., 0] > 0, strict=True)
-  return np.stack([blending.paste(x, window, y, m) for x, y, m in frames])
+  """Pastes squares of windows into the target's as `reenact` into frames."""
+  frames = zip(target, square, faces, cover[..., 0] > 0, strict=True)
+  return np.stack([blending.paste(*frame) for frame in frames])
 
 
 def _resized(images, side: int) -> np.ndarray:

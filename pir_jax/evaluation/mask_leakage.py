@@ -85,7 +85,9 @@ def _shown(clip: Clip, resolution: int):
   opening = lips.opening(track.landmarks)
   measured = track.present & ~track.interpolated & np.isfinite(opening)
   known = [
-    sources.FrameSource(clip, resolution=resolution, split=x, cache_bytes=0)
+    sources.FrameSource(
+      clip, resolution=resolution, split=x, around_mask=True, cache_bytes=0
+    )
     for x in ("train", "held_out")
   ]
   rows = [(part, i) for part, x in enumerate(known) for i in range(len(x))]

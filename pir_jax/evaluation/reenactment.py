@@ -114,8 +114,8 @@ def measure(
   tracker = detector.Tracker()
   target, mask, mouth = held_out.target, held_out.mask, held_out.mouth
   covers = held_out.cover[..., 0] > 0
-  changed = [blending.changed_region(x, target.shape[1]) for x in covers]
-  edges = Edges(np.stack(changed))
+  changed = changed_regions(covers, held_out.square, target.shape[1])
+  edges = Edges(changed)
   steady = (mask[..., 0] > 0.5) & (mouth[..., 0] == 0)
   target_points = _track(target, held_out.boxes, tracker)
   target_edges = edges.gradients(target)
@@ -123,11 +123,12 @@ def measure(
   target_jitter = jitter.acceleration(
     target_points[:, morphable.RIGID], held_out.index
   )
-  target_change = changes(target, steady, held_out.cameras, held_out.index)
+  motion = held_out.window_cameras, held_out.index
+  target_change = changes(target, steady, *motion)
   table = {}
   for name, images in frames.items():
     points = _track(images, held_out.boxes, tracker)
-    index, cameras = held_out.index, held_out.cameras
+    cameras, index = motion
     if name == held_out_frames.OTHER_MOMENT:
       # Where that row jumps, nobody trembles.
       index = held_out_frames.other_moment(index)
@@ -157,6 +158,33 @@ def measure(
       flicker=flicker.ratio(changed, target_change),
     )
   return table
+
+
+def changed_regions(
+  covers: Bool[np.ndarray, "t r r"],
+  squares: Float[np.ndarray, "t 3"],
+  side: int,
+) -> Bool[np.ndarray, "t h h"]:
+  """Returns what pasting may change of windows.
+
+  Args:
+    covers: the masks, of squares in the windows.
+    squares: centre and side, in pixels of the windows.
+    side: of the windows in pixels.
+  """
+  regions = np.zeros((len(covers), side, side), bool)
+  for region, cover, (x, y, extent) in zip(
+    regions, covers, squares, strict=True
+  ):
+    inside = blending.changed_region(cover, side, extent)
+    places = [
+      (np.arange(side) + 0.5 - middle + extent / 2) / extent * side
+      for middle in (y, x)
+    ]
+    there = [(place >= 0) & (place < side) for place in places]
+    chosen = [p[t].astype(int) for p, t in zip(places, there, strict=True)]
+    region[np.ix_(*there)] = inside[np.ix_(*chosen)]
+  return regions
 
 
 def changes(

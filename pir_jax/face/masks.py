@@ -44,6 +44,7 @@ class Config:
     fill: the face mask's longer side as a share of the window's.
     steady: a window that would move or grow by less than this share of its
       side over the clip is fixed.
+    mask_steady: the same of the square around the mask, which is tighter.
     window_seconds: standard deviation of the smoothing of a moving window.
   """
 
@@ -55,6 +56,7 @@ class Config:
   jaw_open: float = 1.0
   fill: float = 0.85
   steady: float = 0.35
+  mask_steady: float = 0.1
   window_seconds: float = 1.0
 
 
@@ -185,10 +187,55 @@ def window(
   slowly within the shot. It may cross the image's edge, which is then repeated.
   """
   config = config or Config()
+  return _squares(model, fit, fps, config, shot, True)
+
+
+def mask_window(
+  model: morphable.FaceModel,
+  fit: fitting.Fit,
+  outer: Float[np.ndarray, "t 3"],
+  fps: float = 25.0,
+  config: Config | None = None,
+  *,
+  shot: Int[np.ndarray, "t"] | None = None,
+) -> Float[np.ndarray, "t 3"]:
+  """Computes the square around what is masked, inside a larger window.
+
+  A network that is shown no more than that sees it larger. Around the whole
+  face it is the window itself.
+
+  Args:
+    model: the head.
+    fit: of a whole clip.
+    outer: see `window`.
+    fps: frames a second.
+    config: of the region.
+    shot: index of each frame's shot.
+
+  Returns:
+    Centre x, y and side, as shares of the outer window from its upper left.
+  """
+  config = config or Config()
+  if config.region == "face":
+    return np.tile(np.float32([0.5, 0.5, 1]), (len(outer), 1))
+  height = _rest(model, fit)[:, 1]
+  margin = config.eye_margin * np.ptp(model.landmark_mean[:, 1])
+  lower = height <= height[_LOWER_LIDS].min() - margin
+  close = dataclasses.replace(config, steady=config.mask_steady)
+  square = _squares(model, fit, fps, close, shot, lower)
+  side = np.minimum(square[:, 2:], outer[:, 2:])
+  slack = (outer[:, 2:] - side) / 2
+  off = np.clip(square[:, :2] - outer[:, :2], -slack, slack)
+  shares = np.concatenate([off / outer[:, 2:] + 0.5, side / outer[:, 2:]], 1)
+  return shares.astype(np.float32)
+
+
+def _squares(model, fit, fps, config, shot, chosen) -> Float[np.ndarray, "t 3"]:
+  """Computes squares around some of the face's points."""
   num_frames = len(fit.pose)
   if shot is None:
     shot = np.zeros(num_frames, int)
-  low, high = _bounds(model, fit, config)
+  low, high = _bounds(model, fit, config, chosen)
   starts = [0, *(np.flatnonzero(np.diff(shot)) + 1), num_frames]
   near = 2 * round(config.spread_seconds * fps) + 1
   for a, b in zip(starts[:-1], starts[1:], strict=True):
@@ -204,13 +251,13 @@ def window(
   return np.concatenate(pieces)
 
 
-def _bounds(model, fit, config):
+def _bounds(model, fit, config, chosen):
   """Returns left and top, right and bottom of the dilated face, by frame."""
   low, high = np.empty((2, len(fit.pose), 2), np.float32)
   for start in range(0, len(fit.pose), _CHUNK):
     part = slice(start, start + _CHUNK)
     some = fit._replace(pose=fit.pose[part])
-    points = _face_points(model, some, config)
+    points = _face_points(model, some, config, chosen)
     margin = config.face_margin * _heights(model, some)[:, None]
     low[part], high[part] = points.min(1) - margin, points.max(1) + margin
   return low, high

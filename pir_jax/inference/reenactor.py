@@ -185,7 +185,7 @@ def inpaint_frames(
         yield frame, frame
         continue
       with phases.measure("composite"):
-        window = tracked.track.window[number]
+        window = tracked.mask_square(number)
         result = blending.paste(frame, window, *windows[i])
       yield frame, result
 
@@ -209,15 +209,17 @@ def _inpainted(
     masks = tracked.face_masks(chosen, window_side)
     crops, cover = zip(
       *(
-        crops_lib.network_window(window, mask, person.resolution)
-        for window, mask in zip(stored, masks, strict=True)
+        crops_lib.network_window(window, mask, person.resolution, part)
+        for window, mask, part in zip(
+          stored, masks, tracked.track.mask_window[chosen], strict=True
+        )
       ),
       strict=True,
     )
   images = person.inpaint(
     np.stack(crops).astype(np.float32) / 127.5 - 1,
     np.stack(cover)[..., None].astype(np.float32),
-    tracked.cameras(chosen),
+    tracked.mask_cameras(chosen),
     np.where(kept, tracked.track.expression[chosen], expression[with_face]),
   )
   pairs = zip(images, cover, strict=True)

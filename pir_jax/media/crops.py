@@ -1,8 +1,8 @@
 """The square window around the head: cut from a frame, and put back.
 
 A window is (centre x, centre y, side) in pixels of the frame, at any fraction;
-pixel (0, 0) covers [0, 1] x [0, 1]. r rows, c
-columns, s side of a window, n of the network's.
+pixel (0, 0) covers [0, 1] x [0, 1]. A part of a window is the same in shares of
+the window's side. r rows, c columns, s side of a window, n of the network's.
 """
 
 import math
@@ -12,7 +12,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from pir_jax.types import Cameras
+
 _BICUBIC = Image.Resampling.BICUBIC
+WHOLE = np.float32([0.5, 0.5, 1.0])  # Of a window.
 
 
 def _resample(
@@ -61,10 +64,31 @@ def crop_window(
   return _resample(image, box, (side,) * 2, method)
 
 
+def inside(
+  window: Float[np.ndarray, "*t 3"], part: Float[np.ndarray, "*t 3"]
+) -> Float[np.ndarray, "*t 3"]:
+  """Returns a part of a window as a window of the same frame."""
+  side = window[..., 2:]
+  centre = window[..., :2] + (part[..., :2] - 0.5) * side
+  return np.concatenate([centre, part[..., 2:] * side], axis=-1)
+
+
+def of_part(cameras: Cameras, part: Float[np.ndarray, "*t 3"]) -> Cameras:
+  """Returns the cameras of windows' parts."""
+  intrinsics = np.array(cameras.intrinsics)
+  corner = part[..., :2] - part[..., 2:] / 2
+  intrinsics[..., :2, 2] -= corner
+  intrinsics[..., :2, :] /= part[..., 2:, None]
+  return Cameras(cameras.pose, intrinsics)
+
+
 def network_window(
-  window: UInt8[np.ndarray, "s s 3"], mask: Bool[np.ndarray, "s s"], side: int
+  window: UInt8[np.ndarray, "s s 3"],
+  mask: Bool[np.ndarray, "s s"],
+  side: int,
+  part: Float[np.ndarray, "3"] = WHOLE,
 ) -> tuple[UInt8[np.ndarray, "n n 3"], Bool[np.ndarray, "n n"]]:
-  """Resamples a stored window and its mask to the network's side.
+  """Resamples a stored window and its mask, or a part, to the network's side.
 
   The one way to them, in training and in use. Of what lies under the stored
   mask, nothing is outside the mask that is returned.
@@ -73,27 +97,41 @@ def network_window(
     window: RGB.
     mask: 1 where the network inpaints.
     side: of the result, in pixels.
+    part: of the window.
   """
-  if len(window) == side:
+  if len(window) == side and np.array_equal(part, WHOLE):
     return window, mask
-  picture = Image.fromarray(window).resize((side, side), _BICUBIC)
-  return np.asarray(picture), covered(mask, side)
+  image = resample_part(window, side, part)
+  return image, covered(mask, side, part)
+
+
+def resample_part(
+  image: UInt8[np.ndarray, "s s *ch"], side: int, part: Float[np.ndarray, "3"]
+) -> UInt8[np.ndarray, "n n *ch"]:
+  """Resamples a part of a stored window."""
+  limit = float(len(image))
+  x, y, extent = (float(share) * limit for share in part)
+  edges = (x - extent / 2, y - extent / 2, x + extent / 2, y + extent / 2)
+  box = tuple(min(max(edge, 0.0), limit) for edge in edges)
+  return _resample(image, box, (side, side))
 
 
 def covered(
-  mask: Bool[np.ndarray, "s s"], side: int
+  mask: Bool[np.ndarray, "s s"], side: int, part: Float[np.ndarray, "3"] = WHOLE
 ) -> Bool[np.ndarray, "n n"]:
   """Resamples a mask to all pixels whose value any masked pixel enters.
 
   Bicubic interpolation is meant, antialiased when shrinking.
   """
-  scale = len(mask) / side
-  centre = (np.arange(side) + 0.5) * scale
+  size = len(mask)
+  x, y, extent = (float(share) * size for share in part)
+  scale = extent / side
   support = 2 * max(scale, 1.0)
-  # Pillow rounds the support's ends to pixels; one more is no harm.
-  first = np.clip(np.floor(centre - support), 0, len(mask)).astype(int)
-  last = np.clip(np.ceil(centre + support), 0, len(mask)).astype(int)
-  for _ in range(2):
+  for middle in (y, x):
+    centre = middle - extent / 2 + (np.arange(side) + 0.5) * scale
+    # Pillow rounds the support's ends to pixels; one more is no harm.
+    first = np.clip(np.floor(centre - support), 0, size).astype(int)
+    last = np.clip(np.ceil(centre + support), 0, size).astype(int)
     sums = np.zeros((len(mask) + 1, mask.shape[1]), np.int32)
     np.cumsum(mask, axis=0, out=sums[1:])
     mask = (sums[last] > sums[first]).T

@@ -52,6 +52,15 @@ class TrackedVideo(NamedTuple):
     """Returns the cameras of some frames' windows."""
     return Cameras(self.track.pose[frames], self.track.intrinsics[frames])
 
+  def mask_cameras(self, frames: np.ndarray) -> Cameras:
+    """Returns the cameras of the squares around their masks."""
+    return crops.of_part(self.cameras(frames), self.track.mask_window[frames])
+
+  def mask_square(self, frame: int) -> Float[np.ndarray, "3"]:
+    """Returns the square around a frame's mask, in pixels of the source."""
+    part = self.track.mask_window[frame]
+    return crops.inside(self.track.window[frame], part)
+
   def face_masks(
     self, frames: np.ndarray, side: int
   ) -> Bool[np.ndarray, "t r r"]:
@@ -199,6 +208,9 @@ def track(
     expression=np.asarray(fit.expression, np.float32),
     identity=np.asarray(fit.identity, np.float32),
     window=window,
+    mask_window=masks.mask_window(
+      model, fit, window, rate, config, shot=tracked.shot
+    ),
     landmarks=_in_window(tracked.landmarks, window),
     error=np.where(measured, fit.residual, np.nan).astype(np.float32),
     face_height=np.where(measured, _height(tracked.box), np.nan),

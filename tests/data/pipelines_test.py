@@ -1,5 +1,7 @@
 """Batches: their contents, splits, exact resume and shares of processes."""
 
+import dataclasses
+
 import grain
 import jax
 import numpy as np
@@ -15,6 +17,7 @@ from pir_jax.data import (
   synthetic,
   track,
 )
+from pir_jax.data.dataset import Clip
 from pir_jax.types import FaceBatch, InputError, SpeechBatch
 
 
@@ -256,3 +259,27 @@ def test_batches_of_one_from_few_windows_are_endless(tmp_path):
   iterator = iter(dataset)
   shapes = {next(iterator).waveform.shape for _ in range(3)}
   assert shapes == {(1, 200 * 640)}
+
+
+def test_stage_3_is_shown_the_square_around_the_mask(clip):
+  opened = Clip.open(clip)
+  part = np.float32([0.5625, 0.59375, 0.5])
+  parts = np.tile(part, (len(opened.track.times), 1))
+  track = opened.track._replace(mask_window=parts)
+  opened = dataclasses.replace(opened, track=track)
+  whole = sources.FrameSource(opened, resolution=64)[3]
+  near = sources.FrameSource(opened, resolution=32, around_mask=True)[3]
+  rows, columns = slice(22, 54), slice(20, 52)
+  # At half the side as many pixels of it are shown: no resampling but rounding.
+  np.testing.assert_allclose(
+    near["image"][4:-4, 4:-4],
+    whole["image"][rows, columns][4:-4, 4:-4],
+    atol=0.03,
+  )
+  point = np.float32([0.02, 0.03, 2.5])
+  here, there = (
+    (item["intrinsics"] @ point)[:2] / point[2] for item in (whole, near)
+  )
+  np.testing.assert_allclose(there, (here - part[:2]) / 0.5 + 0.5, atol=1e-5)
+  kept = sources.FrameSource(opened, resolution=32)[3]
+  np.testing.assert_array_equal(kept["intrinsics"], whole["intrinsics"])

@@ -15,7 +15,8 @@ def test_a_pasted_window_is_inside_and_the_target_outside():
   faces = np.full((2, 32, 32, 3), 200 / 127.5 - 1, np.float32)
   cover = np.zeros((2, 32, 32, 1), np.float32)
   cover[:, 8:24, 8:24] = 1.0
-  out = held_out_frames.pasted(target, faces, cover)
+  square = np.tile(np.float32([32, 32, 64]), (2, 1))
+  out = held_out_frames.pasted(target, faces, cover, square)
   # A grey level may be lost on the way to linear light and back.
   np.testing.assert_allclose(out[:, 30:34, 30:34].astype(int), 200, atol=1)
   outside = ~np.stack(
@@ -23,6 +24,31 @@ def test_a_pasted_window_is_inside_and_the_target_outside():
   )
   assert outside.mean() > 0.4
   np.testing.assert_array_equal(out[outside], target[outside])
+
+
+def test_a_part_of_a_window_changes_what_its_region_says_and_no_more():
+  random = np.random.default_rng(0)
+  target = random.integers(0, 256, (1, 64, 64, 3), np.uint8)
+  faces = np.zeros((1, 32, 32, 3), np.float32)
+  cover = np.zeros((1, 32, 32, 1), np.float32)
+  cover[:, 8:24, 8:24] = 1.0
+  square = np.float32([[37.4, 25.2, 29.7]])
+  out = held_out_frames.pasted(target, faces, cover, square)
+  region = reenactment.changed_regions(cover[..., 0] > 0, square, 64)
+  changed = (out != target).any(-1)
+  assert changed.any() and not (changed & ~region).any()
+  # Some of the region is the faint end of the feather, which rounds to nothing.
+  assert region.sum() < 1.5 * changed.sum()
+
+
+def test_the_region_of_a_whole_window_is_that_of_its_mask():
+  cover = np.zeros((1, 32, 32), bool)
+  cover[:, 8:24, 8:24] = True
+  whole = np.float32([[32, 32, 64]])
+  np.testing.assert_array_equal(
+    reenactment.changed_regions(cover, whole, 64)[0],
+    blending.changed_region(cover[0], 64, 64.0),
+  )
 
 
 class GreyPerson(Person):
@@ -57,18 +83,21 @@ def held_out():
   square[:, 8:24, 8:24] = 1
   large = square.repeat(2, 1).repeat(2, 2)
   target = np.uint8((image + 1) * 127.5 + 0.5).repeat(2, 1).repeat(2, 2)
+  pose, intrinsics = (
+    np.tile(np.eye(n, dtype=np.float32), (12, 1, 1)) for n in (4, 3)
+  )
+  cameras = Cameras(pose, intrinsics)
   return held_out_frames.HeldOut(
     index=np.arange(12),
     target=target,
     mask=large,
     mouth=large,
+    square=np.tile(np.float32([32, 32, 64]), (12, 1)),
     image=image,
     cover=square,
     head=square,
-    cameras=Cameras(
-      np.tile(np.eye(4, dtype=np.float32), (12, 1, 1)),
-      np.tile(np.eye(3, dtype=np.float32), (12, 1, 1)),
-    ),
+    cameras=cameras,
+    window_cameras=cameras,
     fitted=np.full((12, 1), 0.25, np.float32),
     predicted=np.full((12, 1), -0.25, np.float32),
     boxes=np.tile(np.float32([16, 16, 48, 48]), (12, 1)),

@@ -306,3 +306,29 @@ def test_no_pixel_outside_a_mask_holds_anything_of_the_hull(side, extent):
   one, two = (crops.crop_window(x, square, side) for x in (frame, other))
   np.testing.assert_array_equal(one[~mask], two[~mask])
   assert (one[~plain] != two[~plain]).any()
+
+
+def test_the_square_around_the_mask_holds_it_and_lies_in_the_window(model):
+  angle = 0.2 * np.sin(np.linspace(0, 6 * np.pi, 75))
+  fit = _nodding(angle)
+  window = masks.window(model, fit)
+  part = masks.mask_window(model, fit, window)
+  assert (part[:, 2] < 0.85).all(), "larger than in the whole window"
+  half = part[:, 2:] / 2
+  assert (part[:, :2] - half > -1e-6).all()
+  assert (part[:, :2] + half < 1 + 1e-6).all()
+  mask = masks.face_mask(model, fit, window, RESOLUTION, near=_near(25, 75))
+  for frame in range(75):
+    rows, columns = (np.flatnonzero(mask[frame].any(i)) for i in (1, 0))
+    x, y, side = part[frame] * RESOLUTION
+    # A rim is left, from which light and the seam are matched.
+    rim = 0.03 * side
+    assert rows[0] > y - side / 2 + rim and rows[-1] + 1 < y + side / 2 - rim
+    assert columns[0] > x - side / 2 + rim
+    assert columns[-1] + 1 < x + side / 2 - rim
+
+
+def test_around_the_whole_face_it_is_the_window(model):
+  fit = _fit()
+  part = masks.mask_window(model, fit, masks.window(model, fit), config=FACE)
+  np.testing.assert_array_equal(part, [[0.5, 0.5, 1]] * 3)

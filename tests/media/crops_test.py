@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pir_jax import types
 from pir_jax.media import crops
 
 
@@ -65,23 +66,62 @@ def test_a_window_beside_the_frame_is_refused():
     crops.place_window(patch, np.array([-50.0, 0.0, 10.0]), (60, 40))
 
 
+@pytest.mark.parametrize("part", [(0.5, 0.5, 1.0), (0.53, 0.61, 0.47)])
 @pytest.mark.parametrize(
   "stored, side", [(512, 128), (84, 128), (96, 64), (64, 64), (131, 50)]
 )
-def test_nothing_under_the_mask_is_outside_the_networks_mask(stored, side):
+def test_nothing_under_the_mask_is_outside_the_networks_mask(
+  stored, side, part
+):
+  part = np.float32(part)
   random = np.random.default_rng(0)
   rows, columns = np.mgrid[:stored, :stored] / stored - 0.5
   mask = rows**2 + columns**2 < 0.3**2
   window, noise = random.integers(0, 256, (2, stored, stored, 3), np.uint8)
   other = np.where(mask[..., None], noise, window)
-  one, cover = crops.network_window(window, mask, side)
-  two, same = crops.network_window(other, mask, side)
+  one, cover = crops.network_window(window, mask, side, part)
+  two, same = crops.network_window(other, mask, side, part)
   np.testing.assert_array_equal(cover, same)
   np.testing.assert_array_equal(one[~cover], two[~cover])
   assert one.shape == (side, side, 3) and cover.shape == (side, side)
   # No more than the filter needs: two pixels of the coarser grid, and rounding.
-  reach = 0.3 + 2.5 / min(stored, side)
-  centres = (np.arange(side) + 0.5) / side - 0.5
-  distance = np.hypot(*np.meshgrid(centres, centres))
-  if stored != side:
-    assert not cover[distance > reach + 2**0.5 / min(stored, side)].any()
+  coarser = max(1 / stored, part[2] / side)
+  centres = ((np.arange(side) + 0.5) / side - 0.5) * part[2]
+  distance = np.hypot(
+    *np.meshgrid(centres + part[0] - 0.5, centres + part[1] - 0.5)
+  )
+  if stored != side or part[2] < 1:
+    assert not cover[distance > 0.3 + (2.5 + 2**0.5) * coarser].any()
+
+
+def test_a_part_of_a_window_is_a_window():
+  image = _ramp(60, 80)
+  window, part = np.array([40.0, 30.0, 40.0]), np.float32([0.6, 0.4, 0.5])
+  stored = crops.crop_window(image, window, 40)
+  mask = np.ones((40, 40), bool)
+  got, cover = crops.network_window(stored, mask, 20, part)
+  inner = crops.inside(window, part)
+  np.testing.assert_allclose(inner, [44, 26, 20], atol=1e-4)
+  np.testing.assert_array_equal(got, crops.crop_window(image, inner, 20))
+  assert cover.all()
+
+
+def test_cameras_of_a_part_see_it_where_it_is():
+  random = np.random.default_rng(0)
+  pose = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
+  intrinsics = np.tile(
+    np.float32([[2.5, 0, 0.5], [0, 2.5, 0.45], [0, 0, 1]]), (3, 1, 1)
+  )
+  part = np.float32([[0.5, 0.5, 1], [0.6, 0.7, 0.5], [0.4, 0.55, 0.8]])
+  whole = types.Cameras(pose, intrinsics)
+  points = random.uniform(-0.3, 0.3, (3, 7, 3)).astype(np.float32) + [0, 0, 2]
+
+  def seen(cameras):
+    local = points @ cameras.intrinsics.swapaxes(1, 2)
+    return local[..., :2] / local[..., 2:]
+
+  expected = (seen(whole) - part[:, None, :2]) / part[:, None, 2:] + 0.5
+  np.testing.assert_allclose(
+    seen(crops.of_part(whole, part)), expected, atol=1e-5
+  )
+  np.testing.assert_array_equal(whole.intrinsics, intrinsics)
