@@ -64,7 +64,7 @@ def triplane() -> Experiment:
     small,
     data=dataclasses.replace(small.data, batch_size=4),
     loop=loop.Config(
-      num_steps=4000, log_every=200, save_every=500, evaluate_every=1000
+      num_steps=6000, log_every=200, save_every=500, evaluate_every=1000
     ),
   )
 
@@ -75,6 +75,6 @@ def inpainting() -> Experiment:
   return dataclasses.replace(
     small,
     loop=loop.Config(
-      num_steps=3000, log_every=200, save_every=500, evaluate_every=1000
+      num_steps=5000, log_every=200, save_every=500, evaluate_every=1000
     ),
   )

@@ -38,10 +38,9 @@ def demo() -> Experiment:
   """Adapts the base to one person's face."""
   experiment = scratch()
   stage = experiment.stage
-  optimizer = dataclasses.replace(stage.optim, learning_rate=0.01)
   return dataclasses.replace(
     experiment,
-    stage=dataclasses.replace(stage, init_from="base", optim=optimizer),
+    stage=dataclasses.replace(stage, init_from="base"),
     loop=dataclasses.replace(
       experiment.loop, num_steps=400, save_every=200, evaluate_every=400
     ),

@@ -44,7 +44,6 @@ class Config:
     fill: the face mask's longer side as a share of the window's.
     steady: a window that would move or grow by less than this share of its
       side over the clip is fixed.
-    mask_steady: the same of the square around the mask, which is tighter.
     window_seconds: standard deviation of the smoothing of a moving window.
   """
 
@@ -56,7 +55,6 @@ class Config:
   jaw_open: float = 1.0
   fill: float = 0.85
   steady: float = 0.35
-  mask_steady: float = 0.1
   window_seconds: float = 1.0
 
 
@@ -221,8 +219,7 @@ def mask_window(
   height = _rest(model, fit)[:, 1]
   margin = config.eye_margin * np.ptp(model.landmark_mean[:, 1])
   lower = height <= height[_LOWER_LIDS].min() - margin
-  close = dataclasses.replace(config, steady=config.mask_steady)
-  square = _squares(model, fit, fps, close, shot, lower)
+  square = _squares(model, fit, fps, config, shot, lower)
   side = np.minimum(square[:, 2:], outer[:, 2:])
   slack = (outer[:, 2:] - side) / 2
   off = np.clip(square[:, :2] - outer[:, :2], -slack, slack)
