@@ -5,7 +5,7 @@ Command: python -m pir_jax.prepare --input=people --output=data/people
   --config.data.path=data/people --config.data.speakers=LIST
   --workdir=runs/base/STAGE
 for the stages expression, triplane and inpainting, in this order.
-Hardware: two CPU cores; 2, 26 and 13 minutes. Score on people left out: see
+Hardware: two CPU cores; 2, 35 and 25 minutes. Score on people left out: see
 RESULTS.
 Of what the shipped base learnt are `base_speech.tsv` and `base_faces.tsv`: file
 and speaker of each clip, where it was published, and the shift of its sound
