@@ -1,7 +1,10 @@
 """Imports go one way, rooms hold what they may, files stay small enough."""
 
 import ast
+import builtins
+import dis
 import pathlib
+import types
 
 import pytest
 
@@ -137,3 +140,28 @@ def test_no_shell_and_no_pickle():
         keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
         assert keywords.get("shell", "False") == "False", path
         assert keywords.get("allow_pickle", "False") == "False", path
+
+
+def _globals(code: types.CodeType) -> set[str]:
+  """Returns the globals that functions ask for."""
+  names = {
+    step.argval
+    for step in dis.get_instructions(code)
+    if step.opname == "LOAD_GLOBAL"
+  }
+  for inner in code.co_consts:
+    if isinstance(inner, types.CodeType):
+      names |= _globals(inner)
+  return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_global_name_is_defined(path):
+  # Ruff's own check takes the shapes of jaxtyping for names.
+  module = compile(path.read_text(), str(path), "exec", dont_inherit=True)
+  stored = {
+    step.argval
+    for step in dis.get_instructions(module)
+    if step.opname.startswith("STORE")
+  }
+  assert _globals(module) <= stored | set(dir(builtins)) | {"__file__"}
