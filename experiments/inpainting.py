@@ -4,9 +4,9 @@ Command: python -m pir_jax.train --config=experiments/inpainting.py
   --config.data.path=data/me --workdir=runs/me/inpainting
 Needs stage 2 in runs/me/triplane (or --config.stage.triplane=DIRECTORY).
 Variants: none is the paper's size, which has not been trained; `:demo` adapts
-the base of many people to a clip of 8 s at 512x512 in 78 s of steps on two CPU
-cores (held-out PSNR inside the mask 20.9 dB, with the fitted expression);
-`:scratch` is its size from nothing, 208 s (21.8 dB).
+the base of many people to a clip of 8 s at 512x512 in 90 s of steps on two CPU
+cores (held-out PSNR inside the mask 22.7 dB, with the fitted expression);
+`:scratch` is its size from nothing, 240 s (22.9 dB).
 At the paper's size activations are bfloat16 and those within a block are
 computed again for the gradient, so that 8 examples fit a chip of 16 GB: our
 choices, for the paper names neither. Both small ones are float32 and keep them.
