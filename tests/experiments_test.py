@@ -1,8 +1,7 @@
 """Each small experiment takes real steps, and the next one can use it."""
 
 import functools
-import importlib.util
-import pathlib
+import importlib
 
 import chex
 import jax
@@ -21,18 +20,12 @@ from pir_jax.runtime import sharding
 from pir_jax.stages import train_state
 from pir_jax.types import Cameras, InputError
 
-EXPERIMENTS = pathlib.Path(__file__).parents[1] / "experiments"
 NAMES = ("expression", "triplane", "inpainting")
 
 
 @functools.cache  # A module with flags can be made only once.
 def load(name):
-  spec = importlib.util.spec_from_file_location(
-    name, EXPERIMENTS / f"{name}.py"
-  )
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return importlib.import_module(f"experiments.{name}")
 
 
 def get_config(name, variant="demo"):
