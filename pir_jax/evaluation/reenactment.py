@@ -133,7 +133,7 @@ def measure(
       # Where that row jumps, nobody trembles.
       index = held_out_frames.other_moment(index)
       cameras = Cameras(*map(held_out_frames.other_moment, cameras))
-    changed = changes(images, steady, cameras, index)
+    change = changes(images, steady, cameras, index)
     moved = jitter.acceleration(points[:, morphable.RIGID], index)
     pairs = zip(edges.gradients(images), target_edges, strict=True)
     seams = [seam.ratio(*pair) for pair in pairs]
@@ -155,7 +155,7 @@ def measure(
       seam_feather=seams[1],
       seam_tone=seams[2],
       jitter=jitter.ratio(moved, target_jitter),
-      flicker=flicker.ratio(changed, target_change),
+      flicker=flicker.ratio(change, target_change),
     )
   return table
 
