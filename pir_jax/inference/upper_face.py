@@ -75,6 +75,9 @@ def apply(
     source: expressions of the source's frames with a face.
     brows: one of BROWS.
     blinks: one of BLINKS; "none" keeps the eyes as open as they mostly are.
+
+  Raises:
+    InputError: no coefficient is named that could blink as asked for.
   """
   expression = predicted.copy()
   # Not the others of the upper face: in a short clip they go with an open
@@ -84,6 +87,11 @@ def apply(
     for part in (_BROW, _BLINK)
   )
   if blinks in ("generated", "none"):
+    if not is_blink.any():
+      raise InputError(
+        f"blinks={blinks} needs a face model that names its coefficients, "
+        f"{_BLINK} among them: say blinks=speech."
+      )
     opened, shut = np.median(source, 0), source.max(0)
     shut = np.where(shut > _SHUT, shut, 1.0)
     closed = blink_curve(seconds) if blinks == "generated" else 0 * seconds

@@ -80,3 +80,11 @@ def test_eyes_that_are_not_inpainted_cannot_blink(blinks):
 def test_an_unknown_way_is_refused():
   with pytest.raises(InputError, match="blinks=often must be one of source"):
     upper_face.check("source", "often", "face")
+
+
+def test_a_face_model_without_names_cannot_be_told_to_blink():
+  numbers = np.zeros((5, 2), np.float32)
+  args = numbers, ("expr_0", "expr_1"), SECONDS[:5], numbers
+  assert not upper_face.apply(*args).kept.any()
+  with pytest.raises(InputError, match="blinks=speech"):
+    upper_face.apply(*args, blinks="generated")
