@@ -45,6 +45,26 @@ def rasterise(
   return masks
 
 
+def intersect(
+  lines: Float[np.ndarray, "t 3"],
+  window: Float[np.ndarray, "k 3"],
+  resolution: int,
+  near: Sequence[Int[np.ndarray, "_"]],
+) -> Bool[np.ndarray, "k r r"]:
+  """Rasterises what lies inside several lines at once, in the windows.
+
+  Args:
+    lines: (a, b, c) with a normal of length 1; inside, a x + b y + c <= 0.
+    window: one for each mask.
+    resolution: of the masks.
+    near: the lines that each mask lies inside.
+  """
+  masks = np.zeros((len(window), resolution, resolution), bool)
+  for mask, square, joined in zip(masks, window, near, strict=True):
+    _join(mask, _spans(lines[joined], square, resolution)[None])
+  return masks
+
+
 def _grown(
   points: Float[np.ndarray, "n 2"], radius: float | np.floating
 ) -> Float[np.ndarray, "e 3"]:

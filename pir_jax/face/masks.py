@@ -4,8 +4,8 @@ The face mask is the region that is inpainted. It must not leak how far the
 mouth is open, so it never follows the frame's expression: it covers the face at
 rest and with the jaw at its widest. Nor does it follow the frame's own pose,
 whose nods and small errors would show in its shape: it covers the face in every
-pose of about a second. Of the lower face only the upper border follows the
-pose, so that the eyes are never touched.
+pose of about a second. The lower face is what of that lies below the eyes in
+every such pose, so that no eye is touched; the lips are always in it.
 
 t frames of the fit, k frames with a mask, l landmarks, v vertices, n points,
 r pixels of the window's side.
@@ -37,7 +37,7 @@ class Config:
       share of face height: the band in which the result is blended into the
       frame lies between.
     spread_seconds: a frame's mask covers the face as it lies in any frame
-      within this time of it.
+      within this time of it, and stays below the eyes of all these.
     face_margin: added all round the face, as a share of face height.
     head_margin: added all round the skull for hair, likewise.
     jaw_open: the widest opening, in units of the model's jawOpen.
@@ -128,8 +128,13 @@ def face_mask(
   near = [np.searchsorted(joined, around) for around in near]
   mask = hulls.rasterise(points, margin, window, resolution, near, resampled)
   if config.region == "lower":
+    eyes = _below_eyes(model, some, config)
+    mask &= hulls.intersect(eyes, window, resolution, near)
+    # A quick nod brings the eyes of one frame to the mouth of another.
     own = fit._replace(pose=fit.pose[frames])
-    mask &= _below_eyes(model, own, window, resolution, config)
+    mask |= mouth_mask(
+      model, own, window, resolution, config, resampled=resampled
+    )
   return mask
 
 
@@ -162,13 +167,17 @@ def mouth_mask(
   window: Float[np.ndarray, "t 3"],
   resolution: int,
   config: Config | None = None,
+  *,
+  resampled: bool = False,
 ) -> Bool[np.ndarray, "t r r"]:
   """Rasterises the lips at rest and with the jaw at its widest, dilated."""
   config = config or Config()
   lips = np.isin(np.arange(len(model.landmark_valid)), morphable.LIPS)
   points = _face_points(model, fit, config, lips)
   margin = config.face_margin * _heights(model, fit)
-  return hulls.rasterise(points, margin, window, resolution)
+  return hulls.rasterise(
+    points, margin, window, resolution, resampled=resampled
+  )
 
 
 def window(
@@ -317,13 +326,9 @@ def _face_points(
 
 
 def _below_eyes(
-  model: morphable.FaceModel,
-  fit: fitting.Fit,
-  window: Float[np.ndarray, "k 3"],
-  resolution: int,
-  config: Config,
-) -> Bool[np.ndarray, "k r r"]:
-  """Marks the pixels that lie below both lower lids, by a margin."""
+  model: morphable.FaceModel, fit: fitting.Fit, config: Config
+) -> Float[np.ndarray, "t 3"]:
+  """Computes (a, b, c) of lines under the eyes: below, a x + b y + c <= 0."""
   lids = _rest(model, fit)[_LOWER_LIDS]
   middle = lids.mean(0)
   chin = middle - np.array([0, np.ptp(model.landmark_mean[:, 1]), 0])
@@ -332,10 +337,7 @@ def _below_eyes(
   down /= np.linalg.norm(down, axis=-1, keepdims=True)
   border = np.einsum("tnc,tc->tn", points[:, :2], down).max(1)
   border += config.eye_margin * _heights(model, fit)
-  centres = (np.arange(resolution) + 0.5) / resolution - 0.5
-  x, y = (window[:, i, None] + centres * window[:, 2:] for i in range(2))
-  across, along = x * down[:, :1], y * down[:, 1:]
-  return across[:, None] + along[:, :, None] >= border[:, None, None]
+  return np.append(-down, border[:, None], axis=1)
 
 
 def _rest(
