@@ -21,11 +21,14 @@ from pir_jax.types import ConfigError
 
 
 def get_config(variant: str = "") -> Experiment:
-  """The paper's size, `demo` or `scratch`."""
-  if variant in ("demo", "scratch"):
-    return demo() if variant == "demo" else scratch()
+  """The paper's size, or one of the variants."""
+  variants = {"demo": demo, "small": demo, "scratch": scratch}
+  if variant in variants:
+    return variants[variant]()
   if variant:
-    raise ConfigError(f"no variant {variant!r}: `demo`, `scratch` or none")
+    raise ConfigError(
+      f"no variant {variant!r}: there are {', '.join(variants)} and none"
+    )
   # Sizes and the window are the paper's, Adam and its rate FaceFormer's; batch
   # and length are our choice.
   return Experiment(

@@ -23,11 +23,14 @@ from pir_jax.types import ConfigError
 
 
 def get_config(variant: str = "") -> Experiment:
-  """The paper's size, `demo` or `scratch`."""
-  if variant in ("demo", "scratch"):
-    return demo() if variant == "demo" else scratch()
+  """The paper's size, or one of the variants."""
+  variants = {"demo": demo, "small": small, "scratch": scratch}
+  if variant in variants:
+    return variants[variant]()
   if variant:
-    raise ConfigError(f"no variant {variant!r}: `demo`, `scratch` or none")
+    raise ConfigError(
+      f"no variant {variant!r}: there are {', '.join(variants)} and none"
+    )
   # Sizes are the paper's or pix2pixHD's; batch and length are our choice.
   return Experiment(
     stage=inpainting.Config(dtype="bfloat16", remat="blocks"),
@@ -53,6 +56,17 @@ def demo() -> Experiment:
     loop=dataclasses.replace(
       experiment.loop, num_steps=300, save_every=100, evaluate_every=300
     ),
+  )
+
+
+def small() -> Experiment:
+  """The demo's networks on windows of twice the side, for longer."""
+  experiment = demo()
+  return dataclasses.replace(
+    experiment,
+    stage=dataclasses.replace(experiment.stage, perceptual_size=128),
+    data=dataclasses.replace(experiment.data, resolution=256),
+    loop=dataclasses.replace(experiment.loop, num_steps=1500),
   )
 
 

@@ -21,11 +21,14 @@ from pir_jax.types import ConfigError
 
 
 def get_config(variant: str = "") -> Experiment:
-  """The paper's size, `demo` or `scratch`."""
-  if variant in ("demo", "scratch"):
-    return demo() if variant == "demo" else scratch()
+  """The paper's size, or one of the variants."""
+  variants = {"demo": demo, "small": small, "scratch": scratch}
+  if variant in variants:
+    return variants[variant]()
   if variant:
-    raise ConfigError(f"no variant {variant!r}: `demo`, `scratch` or none")
+    raise ConfigError(
+      f"no variant {variant!r}: there are {', '.join(variants)} and none"
+    )
   # Sizes are the paper's or EG3D's; batch and length are our choice.
   return Experiment(
     stage=triplane.Config(dtype="bfloat16", remat="blocks"),
@@ -44,6 +47,26 @@ def demo() -> Experiment:
     loop=dataclasses.replace(
       experiment.loop, num_steps=400, save_every=200, evaluate_every=400
     ),
+  )
+
+
+def small() -> Experiment:
+  """The demo's networks, shown faces of twice the side by four times the rays.
+
+  A volume has no resolution of its own: the base begins both.
+  """
+  experiment = demo()
+  stage = experiment.stage
+  return dataclasses.replace(
+    experiment,
+    stage=dataclasses.replace(
+      stage,
+      model=dataclasses.replace(
+        stage.model, feature_resolution=64, resolution=256
+      ),
+      perceptual_size=96,
+    ),
+    data=dataclasses.replace(experiment.data, resolution=256),
   )
 
 

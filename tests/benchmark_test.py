@@ -224,7 +224,7 @@ def test_training_of_inpainting_and_the_whole_way(run, tmp_path):
   (tmp_path / "expression.py").write_text(
     (ROOT / "experiments" / "expression.py")
     .read_text()
-    .replace('if variant in ("demo", "scratch")', "if not variant")
+    .replace('{"demo": demo', '{"": demo, "demo": demo')
   )
   code, lines, errors = run(
     "inpainting", f"--config={path}", "--repeats=1", "--training"

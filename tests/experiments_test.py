@@ -137,18 +137,21 @@ def test_a_run_of_another_config_is_refused(trained):
     train.train(experiment, trained / "triplane")
 
 
+@pytest.mark.parametrize("variant", ["demo", "small"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_demo_is_of_the_base_s_sizes(name):
-  """A run that `:demo` starts can take all that the base has learnt."""
+def test_the_base_fits_those_that_begin_from_it(name, variant):
+  """They can take all that the base has learnt."""
   place = run_lib.place_of(run_lib.BASE_FOLDER, name)
-  base = run_lib.experiment_of(run_lib.read_record(place))
-  for variant in ("demo", "scratch"):
-    experiment = get_config(name, variant)
-    assert experiment.stage.init_from == ("base" if variant == "demo" else "")
+  experiment = get_config(name, variant)
+  assert experiment.stage.init_from == "base"
+  assert get_config(name, "scratch").stage.init_from == ""
+  if variant == "demo":
+    base = run_lib.experiment_of(run_lib.read_record(place))
     assert experiment.stage.model == base.stage.model
+    assert get_config(name, "scratch").stage.model == base.stage.model
   stage = abstract_stage.make_stage(
-    get_config(name),
-    get_config("triplane").stage.model,
+    experiment,
+    get_config("triplane", variant).stage.model,
     sharding.make_mesh(devices=jax.devices()[:1]),
     shapes_only=True,
   )
@@ -174,12 +177,13 @@ def test_the_base_is_whole_small_and_shows_nobody():
     person_lib.load(folder)
 
 
+@pytest.mark.parametrize("variant", ["demo", "small"])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_demo_s_own_sizes_fit_each_other(name):
-  experiment = get_config(name)
+def test_the_sizes_of_a_variant_fit_each_other(name, variant):
+  experiment = get_config(name, variant)
   stage = abstract_stage.make_stage(
     experiment,
-    get_config("triplane").stage.model,
+    get_config("triplane", variant).stage.model,
     sharding.make_mesh(devices=jax.devices()[:1]),
     shapes_only=True,
   )

@@ -92,18 +92,11 @@ def reenact(
   rate = info.rate
   count = max(1, round(len(waveform) / SAMPLE_RATE * rate))
   with phases.measure("speech", count):
-    predicted = person.predict_expression(waveform)
-  seconds = np.arange(count) / float(rate)
-  wanted, _ = timing.interpolate(
-    np.arange(len(predicted)) / FRAME_RATE,
-    predicted,
-    np.ones(len(predicted), bool),
-    seconds,
-  )
+    predicted = _at_rate(person.predict_expression(waveform), count, rate)
   wanted, kept = upper_face.apply(
-    wanted,
+    predicted,
     person.expression_names,
-    seconds,
+    np.arange(count) / float(rate),
     tracked.track.expression[tracked.track.present],
     brows,
     blinks,
@@ -131,6 +124,18 @@ def reenact(
     rows = {"real": np.stack(real), "reenacted": np.stack(reenacted)}
     plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(contact_sheet)
   return Reenacted(count, num_unchanged, phases)
+
+
+def _at_rate(
+  expression: Float[np.ndarray, "t e"], count: int, rate
+) -> Float[np.ndarray, "count e"]:
+  """Interpolates expressions at FRAME_RATE for frames of another rate."""
+  return timing.interpolate(
+    np.arange(len(expression)) / FRAME_RATE,
+    expression,
+    np.ones(len(expression), bool),
+    np.arange(count) / float(rate),
+  )[0]
 
 
 def _check_output(

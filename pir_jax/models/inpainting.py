@@ -46,6 +46,11 @@ class Config:
   dtype: str = "float32"
   remat: bool = False
 
+  @property
+  def reduction(self) -> int:
+    """The frame's side as a multiple of the feature image's."""
+    return 2 ** (self.num_downsamples + 1)
+
 
 class InpaintingOutput(NamedTuple):
   """What the network returns.
@@ -222,7 +227,7 @@ class InpaintingGenerator(nnx.Module):
     return jax.checkpoint(block)(x) if self.config.remat else block(x)
 
   def _check_sizes(self, image, feature_image) -> None:
-    factor = 2 ** (self.config.num_downsamples + 1)
+    factor = self.config.reduction
     height, width, channels = image.shape[1:]
     if height % factor or width % factor:
       raise ConfigError(

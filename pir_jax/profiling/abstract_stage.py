@@ -65,14 +65,13 @@ def make_stage(
       config, space, _encoder(config, blank), lip_basis=lips, **options
     )
   perceptual = blank(lambda: _perceptual(config))
-  rendered = config.model if isinstance(config, triplane.Config) else renderer
-  if experiment.data.resolution != rendered.resolution:
-    raise ConfigError(
-      f"data.resolution={experiment.data.resolution} must be the tri-plane's "
-      f"own resolution={rendered.resolution}: inpainting takes it from "
-      "--triplane."
-    )
+  side = experiment.data.resolution
   if isinstance(config, triplane.Config):
+    if side != config.model.resolution:
+      raise ConfigError(
+        f"data.resolution={side} must be the tri-plane's own "
+        f"resolution={config.model.resolution}."
+      )
     return triplane.TriPlane(config, space, perceptual, **options)
   fitted = dataclasses.replace(
     renderer,
@@ -82,7 +81,9 @@ def make_stage(
   frozen = blank(
     lambda: triplane_generator.TriPlaneGenerator(fitted, rngs=nnx.Rngs(0))
   )
-  return inpainting.Inpainting(config, space, perceptual, frozen, **options)
+  return inpainting.Inpainting(
+    config, space, perceptual, frozen, resolution=side, **options
+  )
 
 
 def _perceptual(

@@ -89,7 +89,11 @@ def _stage(experiment, space, workdir, mesh, predicted, encoder) -> base.Stage:
     )
   perceptual = frozen_networks.perceptual(config)
   if isinstance(config, triplane.Config):
-    _check_resolution(experiment, config.model)
+    if experiment.data.resolution != config.model.resolution:
+      raise InputError(
+        f"data.resolution={experiment.data.resolution} must be the tri-plane's "
+        f"own resolution={config.model.resolution}."
+      )
     return triplane.TriPlane(
       config,
       space,
@@ -98,15 +102,14 @@ def _stage(experiment, space, workdir, mesh, predicted, encoder) -> base.Stage:
       mesh=mesh,
     )
   triplane_run = open_run(_triplane_of(config, workdir), mesh)
-  generator = generator_of(triplane_run)
-  _check_resolution(experiment, generator.config)
   stage = inpainting.Inpainting(
     config,
     triplane_run.space,
     perceptual,
-    generator,
+    generator_of(triplane_run),
     num_steps=num_steps,
     mesh=mesh,
+    resolution=experiment.data.resolution,
     predicted_expression=predicted,
   )
   stage.triplane_step = triplane_run.step
@@ -315,14 +318,6 @@ def _begin(config, stage, state) -> train_state.TrainState:
   base = config.init_from == network_file.BASE
   print(f"begins from {'the base of many people' if base else place}.")
   return train_state.begin_from(state, arrays, str(place))
-
-
-def _check_resolution(experiment, model) -> None:
-  if experiment.data.resolution != model.resolution:
-    raise InputError(
-      f"data.resolution={experiment.data.resolution} must be the tri-plane's "
-      f"own resolution={model.resolution}."
-    )
 
 
 def generator_of(run: Run) -> nnx.Module:

@@ -88,6 +88,7 @@ class Config:
     perceptual_size: side of the perceptual crop in pixels; 0 takes all.
     perceptual_at_mouth: share of these crops that lie about the mouth.
     perceptual_layers: leading VGG feature layers used, of 5.
+    adversarial_crops: the discriminator sees these crops, not whole frames.
     init_from: run or exported network whose parameters a run begins from.
     ema_decay: of the averaged parameters, which are the ones used.
     accumulate: equal parts of a batch, one after another.
@@ -125,6 +126,7 @@ class Config:
   perceptual_size: int = 0
   perceptual_at_mouth: float = 0.0
   perceptual_layers: int = 5
+  adversarial_crops: bool = False
   init_from: str = ""
   ema_decay: float = 0.999
   accumulate: int = 1
@@ -159,6 +161,7 @@ class Inpainting(base.Stage):
     *,
     num_steps: int,
     mesh: Mesh,
+    resolution: int | None = None,
     predicted_expression: Float[AnyArray, "n e"] | None = None,
   ):
     """Builds the networks and the compiled phases.
@@ -170,6 +173,8 @@ class Inpainting(base.Stage):
       generator: of stage 2, with its parameters.
       num_steps: of the whole run.
       mesh: where it lives.
+      resolution: side of the frames, in whose proportion stage 2 is rendered;
+        None renders as many rays as it was trained with.
       predicted_expression: raw, by stage 1 for every training frame, where the
         augmentation uses it.
 
@@ -196,7 +201,13 @@ class Inpainting(base.Stage):
       )
     )
     self._perceptual, features = base.Network.of(perceptual.adapted(**fields))
-    self.generator, pretrained = base.Network.of(generator, **fields)
+    # A volume can be rendered at any resolution.
+    rays = generator.config.feature_resolution
+    if resolution is not None:
+      rays = resolution // model.reduction
+    self.generator, pretrained = base.Network.of(
+      generator, feature_resolution=rays, **fields
+    )
     frozen = {"perceptual": features, "generator": pretrained}
     if predicted_expression is not None:
       frozen["predicted_expression"] = jnp.asarray(
@@ -302,22 +313,23 @@ class Inpainting(base.Stage):
           params, state, frozen, masked, conditions, noise_key
         )
         terms = self._reconstruction(frozen, image, batch, key)
+        judged = masked, image, batch.image
+        if self.config.adversarial_crops:
+          judged = reconstruction.crops(self.config, judged, batch, key)
         if weights["adversarial"] or weights["feature_matching"]:
           discriminator = self.discriminator.bind(discriminator_params, buffers)
           terms |= precision.rematerialize(
             self.config.remat,
             functools.partial(gan.patch_generator_terms, discriminator),
-          )(masked, image, batch.image)
+          )(*judged)
         loss, metrics = train_state.total(terms, weights)
-        return loss, (metrics, image)
+        return loss, (metrics, judged)
 
       def discriminator_objective(params):
         discriminator = self.discriminator.bind(params, buffers)
-        return gan.patch_discriminator_loss(
-          discriminator, masked, image, batch.image
-        )
+        return gan.patch_discriminator_loss(discriminator, *judged)
 
-      gradients, (metrics, image) = jax.grad(objective, has_aux=True)(params)
+      gradients, (metrics, judged) = jax.grad(objective, has_aux=True)(params)
       loss, gradient = jax.value_and_grad(discriminator_objective)(
         discriminator_params
       )

@@ -22,6 +22,22 @@ def target(batch: FaceBatch) -> Float[Array, "b h h 3"]:
   return batch.head * batch.image + (1.0 - batch.head) * EMPTY
 
 
+def crops(
+  config: Any,
+  pictures: tuple[Float[Array, "b h h 3"], ...],
+  batch: FaceBatch,
+  key: Key[Array, ""],
+) -> tuple[Float[Array, "b _s _s 3"], ...]:
+  """Crops the squares that the perceptual terms of a step see."""
+  return conditioning.crops(
+    pictures,
+    config.perceptual_size,
+    prng.named(key, "crop"),
+    batch.mouth,
+    config.perceptual_at_mouth,
+  )
+
+
 def rendering_terms(
   config: Any,
   lpips: vgg.Lpips,
@@ -56,15 +72,7 @@ def rendering_terms(
     "image": pixel.weighted_l1(out.image, full_target, weight),
     "raw_image": pixel.weighted_l1(out.raw_image, raw_target, raw_weight),
     "silhouette": pixel.l1(out.weight_sum[..., None], raw_head),
-    "perceptual": lpips(
-      *conditioning.crops(
-        (composed, batch.image),
-        config.perceptual_size,
-        prng.named(key, "crop"),
-        batch.mouth,
-        config.perceptual_at_mouth,
-      )
-    ),
+    "perceptual": lpips(*crops(config, (composed, batch.image), batch, key)),
   }
   if config.weights.raw_perceptual:
     terms["raw_perceptual"] = lpips(raw_composed, raw_target)
@@ -113,12 +121,6 @@ def inpainting_terms(
   def compare(image, target):
     return network.compare(image, target, measure)
 
-  pair = conditioning.crops(
-    (image, batch.image),
-    config.perceptual_size,
-    prng.named(key, "crop"),
-    batch.mouth,
-    config.perceptual_at_mouth,
-  )
+  pair = crops(config, (image, batch.image), batch, key)
   layers = precision.rematerialize(config.remat, compare)(*pair)
   return terms | {name: sum(x[name] for x in layers) for name in layers[0]}

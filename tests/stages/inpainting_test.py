@@ -19,7 +19,7 @@ from pir_jax.models import (
 from pir_jax.runtime import sharding
 from pir_jax.stages import conditioning
 from pir_jax.stages import inpainting as stage_lib
-from pir_jax.types import Cameras, FaceBatch, FaceSpace
+from pir_jax.types import Cameras, ConfigError, FaceBatch, FaceSpace
 
 KEY = jax.random.key(0)
 SIDE = 16
@@ -67,7 +67,7 @@ def _filled(make):
 
 
 @functools.cache
-def make_stage(joint=False, economy=(), **weights):
+def make_stage(joint=False, economy=(), resolution=None, **weights):
   config = stage_lib.Config(
     model=inpainting.Config(
       channels=4, num_downsamples=1, num_global_blocks=1, num_local_blocks=1
@@ -87,6 +87,7 @@ def make_stage(joint=False, economy=(), **weights):
     pretrained(),
     num_steps=10,
     mesh=sharding.make_mesh(devices=jax.devices()[:1]),
+    resolution=resolution,
     predicted_expression=np.zeros((5, 2), np.float32),
   )
 
@@ -188,6 +189,35 @@ def test_a_face_alone_is_stage_2s_own():
     params, conditioning.inputs(SPACE, *jax.tree.map(jnp.asarray, conditions))
   )
   np.testing.assert_allclose(image, np.clip(want, -1, 1), atol=1e-6)
+
+
+def test_stage_2_is_rendered_in_proportion_to_the_frames():
+  """Frames of twice the side meet a feature image of twice the side."""
+  stage = make_stage(resolution=2 * SIDE)
+  state, batch = stage.init(KEY), make_batch()
+  conditions = stage_lib.Conditions(
+    batch.identity, batch.expression, batch.cameras
+  )
+  image, mask = (x.repeat(2, 1).repeat(2, 2) for x in (batch.image, batch.mask))
+  large = stage.inpaint(state, image, mask, conditions)
+  assert large.shape == image.shape
+  with pytest.raises(ConfigError, match="meets a feature image of"):
+    stage.inpaint(state, batch.image, batch.mask, conditions)
+
+
+def test_the_discriminator_sees_crops_where_it_is_asked_for():
+  """It is convolutional: the state is the same, and the step does less."""
+
+  def flops(**crops):
+    stage = make_stage(economy=tuple(crops.items()))
+    state = jax.eval_shape(stage.init_state, KEY)
+    lowered = stage.compiled[0].lower(state, make_batch(), KEY)
+    return jax.tree.map(jnp.shape, state), lowered.cost_analysis()["flops"]
+
+  whole, most = flops(perceptual_size=8)
+  cropped, least = flops(perceptual_size=8, adversarial_crops=True)
+  assert whole == cropped
+  assert least < 0.95 * most
 
 
 def test_lpips_is_asked_of_the_network_that_has_it():
