@@ -1,16 +1,17 @@
 # make demo [VIDEO=me.mp4 AUDIO=speech.wav RUN=runs/me]   the whole way
 # make demo-from-scratch [...]   the same without the base of many people
 # make test | lint | test-slow | test-optimized | bench
+# make gpu DATA=data/me [MINUTES=12]   the paper's sizes on the GPU that is here
 # make compile-tpu   the paper's sizes on four TPU slices; no TPU needed
 # make test-torch   beside PyTorch's networks; installs torch in the venv
 # make bench-peers  times ours beside PyTorch's; installs torch in the venv
 VENV ?= .venv
 PYTHON ?= python3
-export VIDEO AUDIO RUN
+export VIDEO AUDIO RUN DATA OUT MINUTES
 BIN := $(VENV)/bin
 
 SLICES ?= v5e:4x4,v5e:16x16,v6e:16x16,v5p:8x8x8
-.PHONY: demo demo-from-scratch test test-slow test-optimized test-torch bench bench-peers compile-tpu lint format setup
+.PHONY: demo demo-from-scratch test test-slow test-optimized test-torch bench bench-peers gpu compile-tpu lint format setup
 
 # The shell, not make, expands the names: spaces and quotes are safe.
 demo: $(VENV)/installed
@@ -44,6 +45,10 @@ bench: $(VENV)/ready
 bench-peers: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --editable '.[peers]'
 	$(BIN)/python -m experiments.peers
+
+gpu: $(VENV)/installed
+	$(BIN)/python -m experiments.on_gpu --data="$$DATA" --output="$${OUT:-on_gpu}" \
+	  --minutes="$${MINUTES:-12}"
 
 compile-tpu: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --editable '.[tpu-aot]'
