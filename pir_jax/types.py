@@ -49,6 +49,7 @@ class FaceBatch(NamedTuple):
     mask: 1 where the inpainting network must inpaint (the face), else 0.
     head: 1 on the head, where the tri-plane is asked to explain the image.
     mouth: 1 on the lips at their widest opening; losses may weigh it.
+    eyes: 1 on the eyes and their lids, likewise.
     cameras: of the window.
     identity: coefficients of the face model, in sigma units.
     expression: coefficients of the face model, raw (not standardised).
@@ -59,6 +60,7 @@ class FaceBatch(NamedTuple):
   mask: Float[AnyArray, "b h w 1"]
   head: Float[AnyArray, "b h w 1"]
   mouth: Float[AnyArray, "b h w 1"]
+  eyes: Float[AnyArray, "b h w 1"]
   cameras: Cameras
   identity: Float[AnyArray, "b i"]
   expression: Float[AnyArray, "b e"]

@@ -33,6 +33,7 @@ def _to_faces(arrays: dict[str, np.ndarray]) -> FaceBatch:
     mask=arrays["mask"],
     head=arrays["head"],
     mouth=arrays["mouth"],
+    eyes=arrays["eyes"],
     cameras=Cameras(arrays["pose"], arrays["intrinsics"]),
     identity=arrays["identity"],
     expression=arrays["expression"],

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import safetensors.numpy
+from jaxtyping import Bool, Float, UInt8
 
 from pir_jax.data import records, speech_augmentation
 from pir_jax.data.dataset import Clip, Dataset, Split
@@ -18,15 +19,17 @@ from pir_jax.data.manifest import Paths
 from pir_jax.media import crops, speech_waveform
 from pir_jax.types import FRAME_RATE, Cameras, InputError
 
-MASKS = ("mask", "head", "mouth")
-PICTURES = ("image", *MASKS)
+MASKS = ("mask", "head", "mouth", "eyes")
+_STORED = ("image", "mask", "head", "mouth")
+_EYE_CORNERS = np.array([[33, 133], [362, 263]])  # Landmarks.
+_EYE_RADIUS = 0.75  # Of what holds lids and lashes, in widths of the eye.
 
 
 class FrameSource:
   """Frames of a split of some clips, decoded and resized; one dict an item.
 
-  An item has image (h h 3, [-1, 1]), mask, head and mouth (h h 1, [0, 1]),
-  pose, intrinsics, identity, expression, all float32, and index and clip
+  An item has image (h h 3, [-1, 1]), mask, head, mouth and eyes (h h 1, 0 to
+  1), pose, intrinsics, identity, expression, all float32, and index and clip
   (int64: which source frame of which of the clips) and row (int32: which frame
   of the split). Every frame is an item; in training, of speakers whom a list
   names, those who have fewer are there again and again. With `around_mask` of
@@ -83,7 +86,7 @@ class FrameSource:
     clip, row = self._rows[frame]
     arrays = safetensors.numpy.load(self._readers[clip][row])
     stored = {
-      n: np.asarray(records.decode_picture(arrays.pop(n))) for n in PICTURES
+      n: np.asarray(records.decode_picture(arrays.pop(n))) for n in _STORED
     }
     part = self._parts[clip][arrays["index"][0]]
     image, mask = crops.network_window(
@@ -95,7 +98,9 @@ class FrameSource:
     )
     cameras = Cameras(arrays["pose"], arrays["intrinsics"])
     arrays["intrinsics"] = crops.of_part(cameras, part).intrinsics
-    pictures = (image, np.where(mask, 255, 0).astype(np.uint8), *regions)
+    landmarks = (arrays["landmarks"] - part[:2]) / part[2] + 0.5
+    eyes = _eyes(landmarks, self.resolution)
+    pictures = image, _as_bytes(mask), *regions, _as_bytes(eyes)
     return pictures, arrays | {"clip": np.array([clip], np.int64)}
 
   def __getitem__(self, item: int) -> dict[str, np.ndarray]:
@@ -122,6 +127,23 @@ class FrameSource:
       "clip": arrays["clip"][0],
       "row": np.int32(frame),
     }
+
+
+def _as_bytes(mask: Bool[np.ndarray, "h h"]) -> UInt8[np.ndarray, "h h"]:
+  return np.where(mask, 255, 0).astype(np.uint8)
+
+
+def _eyes(
+  landmarks: Float[np.ndarray, "l 2"], side: int
+) -> Bool[np.ndarray, "h h"]:
+  """Draws a disc about each eye; none where there are no such landmarks."""
+  if len(landmarks) <= _EYE_CORNERS.max():
+    return np.zeros((side, side), bool)
+  corners = side * landmarks[_EYE_CORNERS]
+  radius = _EYE_RADIUS * np.linalg.norm(corners[:, 0] - corners[:, 1], axis=-1)
+  places = np.indices((side, side))[::-1, None] + 0.5  # x, y
+  middle = corners.mean(1).T[..., None, None]
+  return (np.hypot(*(places - middle)) < radius[:, None, None]).any(0)
 
 
 def cut_window(clip: records.Clip, start: int, num_frames: int) -> records.Clip:

@@ -26,7 +26,6 @@ from pir_jax.runs.run import (
   read_record,
 )
 from pir_jax.runtime import section_timer
-from pir_jax.stages import inpainting
 from pir_jax.types import Cameras, ExpressionStats, FaceSpace, InputError
 
 Path = str | pathlib.Path
@@ -272,9 +271,9 @@ class Person:
     stage = self._inpainting.stage
     return self._in_batches("render", stage.render, inputs, finish)
 
-  def _conditions(self, cameras, expression) -> inpainting.Conditions:
+  def _conditions(self, cameras, expression) -> conditioning.Conditions:
     identity = np.repeat(self.identity[None], len(expression), 0)
-    return inpainting.Conditions(identity, np.float32(expression), cameras)
+    return conditioning.Conditions(identity, np.float32(expression), cameras)
 
   def _in_batches(
     self,

@@ -133,7 +133,7 @@ def make_batch(
   picture, plane = ((data.resolution, data.resolution, c) for c in (3, 1))
   return FaceBatch(
     array(*picture),
-    *(array(*plane) for _ in ("mask", "head", "mouth")),
+    *(array(*plane) for _ in ("mask", "head", "mouth", "eyes")),
     Cameras(array(4, 4), array(3, 3)),
     identity,
     array(num_expression),

@@ -11,7 +11,15 @@ from jaxtyping import Array, Float, Key
 
 from pir_jax.geometry import cameras as camera_geometry
 from pir_jax.ops import images
-from pir_jax.types import Cameras, FaceBatch, FaceSpace
+from pir_jax.types import AnyArray, Cameras, FaceBatch, FaceSpace
+
+
+class Conditions(NamedTuple):
+  """What a face is rendered from: raw coefficients and cameras."""
+
+  identity: Float[AnyArray, "b i"]
+  expression: Float[AnyArray, "b e"]
+  cameras: Cameras
 
 
 class Inputs(NamedTuple):
@@ -20,6 +28,11 @@ class Inputs(NamedTuple):
   identity: Float[Array, "b i"]
   expression: Float[Array, "b e"]
   cameras: Float[Array, "b 25"]
+
+
+def conditions(batch: FaceBatch) -> Conditions:
+  """Returns what the faces of a batch are rendered from."""
+  return Conditions(batch.identity, batch.expression, batch.cameras)
 
 
 def inputs(
@@ -50,8 +63,8 @@ def crops(
   batches: tuple[Float[Array, "b h w 3"], ...],
   size: int,
   key: Key[Array, ""],
-  mouth: Float[Array, "b h w 1"],
-  at_mouth: float = 0.0,
+  detail: Float[Array, "b h w 1"],
+  at_detail: float = 0.0,
 ) -> tuple[Float[Array, "b _s _s 3"], ...]:
   """Crops the same random squares from several images.
 
@@ -59,29 +72,29 @@ def crops(
     batches: images of the same places.
     size: side of the squares; 0 crops none.
     key: of where they are.
-    mouth: 1 on the lips.
-    at_mouth: share of the squares that lie about the middle of that, off it by
-      at most a quarter of their side; the others lie anywhere.
+    detail: 1 where much is to be seen, such as the lips.
+    at_detail: share of the squares that have a pixel of that, any as likely as
+      another, in their middle, as far as the image goes; the others lie
+      anywhere.
   """
-  num, side = mouth.shape[:2]
+  num, side = detail.shape[:2]
   if not size or size >= side:
     return batches
   keys = jax.random.split(key, 3)
   corner = jax.random.randint(keys[0], (num, 2), 0, side - size + 1)
-  if at_mouth:
-    place = jnp.arange(side)
-    middle = jnp.stack(
-      [
-        jnp.einsum("bhwc,h->b", mouth, place),
-        jnp.einsum("bhwc,w->b", mouth, place),
-      ],
-      axis=1,
-    ) / jnp.maximum(jnp.sum(mouth, (1, 2, 3)), 1e-6).reshape(-1, 1)
-    off = jax.random.uniform(keys[1], (num, 2), minval=0.25, maxval=0.75) * size
-    near = jnp.clip(jnp.round(middle - off), 0, side - size).astype(jnp.int32)
-    chosen = jax.random.bernoulli(keys[2], at_mouth, (num, 1))
+  if at_detail:
+    weight = jnp.maximum(detail.reshape(num, -1), 1e-12)
+    pixel = jax.random.categorical(keys[1], jnp.log(weight))
+    middle = jnp.stack(jnp.divmod(pixel, detail.shape[2]), axis=1)
+    near = jnp.clip(middle - size // 2, 0, side - size)
+    chosen = jax.random.bernoulli(keys[2], at_detail, (num, 1))
     corner = jnp.where(chosen, near, corner)
   return tuple(images.crop(image, corner, size) for image in batches)
+
+
+def detail(batch: FaceBatch) -> Float[Array, "b h w 1"]:
+  """Returns the mouth and, where they are inpainted, the eyes."""
+  return jnp.maximum(batch.mouth, batch.eyes * batch.mask)
 
 
 def psnr(image: Float[Array, "b h w 3"], batch: FaceBatch) -> Float[Array, "b"]:

@@ -7,7 +7,6 @@ losses, the whole face and our own augmentation are the defaults here.
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +29,7 @@ from pir_jax.stages import (
 )
 from pir_jax.stages import augmentation as augmentation_lib
 from pir_jax.stages.train_state import Metrics, TrainState
-from pir_jax.types import AnyArray, Cameras, ConfigError, FaceBatch, FaceSpace
+from pir_jax.types import AnyArray, ConfigError, FaceBatch, FaceSpace
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -45,7 +44,7 @@ class Weights:
     perceptual: L1 of VGG's features.
     lpips: the learned distance on the pinned VGG16's features.
     pixel: L1, pixels under the mask counting more.
-    mouth: L1 over the mouth alone.
+    mouth: L1 over the mouth alone, and the eyes where they are inpainted.
   """
 
   adversarial: float = 1.0
@@ -76,24 +75,24 @@ class Config:
     discriminator_optim: of the discriminator, four times as fast.
     weights: of the losses.
     augmentation: of the feature image, in training.
-    triplane: run directory of stage 2; empty for the neighbour `triplane`.
-    expression: run directory of stage 1, used where `augmentation.predicted`
-      is not 0; empty for the neighbour `expression`.
+    triplane: run of stage 2; empty for the neighbour `triplane`.
+    expression: run of stage 1, used where `augmentation.predicted` is not 0;
+      empty for the neighbour `expression`.
     joint: also trains the tri-plane generator, starting from stage 2's.
     joint_optim: of the tri-plane generator.
-    vgg19: file of torchvision's VGG19, which pix2pixHD's perceptual loss takes;
-      empty for the pinned VGG16.
+    vgg19: file of torchvision's VGG19, which pix2pixHD takes; empty for the
+      pinned VGG16.
     blank: value of the pixels under the mask; 0 is mid-grey, -1 black.
     mask_weight: pixels under the mask count this much more.
     perceptual_size: side of the perceptual crop in pixels; 0 takes all.
-    perceptual_at_mouth: share of these crops that lie about the mouth.
+    perceptual_at_mouth: share of these crops that lie about the mouth, or eyes
+      where they are inpainted.
     perceptual_layers: leading VGG feature layers used, of 5.
     adversarial_crops: the discriminator sees these crops, not whole frames.
     init_from: run or exported network whose parameters a run begins from.
-    ema_decay: of the averaged parameters, which are the ones used.
+    ema_decay: of the averages, which are the parameters used.
     accumulate: equal parts of a batch, one after another.
-    dtype: of the networks' activations; see `precision`.
-    remat: what the gradient computes again; see `precision`.
+    dtype, remat: of the networks; see `precision`.
   """
 
   model: inpainting.Config = dataclasses.field(
@@ -134,14 +133,6 @@ class Config:
   remat: str = "none"
 
 
-class Conditions(NamedTuple):
-  """What a face is rendered from: raw coefficients and cameras."""
-
-  identity: Float[AnyArray, "b i"]
-  expression: Float[AnyArray, "b e"]
-  cameras: Cameras
-
-
 class Inpainting(base.Stage):
   """The inpainting network and its discriminator.
 
@@ -161,7 +152,7 @@ class Inpainting(base.Stage):
     *,
     num_steps: int,
     mesh: Mesh,
-    resolution: int | None = None,
+    resolution: int,
     predicted_expression: Float[AnyArray, "n e"] | None = None,
   ):
     """Builds the networks and the compiled phases.
@@ -173,8 +164,8 @@ class Inpainting(base.Stage):
       generator: of stage 2, with its parameters.
       num_steps: of the whole run.
       mesh: where it lives.
-      resolution: side of the frames, in whose proportion stage 2 is rendered;
-        None renders as many rays as it was trained with.
+      resolution: side of the frames, in whose proportion stage 2 is rendered,
+        whatever it was trained at.
       predicted_expression: raw, by stage 1 for every training frame, where the
         augmentation uses it.
 
@@ -201,12 +192,8 @@ class Inpainting(base.Stage):
       )
     )
     self._perceptual, features = base.Network.of(perceptual.adapted(**fields))
-    # A volume can be rendered at any resolution.
-    rays = generator.config.feature_resolution
-    if resolution is not None:
-      rays = resolution // model.reduction
     self.generator, pretrained = base.Network.of(
-      generator, feature_resolution=rays, **fields
+      generator, feature_resolution=resolution // model.reduction, **fields
     )
     frozen = {"perceptual": features, "generator": pretrained}
     if predicted_expression is not None:
@@ -273,7 +260,9 @@ class Inpainting(base.Stage):
     """Returns rows: frame, masked frame, inpainted frame."""
     del key
     batch = jax.tree.map(jnp.asarray, batch)
-    inpainted = self.inpaint(state, batch.image, batch.mask, _conditions(batch))
+    inpainted = self.inpaint(
+      state, batch.image, batch.mask, conditioning.conditions(batch)
+    )
     return {"faces": images.grid([batch.image, self._masked(batch), inpainted])}
 
   def inpaint(
@@ -281,14 +270,14 @@ class Inpainting(base.Stage):
     state: TrainState,
     image: Float[AnyArray, "b h w 3"],
     mask: Float[AnyArray, "b h w 1"],
-    conditions: Conditions,
+    conditions: conditioning.Conditions,
   ) -> Float[Array, "b h w 3"]:
     """Inpaints frames with the averaged parameters."""
     feature_image = self._render_features(state, self.frozen, conditions)
     return self._inpaint(state, image, mask, feature_image)
 
   def render(
-    self, state: TrainState, conditions: Conditions
+    self, state: TrainState, conditions: conditioning.Conditions
   ) -> Float[Array, "b h w 3"]:
     """Renders stage 2's own face images, in [-1, 1]."""
     return self._render(state, self.frozen, conditions)
@@ -302,6 +291,7 @@ class Inpainting(base.Stage):
     params = {name: net.params for name, net in state.nets.items()}
     discriminator_params = params.pop("discriminator")
     buffers = state.nets["discriminator"].buffers
+    adversarial = weights["adversarial"] or weights["feature_matching"]
 
     def step_gradients(batch, key):
       conditions = self._augmented(frozen, batch, key)
@@ -316,7 +306,7 @@ class Inpainting(base.Stage):
         judged = masked, image, batch.image
         if self.config.adversarial_crops:
           judged = reconstruction.crops(self.config, judged, batch, key)
-        if weights["adversarial"] or weights["feature_matching"]:
+        if adversarial:
           discriminator = self.discriminator.bind(discriminator_params, buffers)
           terms |= precision.rematerialize(
             self.config.remat,
@@ -330,6 +320,8 @@ class Inpainting(base.Stage):
         return gan.patch_discriminator_loss(discriminator, *judged)
 
       gradients, (metrics, judged) = jax.grad(objective, has_aux=True)(params)
+      if not adversarial:  # Nobody asks the discriminator.
+        return gradients, metrics
       loss, gradient = jax.value_and_grad(discriminator_objective)(
         discriminator_params
       )
@@ -345,11 +337,9 @@ class Inpainting(base.Stage):
     state = train_state.advance(state, nets, self.config.ema_decay)
     return state, metrics | net_metrics
 
-  def _reconstruction(self, frozen, image, batch, key):
+  def _reconstruction(self, frozen, *compared):
     network = self._perceptual.bind(*frozen["perceptual"])
-    return reconstruction.inpainting_terms(
-      self.config, network, image, batch, key
-    )
+    return reconstruction.inpainting_terms(self.config, network, *compared)
 
   def _inpainted(self, params, state, frozen, masked, conditions, key):
     """Inpaints masked frames from an augmented rendering, as in training."""
@@ -366,7 +356,9 @@ class Inpainting(base.Stage):
     return model(masked, feature_image).image
 
   def _evaluate_phase(self, state, frozen, batch, key):
-    feature_image = self._features_phase(state, frozen, _conditions(batch))
+    feature_image = self._features_phase(
+      state, frozen, conditioning.conditions(batch)
+    )
     image = self._inpaint_phase(state, batch.image, batch.mask, feature_image)
     terms = self._reconstruction(frozen, image, batch, key)
     return train_state.total(terms, self._weights)[1]
@@ -405,8 +397,4 @@ class Inpainting(base.Stage):
       batch.expression, predicted, scale, config, key
     )
     cameras = augmentation_lib.disturb_cameras(batch.cameras, config, key)
-    return Conditions(batch.identity, expression, cameras)
-
-
-def _conditions(batch: FaceBatch) -> Conditions:
-  return Conditions(batch.identity, batch.expression, batch.cameras)
+    return conditioning.Conditions(batch.identity, expression, cameras)

@@ -33,7 +33,7 @@ def crops(
     pictures,
     config.perceptual_size,
     prng.named(key, "crop"),
-    batch.mouth,
+    conditioning.detail(batch),
     config.perceptual_at_mouth,
   )
 
@@ -104,7 +104,9 @@ def inpainting_terms(
     )
   }
   if weights.mouth:
-    terms["mouth"] = pixel.weighted_l1(image, batch.image, batch.mouth)
+    terms["mouth"] = pixel.weighted_l1(
+      image, batch.image, conditioning.detail(batch)
+    )
   if not (weights.perceptual or weights.lpips):
     return terms
 

@@ -79,7 +79,8 @@ class Config:
     mouth_weight: pixels of the mouth count this much more.
     empty_weight: pixels off the head count this much, and should be empty.
     perceptual_size: side of the LPIPS crop in pixels; 0 takes all.
-    perceptual_at_mouth: share of these crops that lie about the mouth.
+    perceptual_at_mouth: share of these crops that lie about the mouth, or the
+      eyes where they are masked.
     perceptual_layers: leading VGG feature layers used; 5 is the published
       distance.
     expression_noise: std of the noise on the raw expression in training: what

@@ -283,3 +283,15 @@ def test_stage_3_is_shown_the_square_around_the_mask(clip):
   np.testing.assert_allclose(there, (here - part[:2]) / 0.5 + 0.5, atol=1e-5)
   kept = sources.FrameSource(opened, resolution=32)[3]
   np.testing.assert_array_equal(kept["intrinsics"], whole["intrinsics"])
+
+
+def test_eyes_are_discs_of_their_own_width():
+  landmarks = np.zeros((468, 2), np.float32)
+  landmarks[[33, 133]] = [0.2, 0.5], [0.3, 0.5]
+  landmarks[[362, 263]] = [0.6, 0.4], [0.8, 0.4]
+  eyes = sources._eyes(landmarks, 100)
+  assert eyes[50, 25] and eyes[40, 70]
+  assert not eyes[50, 34] and not eyes[40, 47] and not eyes[80, 50]
+  assert eyes.sum() == pytest.approx(np.pi * (7.5**2 + 15**2), rel=0.02)
+  # Other landmarks than the mesh's say nothing of eyes.
+  assert not sources._eyes(landmarks[:5], 100).any()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pir_jax.stages import conditioning
+from pir_jax.types import FaceBatch
 
 SIDE, SIZE = 64, 24
 PLACES = np.float32(np.mgrid[:SIDE, :SIDE]).transpose(1, 2, 0)
@@ -36,17 +37,32 @@ def test_a_crop_at_the_mouth_holds_its_middle(row, column):
   assert (corners + SIZE > [row, column]).all()
 
 
+def test_crops_lie_about_all_parts_as_often_as_they_are_large():
+  mouth, eyes = _mouth(2000, 44, 30), _mouth(2000, 14, 16)
+  middles = _crops(jnp.maximum(mouth, eyes), 1.0) + SIZE // 2
+  lower = middles[:, 0] > 30
+  assert lower.mean() == pytest.approx(0.5, abs=0.04)
+  assert (np.abs(middles[lower] - [44, 30]) < [4, 6]).all()
+  assert (np.abs(middles[~lower] - [14, 16]) < [4, 6]).all()
+  assert len(np.unique(middles, axis=0)) > 100, "not always the same"
+
+
 def test_the_share_of_crops_at_the_mouth_is_kept():
   mouth = _mouth(2000, 40, 30)
-  near = np.abs(_crops(mouth, 1.0) + SIZE / 2 - [40, 30]).max(1)
-  assert len(np.unique(near)) > 5, "not always the same"
-  assert near.max() <= SIZE / 4 + 1
-  some = np.abs(_crops(mouth, 0.5) + SIZE / 2 - [40, 30]).max(1)
-  anywhere = np.abs(_crops(mouth, 0.0) + SIZE / 2 - [40, 30]).max(1)
-  share = (anywhere <= SIZE / 4 + 1).mean()
-  assert (some <= SIZE / 4 + 1).mean() == pytest.approx(
-    0.5 + 0.5 * share, abs=0.04
-  )
+
+  def near(at_mouth):
+    off = np.abs(_crops(mouth, at_mouth) + SIZE // 2 - [40, 30])
+    return (off < [4, 6]).all(1).mean()
+
+  assert near(1.0) == 1
+  assert near(0.5) == pytest.approx(0.5 + 0.5 * near(0.0), abs=0.04)
+
+
+def test_eyes_count_where_they_are_inpainted():
+  one = jnp.ones((1, 4, 4, 1))
+  mask = one.at[:, :2].set(0)
+  batch = FaceBatch(one, mask, one, 0 * one, one, None, one, one, one)
+  np.testing.assert_array_equal(conditioning.detail(batch), mask)
 
 
 @pytest.mark.parametrize("size", [0, SIDE, SIDE + 1])

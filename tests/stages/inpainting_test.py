@@ -67,7 +67,7 @@ def _filled(make):
 
 
 @functools.cache
-def make_stage(joint=False, economy=(), resolution=None, **weights):
+def make_stage(joint=False, economy=(), resolution=SIDE, **weights):
   config = stage_lib.Config(
     model=inpainting.Config(
       channels=4, num_downsamples=1, num_global_blocks=1, num_local_blocks=1
@@ -104,6 +104,7 @@ def make_batch():
     mask=mask,
     head=mask,
     mouth=mask,
+    eyes=mask,
     cameras=Cameras(np.stack([pose] * 2), np.stack([intrinsics] * 2)),
     identity=np.zeros((2, 2), np.float32),
     expression=rng.normal(size=(2, 2)).astype(np.float32),
@@ -171,8 +172,8 @@ def test_a_frame_is_inpainted_the_same_beside_any_other():
   given = (batch.image, batch.mask)
   conditions = (batch.identity, batch.expression, batch.cameras)
   turned = jax.tree.map(lambda x: x[::-1], (given, conditions))
-  first = stage.inpaint(state, *given, stage_lib.Conditions(*conditions))
-  second = stage.inpaint(state, *turned[0], stage_lib.Conditions(*turned[1]))
+  first = stage.inpaint(state, *given, conditioning.Conditions(*conditions))
+  second = stage.inpaint(state, *turned[0], conditioning.Conditions(*turned[1]))
   np.testing.assert_allclose(first, second[::-1], atol=1e-6)
   assert float(jnp.abs(first[0] - first[1]).max()) > 1e-3
 
@@ -180,7 +181,7 @@ def test_a_frame_is_inpainted_the_same_beside_any_other():
 def test_a_face_alone_is_stage_2s_own():
   stage = make_stage()
   batch = make_batch()
-  conditions = stage_lib.Conditions(
+  conditions = conditioning.Conditions(
     batch.identity, batch.expression, batch.cameras
   )
   image = stage.render(stage.init(KEY), conditions)
@@ -195,7 +196,7 @@ def test_stage_2_is_rendered_in_proportion_to_the_frames():
   """Frames of twice the side meet a feature image of twice the side."""
   stage = make_stage(resolution=2 * SIDE)
   state, batch = stage.init(KEY), make_batch()
-  conditions = stage_lib.Conditions(
+  conditions = conditioning.Conditions(
     batch.identity, batch.expression, batch.cameras
   )
   image, mask = (x.repeat(2, 1).repeat(2, 2) for x in (batch.image, batch.mask))
@@ -228,6 +229,7 @@ def test_lpips_is_asked_of_the_network_that_has_it():
       vgg.Vgg19(num_layers=1, rngs=nnx.Rngs(0)),
       pretrained(),
       num_steps=1,
+      resolution=SIDE,
       mesh=sharding.make_mesh(devices=jax.devices()[:1]),
     )
 

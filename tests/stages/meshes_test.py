@@ -107,6 +107,7 @@ def frames(mesh):
     ),
     num_steps=9,
     mesh=mesh,
+    resolution=RENDERED.resolution,
     predicted_expression=np.zeros((BATCH, 2), np.float32),
   )
 
@@ -154,6 +155,7 @@ def make_batch(make):
     mask=mask,
     head=mask,
     mouth=mask,
+    eyes=mask,
     cameras=Cameras(np.stack([pose] * BATCH), np.stack([intrinsics] * BATCH)),
     identity=normal(2),
     expression=normal(2),

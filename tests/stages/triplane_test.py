@@ -78,6 +78,7 @@ def make_batch(seed=0):
     mask=head,
     head=head,
     mouth=0.1 * head,
+    eyes=0.0 * head,
     cameras=Cameras(np.asarray(pose), np.asarray(intrinsics)),
     identity=np.zeros((2, 3), np.float32),
     expression=np.float32(rng.normal(size=(2, 2))),
