@@ -26,6 +26,7 @@ from pir_jax.runs.run import (
   read_record,
 )
 from pir_jax.runtime import section_timer
+from pir_jax.stages import conditioning
 from pir_jax.types import Cameras, ExpressionStats, FaceSpace, InputError
 
 Path = str | pathlib.Path
