@@ -41,8 +41,8 @@ _GRACE = 30.0  # Seconds in which a stopped task saves.
 _EXPERIMENTS = pathlib.Path(__file__).parent
 _STAGES = {"expression": 1.0, "triplane": 4.0, "inpainting": 4.0}
 _HELD_OUT, _TIMING = 1.5, 0.7
-# What a training says of its pace, and a benchmark of itself and whole frames.
-_PACE = re.compile("s/step.*examples/s")
+# What a training prints of its throughput, a benchmark of itself and frames.
+_THROUGHPUT = re.compile("s/step.*examples/s")
 _WHOLE = re.compile("^inpainting on|images a second$|in use at the most")
 
 
@@ -136,7 +136,7 @@ def section(output: pathlib.Path, outcomes: dict[str, str]) -> str:
     text = _log(output, name).read_text()
     lines += [f"{name}: {outcome}", ""]
     if name.startswith("train"):
-      paced = [line for line in text.splitlines() if _PACE.search(line)]
+      paced = [line for line in text.splitlines() if _THROUGHPUT.search(line)]
       kept = paced[-1:]
     elif name.startswith("held-out"):
       kept = [line for line in text.splitlines() if line.strip()]
@@ -180,7 +180,7 @@ def main() -> None:
     (output / "section.md").write_text(section(output, outcomes))
   print((output / "section.md").read_text())
   if any(outcome.startswith("failed") for outcome in outcomes.values()):
-    raise InputError(f"a task failed: its .log in {output} says why.")
+    raise InputError(f"a task failed: read its .log in {output}.")
 
 
 if __name__ == "__main__":

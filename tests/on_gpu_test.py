@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
 from pir_jax.data import synthetic
 
@@ -25,7 +26,11 @@ def get_config(variant=""):
 
 @pytest.fixture(scope="module")
 def on_gpu():
-  return importlib.import_module("experiments.on_gpu")
+  # Its flags have the names of other commands' here.
+  with pytest.MonkeyPatch.context() as patch:
+    for kind in ("string", "float", "list"):
+      patch.setattr(flags, f"DEFINE_{kind}", lambda *unused: None)
+    return importlib.import_module("experiments.on_gpu")
 
 
 def test_the_plan_trains_measures_and_times_in_order(on_gpu, tmp_path):

@@ -136,7 +136,7 @@ def _as_bytes(mask: Bool[np.ndarray, "h h"]) -> UInt8[np.ndarray, "h h"]:
 def _eyes(
   landmarks: Float[np.ndarray, "l 2"], side: int
 ) -> Bool[np.ndarray, "h h"]:
-  """Draws a disc about each eye; none where there are no such landmarks."""
+  """Marks a disc about each eye; none where there are no such landmarks."""
   if len(landmarks) <= _EYE_CORNERS.max():
     return np.zeros((side, side), bool)
   corners = side * landmarks[_EYE_CORNERS]

@@ -6,6 +6,7 @@ coefficients.
 
 import pathlib
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -127,14 +128,14 @@ def reenact(
 
 
 def _at_rate(
-  expression: Float[np.ndarray, "t e"], count: int, rate
+  expression: Float[np.ndarray, "t e"], count: int, frame_rate: Fraction
 ) -> Float[np.ndarray, "count e"]:
   """Interpolates expressions at FRAME_RATE for frames of another rate."""
   return timing.interpolate(
     np.arange(len(expression)) / FRAME_RATE,
     expression,
     np.ones(len(expression), bool),
-    np.arange(count) / float(rate),
+    np.arange(count) / float(frame_rate),
   )[0]
 
 

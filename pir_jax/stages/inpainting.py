@@ -303,23 +303,23 @@ class Inpainting(base.Stage):
           params, state, frozen, masked, conditions, noise_key
         )
         terms = self._reconstruction(frozen, image, batch, key)
-        judged = masked, image, batch.image
+        shown = masked, image, batch.image
         if self.config.adversarial_crops:
-          judged = reconstruction.crops(self.config, judged, batch, key)
+          shown = reconstruction.crops(self.config, shown, batch, key)
         if adversarial:
           discriminator = self.discriminator.bind(discriminator_params, buffers)
           terms |= precision.rematerialize(
             self.config.remat,
             functools.partial(gan.patch_generator_terms, discriminator),
-          )(*judged)
+          )(*shown)
         loss, metrics = train_state.total(terms, weights)
-        return loss, (metrics, judged)
+        return loss, (metrics, shown)
 
       def discriminator_objective(params):
         discriminator = self.discriminator.bind(params, buffers)
-        return gan.patch_discriminator_loss(discriminator, *judged)
+        return gan.patch_discriminator_loss(discriminator, *shown)
 
-      gradients, (metrics, judged) = jax.grad(objective, has_aux=True)(params)
+      gradients, (metrics, shown) = jax.grad(objective, has_aux=True)(params)
       if not adversarial:  # Nobody asks the discriminator.
         return gradients, metrics
       loss, gradient = jax.value_and_grad(discriminator_objective)(

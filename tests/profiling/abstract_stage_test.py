@@ -191,5 +191,5 @@ def test_inpainting_takes_the_triplane_it_is_given():
   stage, step = lowered(pictures(config))
   assert set(stage.frozen) == {"perceptual", "generator"}
   assert set(step.out_info[0].nets) == {"inpainting", "discriminator"}
-  with pytest.raises(InputError, match="own resolution=512"):
-    abstract_stage.compile_steps(pictures(triplane.Config()), RENDERER)
+  with pytest.raises(InputError, match="resolution=512.*--triplane"):
+    abstract_stage.compile_steps(pictures(config), triplane_generator.Config())
