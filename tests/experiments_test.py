@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from small_experiments import small
 
 from pir_jax import train
 from pir_jax.data import synthetic
@@ -30,23 +31,6 @@ def load(name):
 
 def get_config(name, variant="demo"):
   return load(name).get_config(variant)
-
-
-def small(name):
-  """Half the demo's pixels a side and fewer layers, all of its kinds."""
-  experiment = get_config(name, "scratch")
-  experiment.data.resolution = 64
-  if name == "triplane":
-    model = experiment.stage.model
-    model.resolution, model.feature_resolution = 64, 16
-    model.constant_side, model.plane_resolution = 16, 32
-    model.renderer.num_coarse = model.renderer.num_fine = 4
-  if name == "inpainting":
-    model = experiment.stage.model
-    model.num_global_blocks = model.num_local_blocks = 1
-  if name != "expression":
-    experiment.stage.perceptual_layers = 1
-  return experiment
 
 
 @pytest.fixture(scope="module")

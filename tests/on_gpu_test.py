@@ -8,18 +8,16 @@ import sys
 import pytest
 from absl import flags
 
-from pir_jax.data import synthetic
+from pir_jax.preparation import packaged_clip
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = """
-from tests import experiments_test
+from tests import small_experiments
 
 
 def get_config(variant=""):
-  experiment = experiments_test.small("{name}")
+  experiment = small_experiments.small("{name}")
   experiment.loop.num_steps = {steps}
-  if "{name}" == "expression":
-    experiment.stage.weights.lips = 0.0
   return experiment
 """
 
@@ -59,7 +57,7 @@ def test_a_task_is_stopped_in_time_and_a_failure_is_named(on_gpu, tmp_path):
 
 @pytest.mark.slow
 def test_the_rehearsal_at_tiny_size(tmp_path):
-  synthetic.write_synthetic(tmp_path / "data", num_frames=66)
+  data = packaged_clip.prepared()
   for name in ("expression", "triplane", "inpainting"):
     text = TINY.format(name=name, steps=25)
     (tmp_path / f"{name}.py").write_text(text)
@@ -71,7 +69,7 @@ def test_the_rehearsal_at_tiny_size(tmp_path):
   ran = subprocess.run(
     [
       *(sys.executable, "-c", command),
-      f"--data={tmp_path / 'data'}",
+      f"--data={data}",
       f"--output={tmp_path / 'out'}",
       "--minutes=20",
       "--batches=1",
