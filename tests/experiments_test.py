@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from small_experiments import small
 
 from pir_jax import train
 from pir_jax.data import synthetic
@@ -20,6 +19,7 @@ from pir_jax.runs import run as run_lib
 from pir_jax.runtime import sharding
 from pir_jax.stages import train_state
 from pir_jax.types import Cameras, InputError
+from tests.small_experiments import small
 
 NAMES = ("expression", "triplane", "inpainting")
 
