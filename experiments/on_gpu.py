@@ -79,6 +79,7 @@ def plan(
     ]
     if stage == "expression":
       arguments.append("--config.stage.encoder=whisper")
+      arguments.append("--config.stage.encoder_path=")
     tasks.append(
       Task(f"train {stage}", share, ("-m", "pir_jax.train", *arguments))
     )

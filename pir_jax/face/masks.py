@@ -5,7 +5,8 @@ mouth is open, so it never follows the frame's expression: it covers the face at
 rest and with the jaw at its widest. Nor does it follow the frame's own pose,
 whose nods and small errors would show in its shape: it covers the face in every
 pose of about a second. The lower face is what of that lies below the eyes in
-every such pose, so that no eye is touched; the lips are always in it.
+every such pose, so that no eye is touched. The lips are always in it, as they
+lie in the frame's own pose: it shows where the head nods very quickly.
 
 t frames of the fit, k frames with a mask, l landmarks, v vertices, n points,
 r pixels of the window's side.

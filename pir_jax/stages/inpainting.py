@@ -88,7 +88,6 @@ class Config:
     perceptual_at_mouth: share of these crops that lie about the mouth, or eyes
       where they are inpainted.
     perceptual_layers: leading VGG feature layers used, of 5.
-    adversarial_crops: the discriminator sees these crops, not whole frames.
     init_from: run or exported network whose parameters a run begins from.
     ema_decay: of the averages, which are the parameters used.
     accumulate: equal parts of a batch, one after another.
@@ -125,7 +124,6 @@ class Config:
   perceptual_size: int = 0
   perceptual_at_mouth: float = 0.0
   perceptual_layers: int = 5
-  adversarial_crops: bool = False
   init_from: str = ""
   ema_decay: float = 0.999
   accumulate: int = 1
@@ -303,23 +301,22 @@ class Inpainting(base.Stage):
           params, state, frozen, masked, conditions, noise_key
         )
         terms = self._reconstruction(frozen, image, batch, key)
-        shown = masked, image, batch.image
-        if self.config.adversarial_crops:
-          shown = reconstruction.crops(self.config, shown, batch, key)
         if adversarial:
           discriminator = self.discriminator.bind(discriminator_params, buffers)
           terms |= precision.rematerialize(
             self.config.remat,
             functools.partial(gan.patch_generator_terms, discriminator),
-          )(*shown)
+          )(masked, image, batch.image)
         loss, metrics = train_state.total(terms, weights)
-        return loss, (metrics, shown)
+        return loss, (metrics, image)
 
       def discriminator_objective(params):
         discriminator = self.discriminator.bind(params, buffers)
-        return gan.patch_discriminator_loss(discriminator, *shown)
+        return gan.patch_discriminator_loss(
+          discriminator, masked, image, batch.image
+        )
 
-      gradients, (metrics, shown) = jax.grad(objective, has_aux=True)(params)
+      gradients, (metrics, image) = jax.grad(objective, has_aux=True)(params)
       if not adversarial:  # Nobody asks the discriminator.
         return gradients, metrics
       loss, gradient = jax.value_and_grad(discriminator_objective)(
