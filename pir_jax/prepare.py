@@ -115,9 +115,7 @@ def main() -> None:
   """Runs the command."""
   if _VIDEO.value and _INPUT.value:
     raise InputError("--video and --input exclude each other: set one of them.")
-  app.required(
-    *([] if _INPUT.value else [_VIDEO]), *([] if _CHECK.value else [_OUTPUT])
-  )
+  app.required((_VIDEO, _INPUT), (_OUTPUT, _CHECK))
   if _VIDEO.value and not _CHECK.value:
     options = dict(settings=_settings(), overwrite=_OVERWRITE.value)
     made = prepare(_VIDEO.value, _OUTPUT.value, **options)

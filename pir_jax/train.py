@@ -79,6 +79,7 @@ def train(
   distributed.check_shared(workdir / "run.json")
   if jax.process_index() == 0:
     held, whole = map(memory.readable, sharding.device_bytes(state))
+    print(f"the run is {workdir}")
     print(f"state {whole}, {held} on each of {mesh.size} devices")
   loop.fit(
     stage,
@@ -140,7 +141,6 @@ def main() -> None:
   if not experiment.data.path:
     experiment.data.path = str(packaged_clip.prepared())
     print(f"--config.data.path is not set: {experiment.data.path}")
-  print(f"the run is {workdir}")
   source = _RESUME_FROM.value and pathlib.Path(_RESUME_FROM.value)
   with distributed.joined():
     train(experiment, pathlib.Path(workdir), source, profile)

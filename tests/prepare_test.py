@@ -78,7 +78,7 @@ def test_report_is_readable():
 @pytest.mark.parametrize(
   "given, says",
   [
-    ({}, "Missing required flags: --video, --output"),
+    ({}, "Missing required flags: --video or --input, --output"),
     ({"video": "v.mp4"}, "--output"),
     ({"video": "v.mp4", "input": ["w"], "output": "o"}, "exclude each other"),
     ({"input": ["nowhere"], "output": "o"}, "nowhere does not exist"),

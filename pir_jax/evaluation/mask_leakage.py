@@ -72,7 +72,10 @@ def as_text(readings: dict[str, Readings]) -> str:
     lines.append(f"{name:28}{cells}")
   for part in Readings._fields:
     if OPEN in readings and not getattr(readings[OPEN], part).leaks:
-      lines.append(f"{part}: not even whole frames are read, so no evidence")
+      lines.append(
+        f"{part}: whole frames are not read either, as in a short or small"
+        " clip: nothing can be said of the mask"
+      )
   few = next(iter(readings.values())).tail.num_frames
   note = ", few for a correlation" if few < 100 else ""
   return "\n".join([*lines, "", _LEGEND.format(few, note, leak.NUM_FOLDS)])

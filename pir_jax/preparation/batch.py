@@ -317,7 +317,7 @@ def check_all(
   for task, answer in _outcomes(tasks, settings, None, runner):
     if answer.reason:
       bad += 1
-      print(f"{task.name}: unusable: {answer.reason}\n", flush=True)
+      print(f"{task.name}: cannot be used: {answer.reason}\n", flush=True)
     else:
       report, rejected = answer.value
       bad += rejected

@@ -237,7 +237,8 @@ def check_free(output: pathlib.Path, overwrite: bool) -> None:
     )
   if not overwrite:
     raise InputError(
-      f"{output} exists already: add --overwrite or choose another name."
+      f"{output} exists already: overwrite it (--overwrite, overwrite=True) or "
+      "choose another name."
     )
 
 

@@ -70,16 +70,27 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
   app.run(guarded, flags_parser=_parse)
 
 
-def required(*holders: flags.FlagHolder) -> list[Any]:
+def required(
+  *holders: flags.FlagHolder | tuple[flags.FlagHolder, ...],
+) -> list[Any]:
   """Returns the values of flags that the user must set.
+
+  Args:
+    holders: flags; of a tuple of them one is enough, and the first that is set
+      counts.
 
   Raises:
     InputError: some are missing; names all of them.
   """
-  missing = [f"--{flag.name}" for flag in holders if not flag.value]
+  values, missing = [], []
+  for either in holders:
+    either = either if isinstance(either, tuple) else (either,)
+    values.append(next((flag.value for flag in either if flag.value), None))
+    if not values[-1]:
+      missing.append(" or ".join(f"--{flag.name}" for flag in either))
   if missing:
     raise InputError(f"Missing required flags: {', '.join(missing)}.")
-  return [flag.value for flag in holders]
+  return values
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -90,8 +101,15 @@ def _parse(argv: list[str]) -> list[str]:
   except flags.Error as error:
     # ml_collections puts a whole traceback in the message of one flag.
     lines = [line for line in str(error).splitlines() if line.strip()]
-    sentence = re.sub(r"^[\w.]+Error: ", "", lines[-1])
-    _fail(f"{sentence}; --help lists the flags.")
+    sentence = re.sub(r"^[\w.]+Error: ", "", lines[-1]).rstrip(".")
+    sentence = re.sub(
+      r"^flag (--\w+=.*): (?:invalid literal for int|could not convert).*",
+      r"\1 is not a number",
+      sentence,
+    )
+    # What the experiment's file says of itself needs no list of flags.
+    about_flags = "flag" in sentence or sentence.startswith("--")
+    _fail(sentence + ("; --help lists the flags." if about_flags else "."))
   except SyntaxError as error:  # --config names a file of something else.
     _fail(f"{error.filename} is not Python ({error.msg}): name an experiment.")
   except KeyError as error:  # ml_collections: an unknown --config.field.
