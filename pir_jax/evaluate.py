@@ -72,7 +72,7 @@ def main() -> None:
     print(f"{output}: triplane.txt, triplane.json, triplane.png")
   else:
     print(reenactment.evaluate(model, data, output))
-    print(f"{output}: table.txt, table.json, held_out.png")
+    print(f"{output}: table.txt, table.json, held_out.png, mouths.png")
 
 
 if __name__ == "__main__":

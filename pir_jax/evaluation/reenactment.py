@@ -16,7 +16,7 @@ from pir_jax.evaluation.held_out_frames import SIZE, HeldOut, Pictures
 from pir_jax.face import detector, morphable
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.inference.person import Person, load
-from pir_jax.media import blending, plots
+from pir_jax.media import blending, crops, plots
 from pir_jax.metrics import (
   flicker,
   jitter,
@@ -35,6 +35,15 @@ from pir_jax.types import Cameras
 # which blur the step from side to side of that band; shares of the side.
 FEATHER = blending.FEATHER
 STEP = FEATHER / 4
+
+# Rows whose mouths are shown beside the real ones, and how large.
+_CLOSE = (
+  held_out_frames.PASTED,
+  held_out_frames.FITTED,
+  held_out_frames.AUDIO_DRIVEN,
+)
+_ENLARGED = 4
+_AROUND = 1.1  # Side of the square that is shown; the mouth's range is 1.
 
 _LEGEND = """\
 LPIPS: AlexNet. sharp: energy of the Laplacian, the ground truth's is 1. LMD:
@@ -257,7 +266,7 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
   Args:
     person: from `load`, or the folder of its runs.
     data: a prepared clip, or its folder; its own identity is taken.
-    output: folder for table.txt, table.json and held_out.png.
+    output: folder for table.txt, table.json, held_out.png and mouths.png.
 
   Raises:
     InputError: the networks or the data are not whole.
@@ -287,4 +296,37 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
   del frames[held_out_frames.TARGET]
   sheet = {"real": held_out.target} | frames
   plots.contact_sheet(sheet, num_columns=6).save(output / "held_out.png")
+  mouths = {
+    name: close_ups(images, held_out.mouth)
+    for name, images in sheet.items()
+    if name in ("real", *_CLOSE)
+  }
+  side = mouths["real"].shape[1]
+  plots.contact_sheet(mouths, num_columns=4, side=side).save(
+    output / "mouths.png"
+  )
   return text
+
+
+def close_ups(
+  images: Pictures, mouth: Float[np.ndarray, "t h h 1"]
+) -> UInt8[np.ndarray, "t _s _s 3"]:
+  """Cuts a square of one size about the mouth, enlarged.
+
+  Args:
+    images: windows.
+    mouth: where it may be in each, not 0.
+  """
+  corners = []
+  for region in mouth[..., 0] > 0:
+    rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
+    corners.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+  corners = np.float32(corners)
+  middles = (corners[:, :2] + corners[:, 2:]) / 2
+  side = np.ceil(_AROUND * np.max(corners[:, 2:] - corners[:, :2]))
+  return np.stack(
+    [
+      crops.crop_window(image, np.float32([x, y, side]), int(_ENLARGED * side))
+      for image, (x, y) in zip(images, middles, strict=True)
+    ]
+  )

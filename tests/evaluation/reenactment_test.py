@@ -191,6 +191,18 @@ def test_table_has_a_line_for_each_row():
   assert max(map(len, lines)) <= 110
 
 
+def test_close_ups_show_the_mouth_and_are_of_one_size():
+  images = np.zeros((2, 64, 64, 3), np.uint8)
+  mouth = np.zeros((2, 64, 64, 1), np.float32)
+  mouth[0, 30:40, 20:40] = mouth[1, 44:50, 40:56] = 1.0
+  images[mouth[..., 0] > 0] = 255
+  made = reenactment.close_ups(images, mouth)
+  assert made.shape == (2, 88, 88, 3)  # 4 times 1.1 times 20 px.
+  light = (made[..., 0] > 127).mean((1, 2))
+  np.testing.assert_allclose(light, [200 / 22**2, 96 / 22**2], rtol=0.03)
+  assert (made[:, 42:46, 42:46] == 255).all()
+
+
 def test_contact_sheet_shows_evenly_spaced_frames():
   frames = np.zeros((11, 8, 8, 3), np.uint8)
   frames[:, :, :, 0] = np.arange(11)[:, None, None] * 20
