@@ -88,6 +88,7 @@ class Config:
     perceptual_at_mouth: share of these crops that lie about the mouth, or eyes
       where they are inpainted.
     perceptual_layers: leading VGG feature layers used, of 5.
+    adversarial_crops: the discriminator sees these crops, not whole frames.
     init_from: run or exported network whose parameters a run begins from.
     ema_decay: of the averages, which are the parameters used.
     accumulate: equal parts of a batch, one after another.
@@ -124,6 +125,7 @@ class Config:
   perceptual_size: int = 0
   perceptual_at_mouth: float = 0.0
   perceptual_layers: int = 5
+  adversarial_crops: bool = False
   init_from: str = ""
   ema_decay: float = 0.999
   accumulate: int = 1
@@ -301,22 +303,23 @@ class Inpainting(base.Stage):
           params, state, frozen, masked, conditions, noise_key
         )
         terms = self._reconstruction(frozen, image, batch, key)
+        compared = masked, image, batch.image
+        if self.config.adversarial_crops:
+          compared = reconstruction.crops(self.config, compared, batch, key)
         if adversarial:
           discriminator = self.discriminator.bind(discriminator_params, buffers)
           terms |= precision.rematerialize(
             self.config.remat,
             functools.partial(gan.patch_generator_terms, discriminator),
-          )(masked, image, batch.image)
+          )(*compared)
         loss, metrics = train_state.total(terms, weights)
-        return loss, (metrics, image)
+        return loss, (metrics, compared)
 
       def discriminator_objective(params):
         discriminator = self.discriminator.bind(params, buffers)
-        return gan.patch_discriminator_loss(
-          discriminator, masked, image, batch.image
-        )
+        return gan.patch_discriminator_loss(discriminator, *compared)
 
-      gradients, (metrics, image) = jax.grad(objective, has_aux=True)(params)
+      gradients, (metrics, compared) = jax.grad(objective, has_aux=True)(params)
       if not adversarial:  # Nobody asks the discriminator.
         return gradients, metrics
       loss, gradient = jax.value_and_grad(discriminator_objective)(

@@ -213,6 +213,31 @@ def test_a_discriminator_without_weight_is_not_stepped():
   assert not [name for name in reported if "discriminator" in name]
 
 
+def test_a_discriminator_of_crops_sees_the_mouth_and_nothing_else():
+  economy = dict(
+    perceptual_size=8, perceptual_at_mouth=1.0, adversarial_crops=True
+  )
+  stage = make_stage(economy=tuple(economy.items()))
+  batch = make_batch()
+  mouth = np.zeros_like(batch.mask)
+  mouth[:, 2, 2] = 1  # Crops about it are the first eight rows and columns.
+  batch = batch._replace(
+    mask=np.ones_like(mouth), mouth=mouth, eyes=np.zeros_like(mouth)
+  )
+
+  def loss(row):
+    """Of the discriminator, another pixel under the mask being black."""
+    image = batch.image.copy()
+    image[:, row, row] = -1.0
+    changed = batch._replace(image=image)
+    return stage.step(stage.init(KEY), changed, KEY, index=0)[1][
+      "discriminator"
+    ]
+
+  np.testing.assert_array_equal(loss(9), loss(12))
+  assert loss(3) != loss(12)
+
+
 def test_lpips_is_asked_of_the_network_that_has_it():
   with pytest.raises(ValueError, match="leave vgg19 empty"):
     stage_lib.Inpainting(
