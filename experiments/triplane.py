@@ -52,22 +52,14 @@ def demo() -> Experiment:
 
 
 def small() -> Experiment:
-  """The demo's networks, shown faces of twice the side by four times the rays.
+  """The demo, for longer.
 
-  A volume has no resolution of its own: the base begins both.
+  A volume has no resolution of its own: stage 3 renders it by as many rays as
+  its larger windows take.
   """
   experiment = demo()
-  stage = experiment.stage
   return dataclasses.replace(
-    experiment,
-    stage=dataclasses.replace(
-      stage,
-      model=dataclasses.replace(
-        stage.model, feature_resolution=64, resolution=256
-      ),
-      perceptual_size=96,
-    ),
-    data=dataclasses.replace(experiment.data, resolution=256),
+    experiment, loop=dataclasses.replace(experiment.loop, num_steps=2000)
   )
 
 
