@@ -83,9 +83,12 @@ class Config:
       eyes where they are masked.
     perceptual_layers: leading VGG feature layers used; 5 is the published
       distance.
-    expression_noise: std of the noise on the raw expression in training: what
-      a fit cannot tell apart should look alike. It hides coefficients that
-      hardly move in a clip, by which its frames would be learnt by heart.
+    expression_noise: largest std of the noise on the raw expression in
+      training: what a fit cannot tell apart should look alike. It hides
+      coefficients that hardly move in a clip, by which its frames would be
+      learnt by heart. Each example has a level of its own, from none on: at one
+      level all inputs lie on a shell, and the mean expression within it, which
+      no step has seen, fades.
     variation_every: steps between regularisations of the density.
     ema_decay: of the averaged parameters, which are the ones used; it ramps up
       from 0. The default is EG3D's half life of 10,000 images at a batch of 32.
@@ -364,7 +367,8 @@ class TriPlane(base.Stage):
     noise = jax.random.normal(
       prng.named(key, "expression"), conditions.expression.shape
     )
-    std = self.config.expression_noise / self.space.expression_scale
+    level = jax.random.uniform(prng.named(key, "noise"), (len(noise), 1))
+    std = self.config.expression_noise * level / self.space.expression_scale
     conditions = conditions._replace(
       expression=conditions.expression + std * noise
     )
