@@ -1,9 +1,10 @@
-"""Augmentation of the feature image in training of the inpainting network.
+"""Augmentation of expressions, cameras and the feature image in training.
 
-The network should take place and colour from the frame, and should meet in
-training what it meets in use: expressions predicted from speech, and poses that
-are off. The paper has such a step ("the augmented feature map") and does not
-describe it: all of this is our choice, and each part can be switched off.
+The inpainting network should take place and colour from the frame, and should
+meet in training what it meets in use: expressions predicted from speech, and
+poses that are off. The paper has such a step ("the augmented feature map") and
+does not describe it: all of this is our choice, and each part can be switched
+off.
 
 b batch, r side and c channels of the feature image, e expression coefficients.
 """
@@ -48,6 +49,19 @@ class Config:
   predicted: float = 0.0
   turn: float = 0.003
   move: float = 0.001
+
+
+def noise_at_all_levels(
+  shape: tuple[int, int], key: Key[Array, ""]
+) -> Float[Array, "b e"]:
+  """Draws normal noise, each row of a std of its own, uniform in 0 to 1.
+
+  At one level noise of many dimensions lies on a shell, and what is within it,
+  as without noise, is never seen.
+  """
+  noise = jax.random.normal(prng.named(key, "expression"), shape)
+  level = jax.random.uniform(prng.named(key, "noise"), (shape[0], 1))
+  return level * noise
 
 
 def disturb_features(

@@ -23,6 +23,7 @@ from pir_jax.runtime import optim as optim_lib
 from pir_jax.runtime import prng
 from pir_jax.stages import (
   accumulation,
+  augmentation,
   base,
   conditioning,
   density_regularization,
@@ -364,11 +365,8 @@ class TriPlane(base.Stage):
     model = precision.rematerialize(self.config.remat, model)
     if key is None:
       return model(*conditions), terms
-    noise = jax.random.normal(
-      prng.named(key, "expression"), conditions.expression.shape
-    )
-    level = jax.random.uniform(prng.named(key, "noise"), (len(noise), 1))
-    std = self.config.expression_noise * level / self.space.expression_scale
+    noise = augmentation.noise_at_all_levels(conditions.expression.shape, key)
+    std = self.config.expression_noise / self.space.expression_scale
     conditions = conditions._replace(
       expression=conditions.expression + std * noise
     )
