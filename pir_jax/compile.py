@@ -17,7 +17,7 @@ from pir_jax.models import triplane_generator
 from pir_jax.profiling import abstract_stage, tpu
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import app
-from pir_jax.stages import triplane
+from pir_jax.stages import inpainting, triplane
 from pir_jax.types import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -126,6 +126,14 @@ def main() -> None:
         "--triplane=experiments/triplane.py."
       )
     renderer = other.model
+  elif (
+    isinstance(experiment.stage, inpainting.Config)
+    and experiment.data.resolution != renderer.resolution
+  ):
+    raise InputError(
+      f"data.resolution={experiment.data.resolution} is not the paper's: name "
+      "the tri-plane that is rendered with --triplane."
+    )
   # Seconds of a compilation, not of reading the last one.
   jax.config.update("jax_enable_compilation_cache", False)
   if _TOPOLOGY.value:

@@ -74,7 +74,7 @@ for args in (
   )
   lines = [s for s in result.stdout.splitlines() if "InputError" in s]
   assert "Missing required flags: --config." in lines[0]
-  assert "inpainting takes it from --triplane" in lines[1]
+  assert "name the tri-plane that is rendered with --triplane" in lines[1]
   assert "another stage" in lines[2]
 
 

@@ -65,14 +65,13 @@ def make_stage(
       config, space, _encoder(config, blank), lip_basis=lips, **options
     )
   perceptual = blank(lambda: _perceptual(config))
-  rendered = config.model if isinstance(config, triplane.Config) else renderer
   side = experiment.data.resolution
-  if side != rendered.resolution:
-    raise ConfigError(
-      f"data.resolution={side} must be the tri-plane's own "
-      f"resolution={rendered.resolution}: inpainting takes it from --triplane."
-    )
   if isinstance(config, triplane.Config):
+    if side != config.model.resolution:
+      raise ConfigError(
+        f"data.resolution={side} must be the network's own "
+        f"resolution={config.model.resolution}."
+      )
     return triplane.TriPlane(config, space, perceptual, **options)
   fitted = dataclasses.replace(
     renderer,

@@ -54,7 +54,7 @@ class Config:
 def noise_at_all_levels(
   shape: tuple[int, int], key: Key[Array, ""]
 ) -> Float[Array, "b e"]:
-  """Draws normal noise, each row of a std of its own, uniform in 0 to 1.
+  """Samples normal noise, each row of a std of its own, uniform in 0 to 1.
 
   At one level noise of many dimensions lies on a shell, and what is within it,
   as without noise, is never seen.

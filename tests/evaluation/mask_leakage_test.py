@@ -57,4 +57,4 @@ def test_text_tells_what_is_read_and_how_few_frames():
   assert "reads" in lines[mask_leakage.OPEN]
   assert "18 held-out frames, few" in text
   # A control that fails takes the proof away, in that part alone.
-  assert "folds: not even" in text and "tail: not even" not in text
+  assert "folds: whole frames are" in text and "tail: whole" not in text
