@@ -296,15 +296,16 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
   del frames[held_out_frames.TARGET]
   sheet = {"real": held_out.target} | frames
   plots.contact_sheet(sheet, num_columns=6).save(output / "held_out.png")
-  mouths = {
-    name: close_ups(images, held_out.mouth)
-    for name, images in sheet.items()
-    if name in ("real", *_CLOSE)
-  }
-  side = mouths["real"].shape[1]
-  plots.contact_sheet(mouths, num_columns=4, side=side).save(
-    output / "mouths.png"
-  )
+  if held_out.mouth.any():
+    mouths = {
+      name: close_ups(images, held_out.mouth)
+      for name, images in sheet.items()
+      if name in ("real", *_CLOSE)
+    }
+    side = mouths["real"].shape[1]
+    plots.contact_sheet(mouths, num_columns=4, side=side).save(
+      output / "mouths.png"
+    )
   return text
 
 
@@ -315,10 +316,11 @@ def close_ups(
 
   Args:
     images: windows.
-    mouth: where it may be in each, not 0.
+    mouth: where it may be in each, not 0; a window without it is left out.
   """
+  seen = mouth.any((1, 2, 3))
   corners = []
-  for region in mouth[..., 0] > 0:
+  for region in mouth[seen, ..., 0] > 0:
     rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
     corners.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
   corners = np.float32(corners)
@@ -327,6 +329,6 @@ def close_ups(
   return np.stack(
     [
       crops.crop_window(image, np.float32([x, y, side]), int(_ENLARGED * side))
-      for image, (x, y) in zip(images, middles, strict=True)
+      for image, (x, y) in zip(images[seen], middles, strict=True)
     ]
   )
