@@ -311,7 +311,7 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
 
 def close_ups(
   images: Pictures, mouth: Float[np.ndarray, "t h h 1"]
-) -> UInt8[np.ndarray, "t _s _s 3"]:
+) -> UInt8[np.ndarray, "_n _s _s 3"]:
   """Cuts a square of one size about the mouth, enlarged.
 
   Args:
