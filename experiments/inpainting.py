@@ -50,7 +50,7 @@ def demo() -> Experiment:
     stage=dataclasses.replace(
       stage,
       init_from="base",
-      # On the whole frame the mouth is a twentieth of what it is asked about.
+      # Of the whole frame it would be asked about little of the mouth.
       adversarial_crops=True,
       perceptual_size=80,
       weights=dataclasses.replace(
