@@ -20,17 +20,11 @@ from pir_jax.profiling import expression as expression_lib
 from pir_jax.profiling import inpainting as inpainting_lib
 from pir_jax.profiling import parts, pipeline
 from pir_jax.profiling import triplane as triplane_lib
-from pir_jax.runs.experiment import Experiment
+from pir_jax.runs.experiment import STAGES, Experiment, checked
 from pir_jax.runtime import app, loop
-from pir_jax.stages import expression, inpainting, triplane
-from pir_jax.types import InputError
+from pir_jax.stages import expression, triplane
 
 TOPICS = ("expression", "triplane", "inpainting")
-_STAGES = {
-  "triplane": triplane.Config,
-  "inpainting": inpainting.Config,
-  "expression": expression.Config,
-}
 # Of the loop only its length is used, by a schedule.
 _PAPER = functools.partial(Experiment, loop=loop.Config(num_steps=1000))
 # Seconds a frame that the pipeline takes from the table.
@@ -63,15 +57,8 @@ _PIPELINE = flags.DEFINE_boolean(
 def _experiment(topic: str) -> Experiment:
   holder = flags.FLAGS["config"]
   if not holder.present:
-    return _PAPER(stage=_STAGES[topic]())
-  experiment = _CONFIG.value
-  stage = experiment.stage if isinstance(experiment, Experiment) else None
-  if not isinstance(stage, _STAGES[topic]):
-    raise InputError(
-      f"{holder.config_filename} is no experiment of {topic}: say "
-      f"--config=experiments/{topic}.py, or another file like it."
-    )
-  return experiment
+    return _PAPER(stage=STAGES[topic]())
+  return checked(_CONFIG.value, holder.config_filename, topic)
 
 
 def _beside(topic: str) -> Experiment:
@@ -81,7 +68,7 @@ def _beside(topic: str) -> Experiment:
   name, _, variant = source.partition(":")
   path = pathlib.Path(name).with_name(f"{topic}.py")
   if not holder.present or not path.is_file():
-    return _PAPER(stage=_STAGES[topic]())
+    return _PAPER(stage=STAGES[topic]())
   return runpy.run_path(str(path))["get_config"](variant)
 
 

@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from pir_jax.models import triplane_generator
 from pir_jax.profiling import abstract_stage, tpu
-from pir_jax.runs.experiment import Experiment
+from pir_jax.runs.experiment import Experiment, checked
 from pir_jax.runtime import app
 from pir_jax.stages import inpainting, triplane
 from pir_jax.types import InputError
@@ -54,16 +54,10 @@ _EFFORT = flags.DEFINE_enum(
 
 def _experiment(flag: flags.FlagHolder, name: str) -> Experiment:
   experiment = flag.value
-  if not isinstance(experiment, Experiment):
-    holder = flags.FLAGS[name]
-    if not holder.present:
-      raise InputError(f"Missing required flags: --{name}.")
-    raise InputError(
-      f"{holder.config_filename} is no experiment: say "
-      f"--{name}=experiments/triplane.py, or another file whose get_config "
-      "returns an Experiment."
-    )
-  return experiment
+  holder = flags.FLAGS[name]
+  if not holder.present:
+    raise InputError(f"Missing required flags: --{name}.")
+  return checked(experiment, holder.config_filename)
 
 
 def _forecast(

@@ -99,7 +99,7 @@ _JAW_OPEN = flags.DEFINE_float(
 def _settings() -> pipeline.Settings:
   face = _FACE.value
   return pipeline.Settings(
-    face=int(face) if face.lstrip("-").isdigit() else os.path.abspath(face),
+    face=int(face) if face.isdecimal() else os.path.abspath(face),
     face_model=_FACE_MODEL.value and os.path.abspath(_FACE_MODEL.value),
     resolution=_RESOLUTION.value,
     masks=masks.Config(

@@ -8,18 +8,28 @@ import pathlib
 
 import jax
 from absl import flags
-from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from pir_jax.data import pipelines
-from pir_jax.data.dataset import Dataset
+from pir_jax import ranges
 from pir_jax.preparation import packaged_clip
 from pir_jax.profiling import abstract_stage, memory_check
-from pir_jax.runs import audio_expressions, run_record, speech_shift
-from pir_jax.runs.experiment import Experiment, default_workdir, mesh_for
+from pir_jax.runs import audio_expressions, batches, run_record, speech_shift
+from pir_jax.runs.experiment import (
+  Experiment,
+  checked,
+  default_workdir,
+  mesh_for,
+)
 from pir_jax.runs.run import has_begun, make_stage, network_space, resolve
-from pir_jax.runtime import app, distributed, loop, memory, profiler, sharding
-from pir_jax.stages import expression, inpainting
+from pir_jax.runtime import (
+  app,
+  distributed,
+  loop,
+  memory,
+  profiler,
+  run_lock,
+  sharding,
+)
 from pir_jax.types import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -59,78 +69,49 @@ def train(
     InputError: the experiment, its data or the run cannot be used.
   """
   # All that may refuse comes before anything is trained or written.
+  ranges.check(experiment)
   data = experiment.data.open()
   mesh = mesh_for(experiment)
   num_frames = sum(len(clip.rows("train")) for clip in data)
   experiment = resolve(experiment, num_frames)
   space = network_space(experiment, data.space, workdir, source)
   data = speech_shift.in_step(experiment, data, workdir)
-  batches = _batches(experiment, data, mesh)
-  held_out = _batches(experiment, data)
+  training = batches.make(experiment, data, mesh)
+  held_out = batches.make(experiment, data)
   run_record.check(workdir, experiment, data, space)
   predicted = audio_expressions.training_table(experiment, data, workdir)
   stage = make_stage(experiment, space, workdir, mesh, predicted)
   state = stage.abstract_state()
-  if source is not None:
-    run_record.adopt(workdir, source, stage)
-  if not has_begun(workdir):  # What goes on has fitted before.
-    memory_check.check(experiment, stage)
-  run_record.write(workdir, experiment, data, stage)
-  distributed.check_shared(workdir / "run.json")
-  if jax.process_index() == 0:
-    held, whole = map(memory.readable, sharding.device_bytes(state))
-    print(f"the run is {workdir}")
-    print(f"state {whole}, {held} on each of {mesh.size} devices")
-  loop.fit(
-    stage,
-    experiment.loop,
-    batches,
-    lambda: held_out,
-    workdir,
-    seed=experiment.seed,
-    profile=profile,
-    compile_ahead=lambda: stage.compile_ahead(
-      *abstract_stage.arguments(experiment, stage)
-    ),
-  )
-
-
-def _batches(experiment: Experiment, data: Dataset, mesh: Mesh | None = None):
-  """Makes this process's training batches or, without a mesh, held-out ones."""
-  config, train = experiment.data, mesh is not None
-  options = dict(
-    split="train" if train else "held_out",
-    batch_size=config.batch_size,
-    seed=experiment.seed,
-    shuffle=train,
-    repeat=train,
-    # Of held-out examples every process has all: they may not divide.
-    rows=sharding.local_rows(mesh, config.batch_size) if train else None,
-  )
-  if isinstance(experiment.stage, expression.Config):
-    return pipelines.speech_dataset(
-      data,
-      num_frames=config.num_frames,
-      margin=experiment.stage.margin,
-      pauses=config.pauses if train else None,
-      speeds=config.speeds,
-      **options,
+  with run_lock.held(workdir):
+    if source is not None:
+      run_record.adopt(workdir, source, stage)
+    if not has_begun(workdir):  # What goes on has fitted before.
+      memory_check.check(experiment, stage)
+    run_record.write(workdir, experiment, data, stage)
+    distributed.check_shared(workdir / "run.json")
+    if jax.process_index() == 0:
+      held, whole = map(memory.readable, sharding.device_bytes(state))
+      print(f"the run is {workdir}")
+      print(f"state {whole}, {held} on each of {mesh.size} devices")
+    loop.fit(
+      stage,
+      experiment.loop,
+      training,
+      lambda: held_out,
+      workdir,
+      seed=experiment.seed,
+      profile=profile,
+      compile_ahead=lambda: stage.compile_ahead(
+        *abstract_stage.arguments(experiment, stage)
+      ),
     )
-  around_mask = isinstance(experiment.stage, inpainting.Config)
-  shown = {"resolution": config.resolution, "around_mask": around_mask}
-  return pipelines.face_dataset(data, **shown, **options)
 
 
 def main() -> None:
   """Runs the command."""
   (experiment,) = app.required(_CONFIG)
   config = flags.FLAGS["config"].config_filename
-  if not isinstance(experiment, Experiment):
-    raise InputError(
-      f"{config} is not an experiment: set "
-      "--config=experiments/triplane.py:demo or another file whose get_config "
-      "returns an Experiment."
-    )
+  experiment = checked(experiment, config)
   workdir = _WORKDIR.value or default_workdir(config)
   if "://" in workdir:
     raise InputError(

@@ -11,6 +11,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float
 
+from pir_jax import ranges
 from pir_jax.data import records, timing
 from pir_jax.types import SAMPLE_RATE
 
@@ -19,6 +20,11 @@ RAMP = 3  # Ticks in which the lips close, and open again: 0.12 s.
 FADE = SAMPLE_RATE // 200  # Samples over which speech fades at a cut: 5 ms.
 
 
+@ranges.declare(
+  share=ranges.SHARE,
+  silent=ranges.SHARE,
+  hiss=ranges.Range(-200, 0),
+)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Pauses in training; ours, the paper has no augmentation of speech.

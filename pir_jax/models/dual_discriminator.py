@@ -11,11 +11,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from pir_jax import ranges
 from pir_jax.models import stylegan2, stylegan2_layers
 from pir_jax.ops import activations
 from pir_jax.types import ConfigError
 
 
+@ranges.declare(
+  label_size=ranges.COUNT_OR_NONE,
+  channel_base=ranges.COUNT,
+  map_depth=ranges.Range(0, 100),
+)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Sizes of the dual discriminator (EG3D; the paper does not say it has one).

@@ -16,11 +16,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from pir_jax import ranges
 from pir_jax.models import attention
 from pir_jax.ops import attention_bias
 from pir_jax.types import ConfigError
 
 
+@ranges.declare(dropout=ranges.DECAY)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Sizes of the decoder; the defaults are the paper's.

@@ -14,10 +14,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from pir_jax import ranges
 from pir_jax.ops import convolution, pooling
 from pir_jax.types import ConfigError
 
 
+@ranges.declare(
+  num_downsamples=ranges.Range(1, 8),
+  num_global_blocks=ranges.Range(0, 100),
+  num_local_blocks=ranges.Range(0, 100),
+)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Sizes of the inpainting network; the defaults are the paper's.

@@ -14,10 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from pir_jax import ranges
 from pir_jax.ops import convolution, pooling
 from pir_jax.types import ConfigError
 
 
+@ranges.declare()
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Sizes of the discriminator; the defaults are pix2pixHD's.

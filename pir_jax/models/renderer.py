@@ -12,12 +12,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from pir_jax import ranges
 from pir_jax.geometry import compositing, rays, sampling, triplane
 from pir_jax.models import stylegan2_layers
 from pir_jax.ops import activations
 from pir_jax.types import Cameras, ConfigError
 
 
+@ranges.declare(
+  num_fine=ranges.COUNT_OR_NONE,
+  ray_start=ranges.POSITIVE,
+  ray_end=ranges.POSITIVE,
+  box_warp=ranges.POSITIVE,
+)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """How a volume is sampled.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
+from pir_jax import ranges
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.geometry import triplane
 from pir_jax.models import renderer as renderer_lib
@@ -19,6 +20,11 @@ from pir_jax.models import stylegan2, stylegan2_layers
 from pir_jax.types import ConfigError
 
 
+@ranges.declare(
+  map_depth=ranges.Range(1, 100),
+  channel_base=ranges.COUNT,
+  plane_channels=ranges.Range(3, 2**16),
+)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Sizes of the tri-plane generator.

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from pir_jax import ranges
 from pir_jax.data import speakers, speech_augmentation
 from pir_jax.data.dataset import Dataset
 from pir_jax.runtime import config_io, loop, sharding
@@ -25,6 +26,11 @@ STAGES = {
 }
 
 
+@ranges.declare(
+  batch_size=ranges.COUNT,
+  num_frames=ranges.COUNT,
+  speeds=ranges.Range(0.25, 4),
+)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Data:
   """What a run reads.
@@ -87,6 +93,7 @@ class Data:
     return data
 
 
+@ranges.declare(seed=ranges.Range(0, 2**32 - 1))
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Experiment:
   """All that a training run is made from.
@@ -104,6 +111,28 @@ class Experiment:
   data: Data = dataclasses.field(default_factory=Data)
   seed: int = 0
   sharding: _Sharding = dataclasses.field(default_factory=_Sharding)
+
+
+def checked(experiment: Any, source: str, stage: str = "") -> Experiment:
+  """Returns what an experiment's file made, once its values are checked.
+
+  Args:
+    experiment: of the file.
+    source: its name, for the message.
+    stage: that it must be of; "" is any.
+
+  Raises:
+    InputError: it is no experiment, of another stage, or a value is wrong.
+  """
+  fits = isinstance(experiment, Experiment)
+  if not fits or (stage and not isinstance(experiment.stage, STAGES[stage])):
+    raise InputError(
+      f"{source} is no experiment{f' of {stage}' if stage else ''}: name "
+      f"experiments/{stage or 'triplane'}.py, or another file whose get_config "
+      "returns an Experiment."
+    )
+  ranges.check(experiment)
+  return experiment
 
 
 def mesh_for(experiment: Experiment, devices: list | None = None) -> Mesh:
@@ -148,13 +177,15 @@ def experiment_of(record: dict[str, Any]) -> Experiment:
     STAGES[record["stage"]], values.pop("stage"), "stage"
   )
   split = values.pop("sharding", {"fsdp": values.pop("fsdp", 1)})
-  return Experiment(
+  experiment = Experiment(
     stage=stage_config,
     loop=config_io.from_dict(loop.Config, values.pop("loop"), "loop"),
     data=config_io.from_dict(Data, values.pop("data"), "data"),
     sharding=config_io.from_dict(sharding.Config, split, "sharding"),
     **values,
   )
+  ranges.check(experiment)
+  return experiment
 
 
 def default_workdir(config: str) -> str:

@@ -112,6 +112,10 @@ def _parse(argv: list[str]) -> list[str]:
     _fail(sentence + ("; --help lists the flags." if about_flags else "."))
   except SyntaxError as error:  # --config names a file of something else.
     _fail(f"{error.filename} is not Python ({error.msg}): name an experiment.")
+  except TypeError as error:  # ml_collections: --config.stage=3.
+    if "ambiguous type" not in str(error):
+      raise
+    _fail("a whole Config cannot be set: set its fields, --config.a.field=.")
   except KeyError as error:  # ml_collections: an unknown --config.field.
     _fail(_unknown_field(str(error.args[0])))
 

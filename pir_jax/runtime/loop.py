@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Key
 
+from pir_jax import ranges
 from pir_jax.runtime import (
   checkpoint,
   finite_checks,
@@ -29,6 +30,13 @@ from pir_jax.types import InputError
 FINISHED = "finished"
 
 
+@ranges.declare(
+  num_steps=ranges.COUNT,
+  log_every=ranges.COUNT,
+  save_every=ranges.COUNT,
+  evaluate_every=ranges.COUNT,
+  keep=ranges.COUNT,
+)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """How long to train, and how often to report, save and evaluate.

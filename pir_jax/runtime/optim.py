@@ -7,7 +7,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from pir_jax import ranges
 
+
+@ranges.declare(
+  learning_rate=ranges.POSITIVE,
+  b1=ranges.DECAY,
+  b2=ranges.DECAY,
+  eps=ranges.POSITIVE,
+  decay_start=ranges.SHARE,
+  final_scale=ranges.SHARE,
+)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Adam.

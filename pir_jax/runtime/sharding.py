@@ -17,11 +17,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from pir_jax import ranges
 from pir_jax.types import ConfigError
 
 _BATCH = PartitionSpec(("data", "fsdp"))
 
 
+@ranges.declare(min_size=ranges.COUNT_OR_NONE)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Over how many devices the state is split, and which of its arrays.

@@ -15,12 +15,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from pir_jax import ranges
 from pir_jax.geometry import cameras as camera_geometry
 from pir_jax.ops import images
 from pir_jax.runtime import prng
-from pir_jax.types import AnyArray, Cameras
+from pir_jax.stages import conditioning
+from pir_jax.types import AnyArray, Cameras, FaceBatch
 
 
+@ranges.declare(predicted=ranges.SHARE)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Random changes of each example; 0 switches a part off.
@@ -124,3 +127,28 @@ def disturb_expression(
     expression = jnp.where(chosen, predicted, expression)
   noise = jax.random.normal(prng.named(key, "expression"), expression.shape)
   return expression + config.expression * scale * noise
+
+
+def disturb_conditions(
+  batch: FaceBatch,
+  predicted: Float[AnyArray, "n e"] | None,
+  scale: Float[AnyArray, "e"],
+  config: Config,
+  key: Key[Array, ""],
+) -> conditioning.Conditions:
+  """Disturbs what the faces of a training batch are rendered from.
+
+  Args:
+    batch: of n training frames.
+    predicted: raw, of all n, see `disturb_expression`.
+    scale: likewise.
+    config: of the augmentation.
+    key: of all of it.
+  """
+  if predicted is not None:
+    predicted = predicted[batch.index]
+  return conditioning.Conditions(
+    batch.identity,
+    disturb_expression(batch.expression, predicted, scale, config, key),
+    disturb_cameras(batch.cameras, config, key),
+  )

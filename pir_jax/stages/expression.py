@@ -17,6 +17,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
 
+from pir_jax import ranges
 from pir_jax.losses import sequences
 from pir_jax.models import faceformer
 from pir_jax.ops import audio_noise, interpolation
@@ -48,6 +49,7 @@ ENCODERS = ("wav2vec2", "whisper")
 WHISPER_LEVEL = 0.1
 
 
+@ranges.declare()
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Weights:
   """Weights of the loss terms; the paper gives none.
@@ -64,6 +66,7 @@ class Weights:
   lips: float = 0.0
 
 
+@ranges.declare(margin=ranges.COUNT_OR_NONE, ema_decay=ranges.DECAY)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Stage 1; the defaults are the paper's sizes.

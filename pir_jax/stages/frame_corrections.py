@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pir_jax import ranges
 from pir_jax.geometry import cameras as camera_geometry
 from pir_jax.runtime import optim as optim_lib
 from pir_jax.stages import conditioning
 from pir_jax.types import ConfigError, FaceBatch, FaceSpace
 
 
+@ranges.declare()
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Corrections, small and regularised.

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from pir_jax import ranges
 from pir_jax.geometry import cameras as camera_geometry
 from pir_jax.losses import adversarial, feature_matching
 from pir_jax.models import dual_discriminator, patch_discriminator
@@ -23,6 +24,7 @@ from pir_jax.stages.train_state import Metrics, NetState, TrainState
 from pir_jax.types import Cameras, FaceBatch
 
 
+@ranges.declare(blur_steps=ranges.COUNT_OR_NONE)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Stage 2's GAN; the defaults are EG3D's, but for `start`.

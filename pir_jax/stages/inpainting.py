@@ -14,6 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
+from pir_jax import ranges
 from pir_jax.models import inpainting, patch_discriminator, vgg
 from pir_jax.ops import images
 from pir_jax.runtime import optim as optim_lib
@@ -32,6 +33,7 @@ from pir_jax.stages.train_state import Metrics, TrainState
 from pir_jax.types import AnyArray, ConfigError, FaceBatch, FaceSpace
 
 
+@ranges.declare()
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Weights:
   """Weights of the loss terms; 0 leaves a term out.
@@ -61,6 +63,11 @@ def _two_time_scale(learning_rate: float) -> optim_lib.Config:
   )
 
 
+@ranges.declare(
+  blank=ranges.Range(-1, 1),
+  perceptual_at_mouth=ranges.SHARE,
+  ema_decay=ranges.DECAY,
+)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Stage 3; the defaults are the paper's sizes and pix2pixHD's losses.
@@ -294,7 +301,13 @@ class Inpainting(base.Stage):
     adversarial = weights["adversarial"] or weights["feature_matching"]
 
     def step_gradients(batch, key):
-      conditions = self._augmented(frozen, batch, key)
+      conditions = augmentation_lib.disturb_conditions(
+        batch,
+        frozen.get("predicted_expression"),
+        self.space.expression_scale,
+        self.config.augmentation,
+        key,
+      )
       masked = self._masked(batch)
 
       def objective(params):
@@ -385,16 +398,3 @@ class Inpainting(base.Stage):
     model = self.generator.bind(params, frozen["generator"][1])
     inputs = conditioning.inputs(self.space, *conditions)
     return model(*inputs, upsample=False).feature_image
-
-  def _augmented(self, frozen, batch, key):
-    """Augments the expressions and cameras of a training batch."""
-    config = self.config.augmentation
-    predicted = frozen.get("predicted_expression")
-    if predicted is not None:
-      predicted = predicted[batch.index]
-    scale = self.space.expression_scale
-    expression = augmentation_lib.disturb_expression(
-      batch.expression, predicted, scale, config, key
-    )
-    cameras = augmentation_lib.disturb_cameras(batch.cameras, config, key)
-    return conditioning.Conditions(batch.identity, expression, cameras)

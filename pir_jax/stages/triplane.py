@@ -16,6 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
+from pir_jax import ranges
 from pir_jax.losses import adversarial as losses
 from pir_jax.models import triplane_generator
 from pir_jax.ops import images
@@ -37,6 +38,7 @@ from pir_jax.stages.train_state import Metrics, TrainState
 from pir_jax.types import FaceBatch, FaceSpace
 
 
+@ranges.declare()
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Weights:
   """Weights of the loss terms; the paper gives none.
@@ -64,6 +66,7 @@ class Weights:
   refinement: float = 0.02
 
 
+@ranges.declare(perceptual_at_mouth=ranges.SHARE, ema_decay=ranges.DECAY)
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Stage 2; the defaults are the paper's sizes.
