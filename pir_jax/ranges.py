@@ -65,7 +65,9 @@ def declare(**exceptions: Range) -> Callable[[Kind], Kind]:
           usual = COUNT_OR_NONE if field.default == 0 else SIZE
         kind.RANGES[field.name] = exceptions.pop(field.name, usual)
     if exceptions:
-      raise TypeError(f"{kind.__name__} has no int or float {', '.join(exceptions)}")
+      raise TypeError(
+        f"{kind.__name__} has no int or float {', '.join(exceptions)}"
+      )
     return kind
 
   return decorate

@@ -20,7 +20,11 @@ NUM_LANDMARKS = 468
 _DETECTOR_SIZE = 128
 _MESH_SIZE = 192
 _EYE_CORNERS = (33, 263)  # The outer ones, in the mesh's numbering.
-_MAX_FACES = 4
+MAX_FACES = 16  # Each costs time in every frame.
+# Share of the frame's shorter side below which all faces may be small, and
+# others too small for the whole frame at the network's size.
+_SMALL = 0.35
+_SURE = 0.75  # Least score in the smallest squares, which show much else.
 
 
 class Region(NamedTuple):
@@ -51,28 +55,28 @@ class Tracker:
   def detect(
     self, image: UInt8[np.ndarray, "h w 3"]
   ) -> Float[np.ndarray, "n 9"]:
-    """Detects faces, best first: x0, y0, x1, y1, right eye, left eye, score.
+    """Detects faces, largest first: x0, y0, x1, y1, right eye, left eye, score.
 
     The whole frame is searched; if that shows no face, the squares that tile a
-    long frame are, where a small face is larger.
+    long frame are; and if these show none or small ones alone, squares of half
+    their side. At most MAX_FACES are returned.
     """
     height, width = image.shape[:2]
     short, long = min(height, width), max(height, width)
-    whole = [Region(width / 2, height / 2, long, 0.0)]
-    num_tiles = int(np.ceil(long / short)) + 1 if long > short else 0
-    tiles = [
-      Region(c, height / 2, short, 0.0)
-      if width > height
-      else Region(width / 2, c, short, 0.0)
-      for c in np.linspace(short / 2, long - short / 2, num_tiles)
-    ]
-    for regions in (whole, tiles):
-      faces = [self._detect_in(image, region) for region in regions]
-      faces = np.concatenate(faces) if faces else np.zeros((0, 9))
-      faces = faces[np.argsort(-faces[:, 8])]
-      if len(faces):
-        break
-    return _suppress(faces)[:_MAX_FACES].astype(np.float32)
+    faces = np.zeros((0, 9))
+    for side in (float(long), float(short), short / 2):
+      if len(faces) and (
+        side == short or np.ptp(faces[:, 1:4:2], 1).max() > _SMALL * short
+      ):
+        continue
+      here = [self._detect_in(image, r) for r in _tiles(width, height, side)]
+      here = np.concatenate(here)
+      if side < short:
+        here = here[here[:, 8] >= _SURE]
+      faces = np.concatenate([faces, here])
+    faces = _suppress(faces[np.argsort(-faces[:, 8])])
+    faces = faces[np.argsort(-np.ptp(faces[:, 1:4:2], 1))]
+    return faces[:MAX_FACES].astype(np.float32)
 
   def _detect_in(self, image: np.ndarray, region: Region) -> np.ndarray:
     crop = sample(image, region, _DETECTOR_SIZE) / np.float32(127.5) - 1
@@ -139,6 +143,16 @@ class Tracker:
     points[:, :2] = points[:, :2] @ np.array([[cos, sin], [-sin, cos]])
     points[:, :2] += [region.x, region.y]
     return points.astype(np.float32), float(1 / (1 + np.exp(-logit)))
+
+
+def _tiles(width: int, height: int, side: float) -> list[Region]:
+  """Returns squares that cover a frame, each overlapping the next by half."""
+  middles = []
+  for length in (width, height):
+    count = 1 if length <= side else int(np.ceil(2 * length / side)) - 1
+    ends = (side / 2, length - side / 2) if count > 1 else (length / 2,) * 2
+    middles.append(np.linspace(*ends, count))
+  return [Region(x, y, side, 0.0) for y in middles[1] for x in middles[0]]
 
 
 class Network:

@@ -196,7 +196,8 @@ def choose(
     if not 0 <= face < len(people):
       raise InputError(
         f"There is no face {face} in this video, but {len(people)}, counted"
-        " from 0, the largest: choose one of them."
+        " from 0, the largest: choose one of them. At most"
+        f" {detector.MAX_FACES} at a time are followed."
       )
     return people[face]
   away = [person.gallery.distance_to(face) for person in people]

@@ -102,12 +102,15 @@ def reenact(
     brows,
     blinks,
   )
+  for remark in info.remarks:
+    print(f"{info.name} is {remark}.")
   size = (info.width, info.height)
   num_unchanged = 0
   source = pingpong.frame_indices(len(tracked.track.times), count)
   in_sheet = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
   real, reenacted = [], []
-  with video_writer.VideoWriter(output, size, rate, audio=audio) as sink:
+  options = {"audio": audio, "colors": info.colors}
+  with video_writer.VideoWriter(output, size, rate, **options) as sink:
     pairs = inpaint_frames(
       person, tracked, wanted, kept, known.window_side, phases
     )

@@ -1,4 +1,4 @@
-"""Decoded frames converted to RGB, upright, progressive, with square pixels.
+"""Decoded frames converted to RGB: upright, whole, square pixels, SDR.
 
 h height, w width as shown.
 """
@@ -26,10 +26,22 @@ EXACT_COLOURS = int(
 # Pixels this little wider or taller than square stay as they are: a head of
 # 200 pixels changes by one.
 SQUARE_ENOUGH = 0.005
-# Numbers of ITU-T H.273, tables 3 and 4.
-_UNSPECIFIED, _RESERVED, _YCGCO = 2, 3, 8
+# Numbers of ITU-T H.273, tables 2 to 4.
+BT709, _UNSPECIFIED, _RESERVED, _YCGCO = 1, 2, 3, 8
 _CONVERTIBLE = {0, 1, 2, 4, 5, 6, 7, 9}
 _HDR = {16: "PQ", 18: "HLG"}
+_WIDE = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
+_HD = 720  # Rows from which untagged colours are BT.709 by convention.
+
+
+def _unknown_side_data(kind: type, number: int) -> SideData:
+  member = object.__new__(kind)
+  member._name_, member._value_ = f"UNKNOWN_{number}", number
+  return member
+
+
+# FFmpeg knows kinds, such as EXIF, at which PyAV 18 fails with all the others.
+SideData._missing_ = classmethod(_unknown_side_data)
 
 
 class Shape(NamedTuple):
@@ -96,17 +108,54 @@ def remarks(frame, stream) -> tuple[str, ...]:
       f"pixels of {aspect.numerator}:{aspect.denominator}: made square"
     )
   if frame.color_trc in _HDR:
-    notes.append(
-      f"HDR ({_HDR[frame.color_trc]}): read without tone mapping, so its"
-      " colours look pale"
-    )
+    notes.append(f"HDR ({_HDR[frame.color_trc]}): tone-mapped to BT.709")
+  elif frame.color_primaries in _WIDE:
+    wide = _WIDE[frame.color_primaries]
+    notes.append(f"wide colours ({wide}): converted to BT.709")
+  if any(component.is_alpha for component in frame.format.components):
+    notes.append("transparency: left out, the colours beneath it are read")
   return tuple(notes)
+
+
+def _is_wide(frame) -> bool:
+  return frame.color_trc in _HDR or frame.color_primaries in _WIDE
+
+
+def colors_of(frame) -> tuple[int, int]:
+  """Returns primaries and transfer of the RGB that is read, as in H.273."""
+  if _is_wide(frame):
+    return BT709, BT709
+  usual = BT709 if frame.height >= _HD else _UNSPECIFIED
+  unknown = (0, _UNSPECIFIED, _RESERVED)
+  tags = frame.color_primaries, frame.color_trc
+  return tuple(usual if tag in unknown else int(tag) for tag in tags)
+
+
+def standard_range(
+  frames: Iterator[tuple[Fraction, object]], stream
+) -> Iterator[tuple[Fraction, object]]:
+  """Tone-maps HDR, and converts wide colours, to BT.709; others pass.
+
+  FFmpeg's own mapping for viewers, "perceptual".
+  """
+  graph = kind = None
+  for time, frame in frames:
+    if _is_wide(frame):
+      now = (frame.width, frame.height, frame.format.name, frame.color_trc)
+      if now != kind:
+        to_standard = (
+          "scale",
+          "out_transfer=bt709:out_primaries=bt709:intent=perceptual",
+        )
+        graph = _graph(frame, stream, to_standard, ("format", "gbrp"))
+        kind = now
+      graph.push(frame)
+      frame = graph.pull()
+    yield time, frame
 
 
 def to_rgb(frame, shape: Shape, path) -> UInt8[np.ndarray, "h w 3"]:
   """Converts a frame to 8-bit RGB, scaled and turned by `shape`.
-
-  Colours of a high dynamic range (PQ, HLG) are not tone mapped.
 
   Raises:
     InputError: its colours cannot be converted.
@@ -121,7 +170,7 @@ def to_rgb(frame, shape: Shape, path) -> UInt8[np.ndarray, "h w 3"]:
   if space in (_UNSPECIFIED, _RESERVED):
     # Untagged HD is BT.709 by every player's convention; FFmpeg would take
     # BT.601.
-    source = "itu709" if frame.height >= 720 else "itu601"
+    source = "itu709" if frame.height >= _HD else "itu601"
   elif space not in _CONVERTIBLE:
     source = "bt2020"  # Its relatives; FFmpeg has no matrix for them.
   if frame.format.is_rgb:
@@ -150,14 +199,17 @@ def progressive(
     if now != kind:
       if graph is not None:
         yield from _pulled(graph, None, times)
-      graph, kind = _deinterlacer(frame, stream), now
+      # Frames that are whole already pass unchanged.
+      bwdif = ("bwdif", "mode=send_frame:deint=interlaced")
+      graph, kind = _graph(frame, stream, bwdif), now
     times.append(time)
     yield from _pulled(graph, frame, times)
   if graph is not None:
     yield from _pulled(graph, None, times)
 
 
-def _deinterlacer(frame, stream) -> av.filter.Graph:
+def _graph(frame, stream, *filters: tuple[str, str]) -> av.filter.Graph:
+  """Chains filters, each a name and its options, for frames like this one."""
   graph = av.filter.Graph()
   source = graph.add_buffer(
     width=frame.width,
@@ -165,9 +217,8 @@ def _deinterlacer(frame, stream) -> av.filter.Graph:
     format=frame.format,
     time_base=stream.time_base,
   )
-  # Frames that are whole already pass unchanged.
-  bwdif = graph.add("bwdif", mode="send_frame", deint="interlaced")
-  graph.link_nodes(source, bwdif, graph.add("buffersink")).configure()
+  chain = [graph.add(*each) for each in filters]
+  graph.link_nodes(source, *chain, graph.add("buffersink")).configure()
   return graph
 
 

@@ -45,6 +45,8 @@ class VideoInfo(NamedTuple):
     num_frames: as declared; None where the container does not declare it.
     sound_rate: samples a second; None where there is no sound.
     remarks: conversions on reading, see `frames.remarks`.
+    colors: primaries and transfer of the frames as read, see
+      `frames.colors_of`.
   """
 
   name: str
@@ -56,6 +58,7 @@ class VideoInfo(NamedTuple):
   num_frames: int | None
   sound_rate: int | None
   remarks: tuple[str, ...] = ()
+  colors: tuple[int, int] = (frames_lib.BT709, frames_lib.BT709)
 
   @property
   def has_audio(self) -> bool:
@@ -82,6 +85,7 @@ def probe(path: Path) -> VideoInfo:
     shape = frames_lib.shape_of(frame, stream)
     width, height = shape.shown
     remarks = frames_lib.remarks(frame, stream)
+    colors = frames_lib.colors_of(frame)
     rate, seconds = _rate(stream), stream.duration
     if seconds is not None:
       seconds = float(seconds * stream.time_base)
@@ -102,6 +106,7 @@ def probe(path: Path) -> VideoInfo:
     num_frames=num_frames,
     sound_rate=sound_rate,
     remarks=remarks,
+    colors=colors,
   )
 
 
@@ -153,9 +158,9 @@ def read_frames(
 ) -> Iterator[tuple[Fraction, UInt8[np.ndarray, "h w 3"]]]:
   """Yields (time, RGB frame) in presentation order.
 
-  Frames are upright and whole (not interlaced), with square pixels, all of the
-  first one's size. One frame is in memory at a time. Frames that repeat a time
-  are dropped.
+  Frames are upright and whole (not interlaced), SDR, with square pixels, all of
+  the first one's size. One frame is in memory at a time. Frames that repeat a
+  time are dropped.
 
   Args:
     path: of the video.
@@ -173,7 +178,8 @@ def read_frames(
       if _lands_before(path, zero + Fraction(start)):
         _seek(container, stream, zero + Fraction(start))
     frames = containers.decode_timed(container, stream, path)
-    for now, frame in frames_lib.progressive(frames, stream):
+    frames = frames_lib.progressive(frames, stream)
+    for now, frame in frames_lib.standard_range(frames, stream):
       zero = now if zero is None else zero
       if last is not None and now <= last:
         continue

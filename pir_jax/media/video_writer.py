@@ -47,6 +47,7 @@ class VideoWriter:
     *,
     audio: str | pathlib.Path | None = None,
     comment: str = COMMENT,
+    colors: tuple[int, int] = (frames.BT709, frames.BT709),
   ):
     """Prepares a writer; the file is opened on entering the context.
 
@@ -56,6 +57,7 @@ class VideoWriter:
       frame_rate: exact (30000/1001, not 29.97).
       audio: file whose sound is added, from its time 0.
       comment: metadata of the file, which marks it as synthetic.
+      colors: primaries and transfer of the frames, see `frames.colors_of`.
 
     Raises:
       InputError: the name does not end in .mp4 or its folder is missing.
@@ -66,7 +68,7 @@ class VideoWriter:
     if not self.path.parent.is_dir():
       raise InputError(f"{self.path.parent} is not a folder: make it first.")
     self.size, self.frame_rate = size, Fraction(frame_rate)
-    self.audio, self.comment = audio, comment
+    self.audio, self.comment, self.colors = audio, comment, colors
     self.num_frames = 0
     self._part = self.path.parent / f".{uuid.uuid4().hex}.mp4"
 
@@ -97,10 +99,10 @@ class VideoWriter:
     width, height = self.size
     stream.width, stream.height = width + width % 2, height + height % 2
     stream.pix_fmt = "yuv420p"
-    # Tagged, so that no player has to guess: 1 is BT.709, 1 is studio range.
+    # Tagged, so that no player has to guess.
     context = stream.codec_context
-    context.colorspace = context.color_primaries = context.color_trc = 1
-    context.color_range = 1
+    context.colorspace, context.color_range = frames.BT709, 1  # Studio range.
+    context.color_primaries, context.color_trc = self.colors
     context.time_base = 1 / self.frame_rate
     self._stream = stream
     if self._sound is not None:

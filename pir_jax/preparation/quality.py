@@ -1,7 +1,7 @@
 """Measures what a clip is good for, in figures that a person can check.
 
 All are plain values, kept as JSON in the clip's manifest; `quality_rules`
-grades them and `quality_report` shows them.
+grades them, `quality_figures` and `quality_report` show them.
 
 t source frames, k points of a curve, n audio samples, l landmarks, h height and
 w width of a crop.
@@ -15,7 +15,12 @@ from PIL import Image, ImageDraw
 
 from pir_jax.media import loudness
 from pir_jax.metrics import detail, lids, lips, sync
-from pir_jax.preparation import phonemes, quality_rules, tracking
+from pir_jax.preparation import (
+  phonemes,
+  quality_figures,
+  quality_rules,
+  tracking,
+)
 from pir_jax.types import SAMPLE_RATE
 
 NUM_POINTS = 240  # Of a curve: as many as a page has room for.
@@ -45,6 +50,7 @@ class Quality:
       `level` (to which it leads), `what` and `remedy` in words.
     seconds, rate, width, height: of the video; rate in frames a second.
     num_frames: of the video.
+    remarks: conversions on reading, see `media.frames.remarks`.
     measured, interpolated, absent: shares of the frames in which the face was
       tracked, was guessed from its neighbours, or is not known.
     longest_gap: seconds without a measured face at the longest.
@@ -76,6 +82,7 @@ class Quality:
 
   level: str = ""
   reasons: list[dict[str, str]] = dataclasses.field(default_factory=list)
+  remarks: list[str] = dataclasses.field(default_factory=list)
   seconds: float
   rate: float
   width: int
@@ -139,6 +146,7 @@ def measure(
     width=tracked.video.width,
     height=tracked.video.height,
     num_frames=len(track.times),
+    remarks=list(tracked.video.remarks),
     sound_rate=tracked.video.sound_rate,
     sound_seconds=_round(len(sound) / SAMPLE_RATE),
     shift=None if shift.seconds is None else _round(shift.seconds, 3),
@@ -163,7 +171,7 @@ def measure(
 
 def report(made: Quality) -> str:
   """Returns the figures in a few lines for a terminal."""
-  return "\n".join(quality_rules.lines(dataclasses.asdict(made)))
+  return "\n".join(quality_figures.lines(dataclasses.asdict(made)))
 
 
 def spread(frames: Int[np.ndarray, "_"], count: int) -> list[int]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from pir_jax.data import manifest
-from pir_jax.preparation import quality_rules
+from pir_jax.preparation import quality_figures, quality_rules
 
 FILE_NAME = "report.html"
 THUMBNAILS = "thumbnails.jpg"
@@ -152,14 +152,14 @@ class Clip(NamedTuple):
         charts.append(chart(title, curves["seconds"], lines, least))
     return charts
 
-  def figures(self) -> list[tuple[quality_rules.Figure, str]]:
+  def figures(self) -> list[tuple[quality_figures.Figure, str]]:
     """Returns each figure and, where a reason names it, its level."""
     levels = {}
     # The worst reason comes first, and so remains.
     for reason in reversed(self.quality["reasons"]):
       levels[reason["figure"]] = reason["level"]
     marked = []
-    for figure in quality_rules.figures(self.quality):
+    for figure in quality_figures.figures(self.quality):
       marks = [levels[name] for name in figure.names if name in levels]
       worst = max(marks, key=quality_rules.LEVELS.index, default="")
       marked.append((figure, worst))

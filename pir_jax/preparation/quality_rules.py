@@ -1,13 +1,12 @@
-"""Grades a clip's figures, and words them for the terminal and the report.
+"""Grades a clip by its figures: levels, reasons, remedies.
 
 `v` holds the figures of `quality.Quality` as a dict.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 LEVELS = ("good", "usable", "rejected")
-UNKNOWN = "unknown"
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -49,23 +48,6 @@ class Config:
   shift: tuple[float, float] = (0.08, 0.16)
 
 
-class Figure(NamedTuple):
-  """One line of what is known of a clip.
-
-  Attributes:
-    names: attributes of `quality.Quality` that it shows; a reason that names
-      one of them marks it.
-    title: of it.
-    text: its value with a unit.
-    meaning: an explanation for someone new to it.
-  """
-
-  names: tuple[str, ...]
-  title: str
-  text: str
-  meaning: str
-
-
 def grade(
   v: dict[str, Any], config: Config | None = None
 ) -> tuple[str, list[dict[str, str]]]:
@@ -78,21 +60,6 @@ def grade(
   ]
   reasons.sort(key=lambda reason: -LEVELS.index(reason["level"]))
   return (reasons[0]["level"] if reasons else LEVELS[0]), reasons
-
-
-def lines(v: dict[str, Any]) -> list[str]:
-  """Returns figures, level and reasons as lines for a terminal."""
-  return [
-    *(f"{figure.title}: {figure.text}" for figure in figures(v)),
-    f"quality: {v['level']}",
-    *(f"  {reason['what']} {reason['remedy']}" for reason in v["reasons"]),
-  ]
-
-
-def figures(v: dict[str, Any]) -> list[Figure]:
-  """Returns every figure of a clip, picture first."""
-  sound = _sound_figures(v) if v["sound_seconds"] else [_NO_SOUND]
-  return [*_picture_figures(v), *_face_figures(v), *sound]
 
 
 def _level(value, limits: tuple[float, float], *, least=True) -> str | None:
@@ -117,7 +84,7 @@ def _face_reasons(v, config):
     yield (
       "measured",
       level,
-      f"The face is seen in {_percent(v['measured'])} of the frames only.",
+      f"The face is seen in {percent(v['measured'])} of the frames only.",
       "Cut away the parts without it; if someone else was followed, choose "
       "with `--face`.",
     )
@@ -148,7 +115,7 @@ def _fit_reasons(v, config):
     yield (
       "fit_error",
       level,
-      f"The face model misses the face by {_percent(v['fit_error'], 1)} of its "
+      f"The face model misses the face by {percent(v['fit_error'], 1)} of its "
       "height.",
       "Look at the strip: hands, glasses or strong side light may hide the "
       "face; cut those parts away.",
@@ -158,7 +125,7 @@ def _fit_reasons(v, config):
       "worst_error",
       LEVELS[1],
       f"At {v['worst_time']:.1f} s the face model misses the face by "
-      f"{_percent(v['worst_error'])} of its height.",
+      f"{percent(v['worst_error'])} of its height.",
       "Look at that frame in the strip, and cut the moment away if something "
       "hides the face.",
     )
@@ -201,7 +168,7 @@ def _sound_reasons(v, config):
   if v["clipped"] > config.clipped:
     yield usable(
       "clipped",
-      f"The sound is clipped: {_percent(v['clipped'], 1)} of it lies at the "
+      f"The sound is clipped: {percent(v['clipped'], 1)} of it lies at the "
       "peak.",
       "Use a recording with a lower level; clipping cannot be undone.",
     )
@@ -215,7 +182,7 @@ def _sound_reasons(v, config):
   if v["silence"] > config.silence:
     yield usable(
       "silence",
-      f"{_percent(v['silence'])} of the sound are pauses.",
+      f"{percent(v['silence'])} of the sound are pauses.",
       "Add clips in which the person speaks more.",
     )
 
@@ -228,171 +195,17 @@ def _shift_reasons(v, config):
     yield (
       "shift",
       level,
-      f"The sound comes {1000 * abs(shift):.0f} ms {_side(shift)} the lips.",
+      f"The sound comes {1000 * abs(shift):.0f} ms {side(shift)} the lips.",
       "Move it back in place and prepare again: `ffmpeg -i CLIP -itsoffset "
       f"{-shift:.3f} -i CLIP -map 0:v -map 1:a -c copy NEW`.",
     )
 
 
-def _picture_figures(v) -> list[Figure]:
-  shots, people = v["num_shots"], v["num_people"]
-  gap = ""
-  if v["longest_gap"]:
-    gap = f" The longest gap here is {v['longest_gap']:.1f} s."
-  return [
-    Figure(
-      ("seconds", "rate", "width", "height"),
-      "Video",
-      f"{v['seconds']:.1f} s, {v['width']}x{v['height']}, "
-      f"{v['rate']:g} frames a second",
-      "As the file holds it. All clips of a person together should last a "
-      "minute or more.",
-    ),
-    Figure(
-      ("measured", "interpolated", "absent"),
-      "Face seen",
-      f"{_percent(v['measured'])} of the frames, "
-      f"{_percent(v['interpolated'])} guessed, {_percent(v['absent'])} without",
-      "Only frames in which the face was seen are trained on. Gaps of less "
-      "than half a second are filled from their neighbours (guessed); longer "
-      f"ones are left out.{gap}",
-    ),
-    Figure(
-      ("num_shots", "num_people"),
-      "Shots and people",
-      f"{shots} {'shot' if shots == 1 else 'shots'}, "
-      f"{people} {'person' if people == 1 else 'people'}",
-      "A shot ends where the picture is cut. With several people one is "
-      "followed: see in the strip that it is the right one, or choose another "
-      "with `--face`.",
-    ),
-  ]
-
-
-def _face_figures(v) -> list[Figure]:
-  size = sharp = turn = blinks = fit = UNKNOWN
-  if v["face_height"] is not None:
-    size = f"{v['face_height']:.0f} px ({v['smallest_face']:.0f} at the least)"
-  if v["detail"] is not None:
-    sharp = (
-      f"detail down to {v['detail']:.1f} px; worth "
-      f"{v['effective_height']:.0f} px"
-    )
-  if v["yaw"] is not None:
-    axes = dict(yaw="sideways", pitch="up and down", roll="tilt")
-    turn = ", ".join(
-      f"{name} {v[axis][0]:.0f} to {v[axis][1]:.0f}°"
-      for axis, name in axes.items()
-    )
-  if v["blinks"] is not None:
-    blinks = f"{v['blinks']:.0f} a minute"
-  if v["fit_error"] is not None:
-    fit = (
-      f"{_percent(v['fit_error'], 2)} of face height; "
-      f"{_percent(v['worst_error'], 1)} at worst, at {v['worst_time']:.1f} s"
-    )
-  return [
-    Figure(
-      ("face_height", "smallest_face"),
-      "Face size",
-      size,
-      "Height from chin to forehead in the video's own pixels. The demo learns "
-      "windows of 128 px, the full size 512 px; a smaller face is enlarged and "
-      "stays soft.",
-    ),
-    Figure(
-      ("detail", "effective_height"),
-      "Sharpness",
-      sharp,
-      "The size of the finest detail on the face, and the height of a "
-      "perfectly sharp face that shows as much. 1 px is as sharp as can be; 2 "
-      "is usual; 4 and more is blurred, or was enlarged from a smaller video.",
-    ),
-    Figure(
-      ("yaw", "pitch", "roll"),
-      "Head turns",
-      turn,
-      "Degrees away from looking straight into the camera; nine tenths of the "
-      "frames lie between the two. What was never seen cannot be shown later.",
-    ),
-    Figure(
-      ("blinks",),
-      "Blinks",
-      blinks,
-      "Five to thirty a minute are usual in speech. Unknown where the eyes are "
-      "too small, or frames too far apart, to tell.",
-    ),
-    Figure(
-      ("fit_error", "worst_error"),
-      "Fit error",
-      fit,
-      "How far the face model lies from the points that were detected on the "
-      "face, on average. About 1 % is good; a peak in the curve is a moment in "
-      "which something went wrong.",
-    ),
-  ]
-
-
-_NO_SOUND = Figure(
-  ("sound_seconds",), "Sound", "none", "The file holds no sound."
-)
-
-
-def _sound_figures(v) -> list[Figure]:
-  pauses = loud = noise = UNKNOWN
-  shift = f"{UNKNOWN}: {v['shift_unknown']}"
-  if v["silence"] is not None:
-    pauses = _percent(v["silence"])
-  if v["loudness"] is not None:
-    loud = f"{v['loudness']:.0f} LUFS, {_percent(v['clipped'], 2)} at the peak"
-  if v["noise"] is not None:
-    noise = (
-      f"{v['speech'] - v['noise']:.0f} dB below the speech "
-      f"({v['noise']:.0f} dB of full scale)"
-    )
-  if v["shift"] is not None:
-    shift = (
-      f"{1000 * abs(v['shift']):.0f} ms {_side(v['shift'])} the lips, "
-      f"plus or minus {1000 * v['shift_error']:.0f} ms"
-    )
-  return [
-    Figure(
-      ("sound_seconds", "silence"),
-      "Sound",
-      f"{v['sound_seconds']:.1f} s at {v['sound_rate'] / 1000:g} kHz, "
-      f"{pauses} pauses",
-      "Speech from which the first network learns. A few pauses are good: they "
-      "teach it to close the mouth.",
-    ),
-    Figure(
-      ("loudness", "clipped"),
-      "Loudness",
-      loud,
-      "After ITU-R BS.1770, as broadcasters measure it: -16 to -30 is usual, "
-      "and the level is evened out before training. Many samples at the peak "
-      "mean that loud sounds were cut off.",
-    ),
-    Figure(
-      ("noise",),
-      "Background",
-      noise,
-      "The quietest tenth of the sound against its loudest tenth: noise, echo "
-      "and music that the network would take for speech. More is better.",
-    ),
-    Figure(
-      ("shift",),
-      "Sound comes",
-      shift,
-      "From the moments in which the lips should close (p, b, m) or part. "
-      f"Within 80 ms is in step. It rests on {v['num_phones']} recognised "
-      f"sounds, {v['num_closures']} of them p, b or m.",
-    ),
-  ]
-
-
-def _percent(share: float, digits: int = 0) -> str:
+def percent(share: float, digits: int = 0) -> str:
+  """Returns a share as a text such as "12 %"."""
   return f"{100 * share:.{digits}f} %"
 
 
-def _side(shift: float) -> str:
+def side(shift: float) -> str:
+  """Returns on which side of the lips a shifted sound comes."""
   return "after" if shift > 0 else "before"

@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from pir_jax.data import synthetic
 from pir_jax.media import video_reader
@@ -136,48 +137,110 @@ COLOURS = [(0, 0, 0), (255, 255, 255), (200, 60, 60), (60, 200, 60)]
 
 
 @pytest.mark.parametrize(
-  ("pixels", "space", "full", "transfer"),
+  ("pixels", "space", "full"),
   [
-    ("yuv420p", 5, False, 0),
-    ("yuv420p", 5, True, 0),
-    ("yuv422p", 1, False, 0),
-    ("yuv444p12le", 1, True, 0),
-    ("yuv420p10le", 9, False, 0),
-    ("yuv420p10le", 9, False, 16),
-    ("yuv420p10le", 9, False, 18),
-    ("rgb24", 0, True, 0),
+    ("yuv420p", 5, False),
+    ("yuv420p", 5, True),
+    ("yuv422p", 1, False),
+    ("yuv444p12le", 1, True),
+    ("yuv420p10le", 9, False),
+    ("rgb24", 0, True),
   ],
 )
-def test_colours_come_back_whatever_the_tags(
-  tmp_path, pixels, space, full, transfer
-):
+def test_colours_come_back_whatever_the_tags(tmp_path, pixels, space, full):
   path = tmp_path / "colours.mkv"
   want = np.repeat(np.array(COLOURS, np.uint8), 16, 0)[None].repeat(48, 0)
+  _write_tagged(path, want, pixels, space, full)
+  got = _first(path)[24, 8::16].astype(int)
+  # Two conversions, each with rounding of 8 bits.
+  np.testing.assert_allclose(got, COLOURS, atol=2)
+  assert not video_reader.probe(path).remarks
+
+
+def _write_tagged(path, image, pixels, space, full=False, transfer=0, wide=0):
+  """Writes one picture, its code values under other tags."""
   codec = "libx264rgb" if pixels == "rgb24" else "ffv1"
   with av.open(str(path), "w") as container:
     stream = container.add_stream(codec, rate=25, options={"crf": "0"})
-    stream.width, stream.height = 64, 48
+    stream.width, stream.height = image.shape[1::-1]
     stream.pix_fmt = pixels
     context = stream.codec_context
     if space:
       context.colorspace, context.color_range = space, 1 + full
     if transfer:
-      context.color_trc, context.color_primaries = transfer, 9
-    frame = av.VideoFrame.from_ndarray(want, "rgb24")
+      context.color_trc = transfer
+    if wide:
+      context.color_primaries = wide
+    frame = av.VideoFrame.from_ndarray(image, "rgb24")
     if space:
       frame = frame.reformat(
         format=pixels, dst_colorspace=space, dst_color_range=1 + full
       )
     frame.pts, frame.time_base = 0, Fraction(1, 25)
-    frame.color_trc = transfer or 2
     container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
-  got = _first(path)[24, 8::16].astype(int)
-  # Two conversions, each with rounding of 8 bits.
-  np.testing.assert_allclose(got, COLOURS, atol=2)
-  assert any("tone" in r for r in video_reader.probe(path).remarks) == (
-    transfer > 0
-  )
+
+
+@pytest.mark.parametrize(
+  ("transfer", "name", "white"),
+  # Of white paper, 203 candela a square metre (ITU-R BT.2408).
+  [(16, "PQ", 0.58), (18, "HLG", 0.75)],
+)
+def test_hdr_is_tone_mapped_and_said(tmp_path, transfer, name, white):
+  path = tmp_path / "hdr.mkv"
+  ramp = np.linspace(0, 255, 64).round().astype(np.uint8)
+  image = np.repeat(ramp[None, :, None], 48, 0).repeat(3, -1)
+  _write_tagged(path, image, "yuv444p10le", 9, transfer=transfer, wide=9)
+  got = _first(path)[24].astype(int)
+  assert np.ptp(got, -1).max() <= 3  # Grey stays grey.
+  assert (np.diff(got[:, 1]) >= 0).all()
+  assert got[0, 1] <= 1 and got[-1, 1] >= 253
+  assert 140 < got[round(63 * white), 1] < 235
+  info = video_reader.probe(path)
+  assert info.remarks == (f"HDR ({name}): tone-mapped to BT.709",)
+  assert info.colors == (1, 1)
+  assert len(list(video_reader.read_frames(path))) == 1
+
+
+def test_wide_colours_are_converted_and_said(tmp_path):
+  path = tmp_path / "wide.mkv"
+  want = np.repeat(np.array(COLOURS, np.uint8), 16, 0)[None].repeat(48, 0)
+  _write_tagged(path, want, "yuv444p10le", 9, transfer=14, wide=9)
+  black, white, red, green = _first(path)[24, 8::16].astype(int)
+  np.testing.assert_allclose(black, 0, atol=3)
+  np.testing.assert_allclose(white, 255, atol=3)
+  # As codes of the smaller colour space the same red and green lie further out.
+  assert red[0] - red[1] > 150 and green[1] - green[0] > 150
+  (remark,) = video_reader.probe(path).remarks
+  assert "BT.2020" in remark
+
+
+def test_other_colours_keep_their_tags(tmp_path):
+  path = tmp_path / "old.mkv"
+  want = np.repeat(np.array(COLOURS, np.uint8), 16, 0)[None].repeat(48, 0)
+  _write_tagged(path, want, "yuv420p", 5, transfer=6, wide=5)
+  assert video_reader.probe(path).colors == (5, 6)
+
+
+def test_transparency_is_said(tmp_path):
+  path = tmp_path / "alpha.mkv"
+  options = dict(codecs=("ffv1", "flac"), pixels="yuva420p", image=_corners)
+  synthetic.write_video(path, num_frames=1, **options)
+  (remark,) = video_reader.probe(path).remarks
+  assert remark.startswith("transparency: left out")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_a_photograph_is_obeyed(tmp_path, orientation):
+  path = tmp_path / "photo.jpg"
+  exif = Image.Exif()
+  exif[0x0112], exif[0x010F] = orientation, "a camera"
+  Image.fromarray(_corners(0, 64, 48)).save(path, exif=exif, quality=95)
+  with Image.open(path) as image:
+    upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+  assert video_reader.probe(path)[2:4] == upright.shape[1::-1]
+  near = np.abs(_first(path).astype(int) - upright).max(-1) < 16
+  assert near.mean() > 0.85
 
 
 @pytest.mark.parametrize("space", [3, 10, 12, 14])

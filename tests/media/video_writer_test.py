@@ -156,3 +156,13 @@ def test_refusals_leave_nothing(tmp_path):
     with video_writer.VideoWriter(path, (32, 48), Fraction(25)) as video:
       video.write(_frames(1)[0])
   assert not list(tmp_path.iterdir())
+
+
+def test_colours_are_tagged_as_they_were_read(tmp_path):
+  path = tmp_path / "o.mp4"
+  _write(path, _frames(2), colors=(5, 6))
+  with av.open(str(path)) as container:
+    frame = next(container.decode(video=0))
+    assert (frame.color_primaries, frame.color_trc) == (5, 6)
+    assert frame.colorspace == 1
+  assert video_reader.probe(path).colors == (5, 6)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pir_jax.preparation import quality_rules
+from pir_jax.preparation import quality_figures, quality_rules
 
 GOOD = dict(
   level="good",
@@ -79,7 +79,7 @@ def test_a_doubt_has_a_level_words_and_a_place(change, level):
   for reason in reasons:
     assert reason["what"].endswith(".") and reason["remedy"].endswith(".")
   # Without a second reason for the same thing.
-  shown = quality_rules.figures(GOOD | change)
+  shown = quality_figures.figures(GOOD | change)
   places = [[f.title for f in shown if r["figure"] in f.names] for r in reasons]
   assert all(len(place) == 1 for place in places), reasons
   if change != dict(measured=0.1):
@@ -121,7 +121,7 @@ def test_lines_hold_all_of_it():
   change = dict(shift=None, shift_unknown="the video is silent.", clipped=0.02)
   values = GOOD | change
   values["level"], values["reasons"] = quality_rules.grade(values)
-  text = "\n".join(quality_rules.lines(values))
+  text = "\n".join(quality_figures.lines(values))
   assert "unknown: the video is silent." in text
   assert "quality: usable" in text
   assert "clipped" in text and "300 px" in text
@@ -134,5 +134,5 @@ def test_a_face_that_was_never_seen_can_be_described():
   )
   nothing = dict.fromkeys(names.split()) | dict(measured=0.0, sound_seconds=0.0)
   assert quality_rules.grade(GOOD | nothing)[0] == "rejected"
-  shown = quality_rules.figures(GOOD | nothing)
-  assert [f.text for f in shown].count(quality_rules.UNKNOWN) >= 4
+  shown = quality_figures.figures(GOOD | nothing)
+  assert [f.text for f in shown].count(quality_figures.UNKNOWN) >= 4
