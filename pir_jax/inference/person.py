@@ -352,6 +352,8 @@ def read_speech(path: Path) -> Float[np.ndarray, "n"]:
     InputError: the file cannot be read, or holds no sound.
   """
   waveform = video_reader.read_audio(path)
+  for remark in video_reader.sound_remarks(path, waveform):
+    print(f"{pathlib.Path(path).name} {remark}.")
   if not speech_waveform.check(waveform, silence=True):
     print("The sound is silent: the mouth will stay closed.")
     waveform[:] = 0  # Or hiss would be raised to the level of speech.

@@ -243,6 +243,22 @@ def time_zero(path: Path) -> Fraction:
   raise InputError(f"{path} holds no frame: it is damaged or cut short.")
 
 
+def picture_start(path: Path) -> Fraction | None:
+  """Returns the container time at which the picture starts.
+
+  As declared where the picture cannot be decoded, which sound does not need;
+  None without a picture.
+  """
+  try:
+    return time_zero(path)
+  except InputError:
+    with open_media(path) as container:
+      for stream in moving(container):
+        if stream.start_time is not None:
+          return Fraction(stream.start_time * stream.time_base)
+    return None
+
+
 def declared_end(container, stream) -> Fraction | None:
   """Returns the container time of a stream's declared end, None without one."""
   start = (stream.start_time or 0) * (stream.time_base or 0)

@@ -8,10 +8,12 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from pir_jax.media import loudness
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
 _QUIETEST = 1e-5  # Less than the last bit of 16: not worth amplifying.
-_QUIETEST_SPEECH = 1e-3  # Peak; -60 dB of full scale.
+_QUIETEST_SPEECH = -66.0  # dB of full scale: 16 bits have 96.
+_LEAST_SPEECH = 4  # Frames of 50 ms as loud as that: a click is no speech.
 _SHORTEST_SPEECH = SAMPLE_RATE // FRAME_RATE  # Samples of one video frame.
 
 
@@ -41,10 +43,13 @@ def check(waveform: Float[np.ndarray, "n"], *, silence: bool = False) -> bool:
       f"the sound lasts {1000 * len(waveform) / SAMPLE_RATE:.0f} ms, less than"
       " one video frame: use a file with speech."
     )
-  audible = max(-low, high) >= _QUIETEST_SPEECH
+  # Not by the peak, which an offset or a click reaches too.
+  levels = np.sort(loudness.frame_levels(waveform))[::-1][:_LEAST_SPEECH]
+  audible = bool(len(levels) and levels[-1] >= _QUIETEST_SPEECH)
   if not (audible or silence):
     raise InputError(
-      "the sound is silent: use a file with speech louder than -60 dB."
+      "the sound is silent: use a file with speech louder than "
+      f"{_QUIETEST_SPEECH:.0f} dB."
     )
   return audible
 

@@ -15,7 +15,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float, UInt8
 
-from pir_jax.media import audio, containers
+from pir_jax.media import audio, containers, tones
 from pir_jax.media import frames as frames_lib
 from pir_jax.media.containers import Path
 from pir_jax.types import SAMPLE_RATE, InputError
@@ -260,6 +260,34 @@ def read_audio(path: Path) -> Float[np.ndarray, "n"]:
   for block in _mono(path):
     samples.frombytes(block.tobytes())
   return np.frombuffer(samples, np.float32)
+
+
+def sound_remarks(
+  path: Path, waveform: Float[np.ndarray, "n"]
+) -> tuple[str, ...]:
+  """Lists what a user should know of a file's sound; most need nothing.
+
+  Args:
+    path: of the file.
+    waveform: its sound, see `read_audio`.
+  """
+  notes = list(audio.examine(path).remarks)
+  seconds = len(waveform) / SAMPLE_RATE
+  with containers.open_media(path) as container:
+    alone = not containers.moving(container)  # `read_frames` sees to the rest.
+  missing = audio.missing_seconds(path, seconds) if alone else 0.0
+  if missing > TOLERATED_LOSS:
+    notes.append(
+      f"was cut short: it declares {seconds + missing:.1f} s and ends at "
+      f"{seconds:.1f} s"
+    )
+  share = tones.steady_share(waveform)
+  if share is not None and share > tones.MUSIC:
+    notes.append(
+      f"holds music: {100 * share:.0f} % of it are steady tones; lips follow "
+      "speech only"
+    )
+  return tuple(notes)
 
 
 def stream_audio(path: Path, block: int) -> Iterator[Float[np.ndarray, "n"]]:

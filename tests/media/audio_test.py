@@ -9,7 +9,7 @@ import soundfile
 
 from pir_jax.data import synthetic
 from pir_jax.media import audio, video_reader
-from pir_jax.types import SAMPLE_RATE
+from pir_jax.types import SAMPLE_RATE, InputError
 
 
 def _tone(seconds, rate, hertz=440):
@@ -130,3 +130,71 @@ def test_more_channels_than_wanted_become_one(tmp_path, most):
   )
   shapes = {b.shape[1] for _, b in audio.read_sound(path, most_channels=most)}
   assert shapes == {1}
+
+
+def _two_channels(path, left, right, subtype="PCM_16"):
+  soundfile.write(path, np.stack([left, right], 1), SAMPLE_RATE, subtype)
+
+
+@pytest.mark.parametrize("right", [-1.0, -0.9, 0.0, 1.0])
+def test_channels_that_cancel_are_not_mixed(tmp_path, right):
+  path = tmp_path / "stereo.wav"
+  speech = synthetic.speech_like(2.0, SAMPLE_RATE)
+  _two_channels(path, speech, right * speech)
+  got = video_reader.read_audio(path)
+  share = speech @ got / (speech @ speech)
+  assert abs(share) == pytest.approx(
+    1.0 if right < 0 else (1 + right) / 2, abs=0.01
+  )
+  notes = video_reader.sound_remarks(path, got)
+  assert any("cancel" in note for note in notes) == (right < 0)
+  # The result has both channels as they are.
+  (block,) = {block.shape[1] for _, block in audio.read_sound(path)}
+  assert block == 2
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+def test_floats_of_integers_are_scaled(tmp_path, bits):
+  path = tmp_path / "raw.wav"
+  speech = synthetic.speech_like(1.0, SAMPLE_RATE)
+  scale = (2.0 ** (bits - 1) - 1) / np.abs(speech).max()
+  soundfile.write(path, scale * speech, SAMPLE_RATE, "FLOAT")
+  got = video_reader.read_audio(path)
+  np.testing.assert_allclose(np.abs(got).max(), 1, atol=1e-3)
+  blocks = [block for _, block in audio.read_sound(path)]
+  assert np.abs(np.concatenate(blocks)).max() <= 1
+  (note, *_) = video_reader.sound_remarks(path, got)
+  assert f"of {bits} bits" in note
+
+
+def test_a_little_over_full_scale_stays(tmp_path):
+  path = tmp_path / "loud.wav"
+  speech = synthetic.speech_like(1.0, SAMPLE_RATE)
+  speech *= 2 / np.abs(speech).max()
+  soundfile.write(path, speech, SAMPLE_RATE, "FLOAT")
+  np.testing.assert_array_equal(video_reader.read_audio(path), speech)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3"])
+def test_a_file_that_was_cut_is_told(tmp_path, kind):
+  whole, cut = tmp_path / f"whole.{kind}", tmp_path / f"cut.{kind}"
+  speech = np.random.default_rng(0).normal(0, 0.1, 8 * SAMPLE_RATE)
+  soundfile.write(whole, speech, SAMPLE_RATE)
+  data = whole.read_bytes()
+  cut.write_bytes(data[: int(0.55 * len(data))])
+  assert not video_reader.sound_remarks(whole, video_reader.read_audio(whole))
+  (note,) = video_reader.sound_remarks(cut, video_reader.read_audio(cut))
+  assert note.startswith("was cut short: it declares 8.0 s and ends at 4.")
+
+
+def test_sound_beside_a_picture_that_cannot_be_decoded(tmp_path):
+  path = tmp_path / "odd.mp4"
+  speech = synthetic.speech_like(1.0, SAMPLE_RATE)
+  synthetic.write_video(path, num_frames=25, sound=speech)
+  data = path.read_bytes()
+  # Of a codec that nobody has: the picture's four letters.
+  assert data.count(b"avc1") >= 1
+  path.write_bytes(data.replace(b"avc1", b"xyz1"))
+  with pytest.raises(InputError):
+    video_reader.probe(path)
+  assert len(video_reader.read_audio(path)) == pytest.approx(16000, abs=1100)

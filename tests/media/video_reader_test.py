@@ -303,3 +303,19 @@ def test_fit_length_cuts_and_pads():
   np.testing.assert_array_equal(
     video_reader.fit_length(wave, 7), [0, 1, 2, 3, 4, 0, 0]
   )
+
+
+def test_silence_is_judged_by_speech_and_not_by_the_peak():
+  rng = np.random.default_rng(0)
+  hiss = (10 ** (-90 / 20) * rng.standard_normal(SAMPLE_RATE)).astype("f4")
+  click = hiss.copy()
+  click[8000] = 0.9
+  for sound in (hiss + np.float32(0.5), hiss - np.float32(0.01), click):
+    assert not speech_waveform.check(sound, silence=True)
+  speech = synthetic.speech_like(1.0, SAMPLE_RATE)
+  quiet = speech / np.abs(speech).max() * np.float32(2e-3)
+  assert speech_waveform.check(quiet + np.float32(0.5))
+  # Speech in a tenth of a second of half a minute is still speech.
+  late = np.zeros(30 * SAMPLE_RATE, np.float32)
+  late[-4000:] = speech[:4000]
+  assert speech_waveform.check(late)
