@@ -6,6 +6,7 @@ pir_jax.prepare --face_model=FILE` fits instead of the open head.
 
 from absl import flags
 
+from pir_jax.media import whole_file
 from pir_jax.pretrained.heads import importer
 from pir_jax.runtime import app
 from pir_jax.types import InputError
@@ -30,7 +31,11 @@ def main(unused_topic: str) -> None:
   args = app.required(_KIND, _INPUT, _OUTPUT)
   if _LANDMARKS.value and _KIND.value != "flame":
     raise InputError("--landmarks is for --kind=flame.")
-  print(importer.report(importer.convert(*args, _LANDMARKS.value)))
+  kind, published, output = args
+  whole_file.check(output, (".npz",))
+  with whole_file.written(output) as hidden:
+    made = importer.convert(kind, published, hidden, _LANDMARKS.value)
+  print(importer.report(made))
 
 
 if __name__ == "__main__":

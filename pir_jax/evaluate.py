@@ -14,6 +14,7 @@ from absl import flags
 
 from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.evaluation import expression, reenactment, triplane, video
+from pir_jax.media import whole_file
 from pir_jax.runs.experiment import Data
 from pir_jax.runtime import app
 from pir_jax.types import InputError
@@ -59,10 +60,12 @@ def main() -> None:
     )
   if stage == "video":
     args = app.required(_MODEL, _SOURCE, _VIDEO, _OUTPUT)
+    whole_file.check_folder(_OUTPUT.value)
     print(video.report(*args, _AUDIO.value))
     print(f"{_OUTPUT.value}: video.txt, video.json, video.png")
     return
   model, data, output = app.required(_MODEL, _DATA, _OUTPUT)
+  whole_file.check_folder(output)
   if stage == "expression":
     clips = Dataset.open(Data(path=data).paths)
     print(expression.report(model, clips, output, _AUDIO.value))

@@ -10,6 +10,7 @@ import pathlib
 from absl import flags
 
 from pir_jax.inference import exporter
+from pir_jax.media import whole_file
 from pir_jax.runtime import app
 
 _MODEL = flags.DEFINE_string(
@@ -26,6 +27,7 @@ _BASE = flags.DEFINE_boolean(
 def main() -> None:
   """Runs the command."""
   model, output = app.required(_MODEL, _OUTPUT)
+  whole_file.check_folder(output)
   paths = pathlib.Path(model), pathlib.Path(output)
   print(exporter.export(*paths, base=_BASE.value))
 

@@ -16,8 +16,8 @@ from absl import flags
 
 from pir_jax.inference import mesh as mesh_lib
 from pir_jax.inference import viewer as viewer_lib
+from pir_jax.media import whole_file
 from pir_jax.runtime import app
-from pir_jax.types import InputError
 
 _MODEL = flags.DEFINE_string(
   "model", None, "Folder with the run triplane, or that run itself."
@@ -108,7 +108,8 @@ def _mesh(viewer, view, expression, output) -> str:
   field = mesh_lib.Field(viewer.generator, viewer.planes(expression))
   level = _LEVEL.value or mesh_lib.default_level(field.box)
   mesh = mesh_lib.extract(field, _GRID.value, level)
-  viewer_lib.write_whole(output, lambda path: mesh_lib.save(mesh, path))
+  with whole_file.written(output) as hidden:
+    mesh_lib.save(mesh, hidden)
   return (
     f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces, "
     f"level {level:.3g} of at most {mesh.highest:.3g}"
@@ -128,10 +129,9 @@ def main() -> None:
   model, output = app.required(_MODEL, _OUTPUT)
   output = pathlib.Path(output)
   show, suffixes = _SHOWS[_WHAT.value]
-  if output.suffix.lower() not in suffixes:
-    raise InputError(
-      f"{output} must end in {' or '.join(suffixes)} for --what={_WHAT.value}."
-    )
+  whole_file.check_folder(output.parent)
+  output.parent.mkdir(parents=True, exist_ok=True)
+  whole_file.check(output, suffixes)
   started = time.monotonic()
   viewer = viewer_lib.Viewer.open(model, _PERSON.value)
   expression, notes = viewer_lib.parse_expression(
@@ -141,7 +141,6 @@ def main() -> None:
     print(note)
   box = viewer.generator.config.renderer.box_warp
   view = _viewpoint(box)
-  output.parent.mkdir(parents=True, exist_ok=True)
   summary = show(viewer, view, expression, output)
   print(f"{output}: {summary}, {time.monotonic() - started:.1f} s")
 

@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from pir_jax import ranges
+from pir_jax.media import whole_file
 from pir_jax.preparation import packaged_clip
 from pir_jax.profiling import abstract_stage, memory_check
 from pir_jax.runs import audio_expressions, batches, run_record, speech_shift
@@ -70,6 +71,7 @@ def train(
   """
   # All that may refuse comes before anything is trained or written.
   ranges.check(experiment)
+  whole_file.check_folder(workdir)
   data = experiment.data.open()
   mesh = mesh_for(experiment)
   num_frames = sum(len(clip.rows("train")) for clip in data)

@@ -16,7 +16,14 @@ from rich import progress
 from pir_jax.data import timing
 from pir_jax.inference import upper_face
 from pir_jax.inference.person import Person, load, person_in, read_speech
-from pir_jax.media import blending, pingpong, plots, video_reader, video_writer
+from pir_jax.media import (
+  blending,
+  pingpong,
+  plots,
+  video_reader,
+  video_writer,
+  whole_file,
+)
 from pir_jax.media import crops as crops_lib
 from pir_jax.preparation import tracking
 from pir_jax.runtime import section_timer
@@ -126,7 +133,8 @@ def reenact(
         reenacted.append(crops_lib.crop_window(after, window, _SHEET_SIDE))
   if contact_sheet:
     rows = {"real": np.stack(real), "reenacted": np.stack(reenacted)}
-    plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(contact_sheet)
+    with whole_file.written(contact_sheet) as hidden:
+      plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(hidden)
   return Reenacted(count, num_unchanged, phases)
 
 
@@ -148,17 +156,9 @@ def _check_output(
   """Refuses names that cannot be written, before the work and not after it."""
   if output.resolve() in {pathlib.Path(p).resolve() for p in (video, audio)}:
     raise InputError(f"{output} is the source itself: choose another name.")
-  if output.suffix.lower() != ".mp4" or not output.parent.is_dir():
-    raise InputError(
-      f"{output} must end in .mp4 and lie in a folder that exists."
-    )
-  place = pathlib.Path(contact_sheet)
-  if contact_sheet and (
-    place.suffix.lower() not in (".png", ".jpg") or not place.parent.is_dir()
-  ):
-    raise InputError(
-      f"{place} must end in .png or .jpg and lie in a folder that exists."
-    )
+  whole_file.check(output, (".mp4",))
+  if contact_sheet:
+    whole_file.check(contact_sheet, (".png", ".jpg"))
 
 
 def inpaint_frames(

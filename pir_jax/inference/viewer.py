@@ -7,8 +7,7 @@ identity coefficients.
 import difflib
 import math
 import pathlib
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from PIL import Image
 from pir_jax.data.dataset import Clip
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.geometry import rays
-from pir_jax.media import plots, video_writer
+from pir_jax.media import plots, video_writer, whole_file
 from pir_jax.runs.experiment import prior_of
 from pir_jax.runs.run import generator_of, open_run, place_of, read_record
 from pir_jax.runtime import compiler_options
@@ -365,22 +364,12 @@ def save_sheet(
   first = next(iter(rows.values()))
   side = max(256, first.shape[1])
   picture = plots.contact_sheet(rows, num_columns=len(first), side=side)
-  write_whole(path, picture.save)
+  with whole_file.written(path) as hidden:
+    picture.save(hidden)
 
 
 def save_arrays(path: pathlib.Path, seen: Pictures) -> None:
   """An .npz of the first view: image, depth, weight_sum, normals."""
   arrays = {name: value[0] for name, value in seen._asdict().items()}
-  write_whole(path, lambda hidden: np.savez_compressed(hidden, **arrays))
-
-
-def write_whole(
-  path: pathlib.Path, write: Callable[[pathlib.Path], object]
-) -> None:
-  """Writes under a hidden name beside the wanted one, then renames."""
-  hidden = path.parent / f".{uuid.uuid4().hex}{path.suffix.lower()}"
-  try:
-    write(hidden)
-    hidden.replace(path)
-  finally:
-    hidden.unlink(missing_ok=True)
+  with whole_file.written(path) as hidden:
+    np.savez_compressed(hidden, **arrays)

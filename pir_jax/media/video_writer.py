@@ -3,8 +3,9 @@
 h height, w width, c sound channels, n samples.
 """
 
+import contextlib
 import pathlib
-import uuid
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -12,7 +13,7 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pir_jax.media import audio, frames
+from pir_jax.media import audio, frames, whole_file
 from pir_jax.types import InputError
 
 COMMENT = "AI-generated: face reenacted by pir_jax"
@@ -28,8 +29,8 @@ AAC_FRAME = 1024  # samples
 class VideoWriter:
   """Writes RGB frames and the sound of a file as an H.264 and AAC mp4.
 
-  Use as a context manager. The file is written under a hidden name in the same
-  folder and renamed when the body ends; if the body raises, nothing stays.
+  Use as a context manager. The file is there when the body ends; if the body
+  raises, nothing stays (`whole_file`).
 
   An odd width or height grows by one pixel (the edge is repeated), because
   4:2:0 video, the only kind every player supports, has even sides. The sound
@@ -60,23 +61,22 @@ class VideoWriter:
       colors: primaries and transfer of the frames, see `frames.colors_of`.
 
     Raises:
-      InputError: the name does not end in .mp4 or its folder is missing.
+      InputError: the name does not end in .mp4, or cannot be written.
     """
+    whole_file.check(path, (".mp4",))
     self.path = pathlib.Path(path)
-    if self.path.suffix.lower() != ".mp4":
-      raise InputError(f"{path} does not end in .mp4: choose such a name.")
-    if not self.path.parent.is_dir():
-      raise InputError(f"{self.path.parent} is not a folder: make it first.")
     self.size, self.frame_rate = size, Fraction(frame_rate)
     self.audio, self.comment, self.colors = audio, comment, colors
     self.num_frames = 0
-    self._part = self.path.parent / f".{uuid.uuid4().hex}.mp4"
 
   def __enter__(self) -> "VideoWriter":
+    self._whole = contextlib.ExitStack()
+    self._part = self._whole.enter_context(whole_file.written(self.path))
+    self._whole.callback(self._close)
     try:
       self._open()
     except BaseException:
-      self._discard()
+      self._whole.__exit__(*sys.exc_info())
       raise
     return self
 
@@ -108,13 +108,14 @@ class VideoWriter:
     if self._sound is not None:
       self._sound.add_to(self._container)
 
-  def _discard(self) -> None:
+  def _close(self) -> None:
     container = getattr(self, "_container", None)
     if container is not None:
-      container.close()
+      # On a full disk its last bytes fail too.
+      with contextlib.suppress(OSError):
+        container.close()
     if getattr(self, "_sound", None) is not None:
       self._sound.close()
-    self._part.unlink(missing_ok=True)
 
   def write(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Adds the next frame.
@@ -146,19 +147,15 @@ class VideoWriter:
       self._sound.write_until(self.num_frames / self.frame_rate)
 
   def __exit__(self, kind, value, traceback) -> None:
-    if kind is not None:
-      self._discard()
-      return
-    try:
+    with self._whole:
+      if kind is not None:
+        raise value
       if not self.num_frames:
         raise InputError(f"{self.path} would hold no frame: nothing to write.")
       self._container.mux(self._stream.encode(None))
       if self._sound is not None:
         self._sound.finish()
       self._container.close()
-      self._part.replace(self.path)
-    finally:
-      self._discard()
 
 
 class _SoundFeed:

@@ -19,7 +19,7 @@ import numpy as np
 from pir_jax.data import hdtf, manifest, records, timing
 from pir_jax.face import masks as masks_lib
 from pir_jax.face import morphable
-from pir_jax.media import prefetch, video_reader
+from pir_jax.media import prefetch, video_reader, whole_file
 from pir_jax.preparation import (
   quality,
   quality_report,
@@ -200,6 +200,7 @@ def prepare(
   output = pathlib.Path(output)
   settings = settings or Settings()
   check_free(output, overwrite)
+  whole_file.check_folder(output.parent)
   part = output.parent / f".{uuid.uuid4().hex}{PART}"
   folder = part / output.name
   part.mkdir(parents=True)

@@ -171,25 +171,6 @@ def test_a_view_of_nothing_is_black_not_an_error():
   assert viewer_lib.share_met(empty) == 0 < viewer_lib.share_met(seen) < 1
 
 
-def test_files_are_whole_or_not_there(tmp_path):
-  path = tmp_path / "a.png"
-
-  def fail(hidden):
-    hidden.write_bytes(b"half")
-    raise OSError("disk full")
-
-  with pytest.raises(OSError, match="disk full"):
-    viewer_lib.write_whole(path, fail)
-  assert list(tmp_path.iterdir()) == []
-  path.write_bytes(b"old")
-  with pytest.raises(OSError, match="disk full"):
-    viewer_lib.write_whole(path, fail)
-  assert path.read_bytes() == b"old"
-  viewer_lib.write_whole(path, lambda hidden: hidden.write_bytes(b"new"))
-  assert path.read_bytes() == b"new"
-  assert list(tmp_path.iterdir()) == [path]
-
-
 def test_files_hold_what_was_seen(tmp_path):
   seen = ball_seen()
   viewer_lib.save_arrays(tmp_path / "seen.NPZ", seen)

@@ -1,0 +1,85 @@
+"""Writes a file whole or not at all, under a name that was checked before.
+
+A link is followed: the file that it names is replaced, the link stays.
+"""
+
+import contextlib
+import errno
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator
+
+from pir_jax.types import InputError
+
+Path = str | pathlib.Path
+
+# Of the place, and not of a program: a full or read-only disk.
+_FAULTS = (
+  *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+  *(errno.EROFS, errno.EACCES, errno.EPERM),
+)
+
+
+def check(path: Path, suffixes: tuple[str, ...]) -> None:
+  """Checks that a file can be written, before the work and not after it.
+
+  Args:
+    path: of the file.
+    suffixes: of which it must have one, such as ".mp4".
+
+  Raises:
+    InputError: it cannot.
+  """
+  path = pathlib.Path(path)
+  if path.suffix.lower() not in suffixes:
+    raise InputError(
+      f"{path} must end in {' or '.join(suffixes)}: choose such a name."
+    )
+  if path.is_dir():
+    raise InputError(f"{path} is a folder: choose another name.")
+  _check_writable(pathlib.Path(os.path.realpath(path)).parent)
+
+
+def check_folder(path: Path) -> None:
+  """Checks that files can be written to a folder, which may have to be made.
+
+  Raises:
+    InputError: they cannot.
+  """
+  path = pathlib.Path(path).absolute()
+  while not path.exists() and path != path.parent:
+    path = path.parent
+  _check_writable(path)
+
+
+def _check_writable(folder: pathlib.Path) -> None:
+  if not folder.exists():
+    raise InputError(f"{folder} is not a folder that exists: make it first.")
+  if not folder.is_dir():
+    raise InputError(f"{folder} is no folder but a file: choose another name.")
+  if not os.access(folder, os.W_OK | os.X_OK):
+    raise InputError(f"{folder} may not be written to: choose another folder.")
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[pathlib.Path]:
+  """Yields a hidden name beside a file's; the file is there when the body ends.
+
+  Raises:
+    InputError: the disk is full or may not be written to; nothing stays.
+  """
+  place = pathlib.Path(os.path.realpath(path))
+  hidden = place.with_name(f".{uuid.uuid4().hex}{place.suffix.lower()}")
+  try:
+    yield hidden
+    hidden.replace(place)
+  except OSError as error:
+    if error.errno not in _FAULTS:
+      raise
+    raise InputError(
+      f"{path} cannot be written ({os.strerror(error.errno)}): free some space "
+      "or choose another place."
+    ) from error
+  finally:
+    hidden.unlink(missing_ok=True)
