@@ -26,11 +26,15 @@ import soundfile
 from jaxtyping import UInt8
 from PIL import Image
 
+from pir_jax.data import text_file
 from pir_jax.media import audio, containers, video_reader, video_writer
 from pir_jax.types import InputError
 
 SIDE = 512
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts")
+VIDEO_SUFFIXES = (
+  *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".flv", ".wmv"),
+  *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".ogv", ".mxf"),
+)
 _GRACE = 1e-3  # seconds: the precision of some containers' times
 _TIMES = re.compile(r"((?:\d+:)*\d+(?:\.\d+)?)-((?:\d+:)*\d+(?:\.\d+)?)")
 
@@ -265,7 +269,7 @@ def _read_subset(path, have, annotated: Annotated) -> None:
 
 
 def _are_integers(words: list[str], count: int) -> bool:
-  return len(words) == count and all(word.isdigit() for word in words)
+  return len(words) == count and all(word.isdecimal() for word in words)
 
 
 def _seconds(words: str) -> float:
@@ -280,6 +284,6 @@ def _table(path: pathlib.Path) -> dict[str, list[str]]:
   """Reads lines of words, keyed by the first without .mp4; {} for no file."""
   if not path.is_file():
     return {}
-  lines = path.read_text(encoding="utf-8-sig").splitlines()
+  lines = text_file.read_lines(path)
   rows = [line.split() for line in lines if line.strip()]
   return {row[0].removesuffix(".mp4"): row[1:] for row in rows}

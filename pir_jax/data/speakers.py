@@ -9,6 +9,7 @@ import dataclasses
 import pathlib
 from typing import NamedTuple
 
+from pir_jax.data import text_file
 from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.types import ConfigError, InputError
 
@@ -34,11 +35,7 @@ def read(path: str | pathlib.Path) -> dict[str, Entry]:
   Raises:
     InputError: it cannot be read, lacks a column, or a line is wrong.
   """
-  try:
-    text = pathlib.Path(path).read_text(encoding="utf-8")
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(f"{path} cannot be read as a list: {error}.") from error
-  lines = csv.DictReader(text.splitlines(), delimiter="\t")
+  lines = csv.DictReader(text_file.read_lines(path), delimiter="\t")
   missing = [name for name in _COLUMNS if name not in (lines.fieldnames or ())]
   if missing:
     raise InputError(

@@ -47,6 +47,11 @@ def open_media(path: Path):
     InputError: no such file, or one that cannot be decoded.
   """
   path = existing(path)
+  if is_animated_webp(path):
+    raise InputError(
+      f"{path} is an animated WebP, which FFmpeg does not read: convert it to "
+      "mp4 first."
+    )
   try:
     container = av.open(
       # "file:" keeps names such as "a:b.mp4" from being read as addresses.
@@ -65,6 +70,14 @@ def open_media(path: Path):
     container.close()
     raise InputError(f"{path} is a text: name a video or sound file.")
   return container
+
+
+def is_animated_webp(path: pathlib.Path) -> bool:
+  """Returns whether a file is a WebP of several pictures (RFC 9649)."""
+  with open(path, "rb") as file:
+    head = file.read(21)
+  webp = len(head) == 21 and head[:4] + head[8:16] == b"RIFFWEBPVP8X"
+  return webp and bool(head[20] & 2)
 
 
 def reason(error: Exception) -> str:
@@ -100,6 +113,8 @@ def videos_in(
 
 
 def _is_video(path: pathlib.Path) -> bool:
+  if is_animated_webp(path):  # Opening it gives the reason why not.
+    return True
   try:
     with open_media(path) as container:
       name = container.format.name

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from pir_jax import assets
-from pir_jax.data import hdtf, manifest
+from pir_jax.data import hdtf, manifest, text_file
 from pir_jax.media import containers, video_reader
 from pir_jax.preparation import batch_output, batch_worker, pipeline
 from pir_jax.types import InputError
@@ -98,8 +98,7 @@ def list_videos(places: Sequence[str]) -> list[Input]:
       if not inside:
         raise InputError(f"{place} holds no video: name another folder.")
     elif path.suffix.lower() == ".txt":
-      lines = path.read_text(encoding="utf-8-sig").splitlines()
-      lines = [line.strip() for line in lines]
+      lines = [line.strip() for line in text_file.read_lines(path)]
       # As written in the list, or beside the list.
       inside = [
         pathlib.Path(os.path.abspath(path.parent / line))

@@ -60,9 +60,9 @@ def test_a_wrong_list_is_refused_with_its_line(tmp_path, text, message):
 
 
 def test_a_list_that_cannot_be_read_is_refused(tmp_path):
-  (tmp_path / "x.tsv").write_bytes(b"\xff\xfef\x00")
+  (tmp_path / "x.tsv").write_bytes(b"f\x01\x81\x00")
   for name in "x.tsv", "none.tsv":
-    with pytest.raises(InputError, match="cannot be read as a list"):
+    with pytest.raises(InputError, match="cannot be read|is no text"):
       speakers.read(tmp_path / name)
 
 
