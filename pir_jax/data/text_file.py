@@ -29,8 +29,8 @@ def read_lines(path: str | pathlib.Path) -> list[str]:
       f"{path} cannot be read ({error.strerror}): check the name."
     ) from error
   kinds = [kind for mark, kind in _MARKS.items() if data.startswith(mark)]
-  if not kinds and b"\0" in data[:4]:  # UTF-16 without its mark.
-    kinds = ["utf-16-le" if data[1:2] == b"\0" else "utf-16-be"]
+  without_mark = {"utf-16-be": data[:4:2], "utf-16-le": data[1:4:2]}
+  kinds += [kind for kind, half in without_mark.items() if half == b"\0\0"]
   for kind in kinds or ("utf-8", "cp1252"):
     try:
       text = data.decode(kind)

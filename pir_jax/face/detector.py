@@ -7,6 +7,9 @@ outer corner of its first pixel; z is in the same unit, smaller when nearer.
 h height, w width, l landmarks, a anchors, n faces, r side of a square.
 """
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -159,8 +162,9 @@ class Network:
   """A .tflite file: one image in, its outputs keyed by their last size."""
 
   def __init__(self, path: str):
-    self._interpreter = Interpreter(model_path=path, num_threads=1)
-    self._interpreter.allocate_tensors()
+    with _quiet():
+      self._interpreter = Interpreter(model_path=path, num_threads=1)
+      self._interpreter.allocate_tensors()
     self._input = self._interpreter.get_input_details()[0]["index"]
     self._outputs = self._interpreter.get_output_details()
 
@@ -172,6 +176,20 @@ class Network:
       int(d["shape"][-1]): self._interpreter.get_tensor(d["index"])
       for d in self._outputs
     }
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Drops what LiteRT writes to standard error about itself."""
+  kept = os.dup(2)
+  nowhere = os.open(os.devnull, os.O_WRONLY)
+  try:
+    os.dup2(nowhere, 2)
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(nowhere)
 
 
 def _anchors() -> Float[np.ndarray, "a 2"]:

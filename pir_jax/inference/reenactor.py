@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from rich import progress
 
 from pir_jax.data import timing
 from pir_jax.inference import upper_face
@@ -26,7 +25,7 @@ from pir_jax.media import (
 )
 from pir_jax.media import crops as crops_lib
 from pir_jax.preparation import tracking
-from pir_jax.runtime import section_timer
+from pir_jax.runtime import progress, section_timer
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
 _CHUNK = 32  # Frames in memory at once.
@@ -122,7 +121,7 @@ def reenact(
       person, tracked, wanted, kept, known.window_side, phases
     )
     for index, (before, after) in enumerate(
-      progress.track(pairs, description="inpainting", total=count)
+      progress.track(pairs, "inpainting", count)
     ):
       num_unchanged += after is before
       with phases.measure("encode"):

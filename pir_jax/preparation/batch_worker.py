@@ -200,8 +200,10 @@ def main() -> None:
     os._exit(0)  # The other process is gone: nobody waits for an answer.
 
   threading.Thread(target=listen, daemon=True).start()
-  from pir_jax.runtime import memory  # Loads JAX: it may take a while.
+  # Loads JAX: it may take a while.
+  from pir_jax.runtime import memory, progress
 
+  progress.SHOWN = False
   memory.keep_pages()
   while True:
     done = answer(json.loads(requests.get()))

@@ -27,6 +27,7 @@ from pir_jax.preparation import (
   thumbnails,
   tracking,
 )
+from pir_jax.runtime import progress
 from pir_jax.types import InputError
 
 # Counts up when the same video gives other values: clips that an earlier
@@ -256,6 +257,7 @@ def _write(
       f"{tracked.num_faces} people are in the video; --face chooses another"
       " one."
     )
+  progress.say("cutting out and grading the windows")
   largest = round(float(np.median(tracked.track.window[:, 2])))
   made = records.write_dataset(
     folder,

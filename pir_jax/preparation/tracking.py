@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pir_jax.data import track as track_lib
 from pir_jax.face import fit_data, fitting, landmarks, masks, morphable
 from pir_jax.media import crops, prefetch, video_reader
-from pir_jax.runtime import section_timer
+from pir_jax.runtime import progress, section_timer
 from pir_jax.types import Cameras, InputError
 
 # A longer way to the next picture is not decoded but jumped over.
@@ -178,8 +178,10 @@ def track(
       yield image
 
   rate = float(video.rate)
+  total = video.num_frames or round(video.duration * rate)
   begin = time.perf_counter()
-  tracked = landmarks.track(frames(), face=face, fps=rate)
+  seen = progress.track(frames(), "tracking the face", total)
+  tracked = landmarks.track(seen, face=face, fps=rate)
   phases.add("detect and track", time.perf_counter() - begin, len(times))
   measured = tracked.present & ~tracked.interpolated
   if not measured.any():
@@ -187,6 +189,7 @@ def track(
       f"{path} shows no face: choose a video in which one can be seen."
     )
   model = model or morphable.load()
+  progress.say(f"fitting the head to {len(times)} frames")
   with phases.measure("fit", len(times)):
     fit = fitting.fit(
       tracked.landmarks,
