@@ -18,7 +18,7 @@ from absl import flags
 
 from pir_jax.data import manifest
 from pir_jax.face import masks
-from pir_jax.preparation import batch, pipeline, ray
+from pir_jax.preparation import batch, pipeline, ray, tracking
 from pir_jax.runtime import app
 from pir_jax.types import InputError
 
@@ -97,9 +97,8 @@ _JAW_OPEN = flags.DEFINE_float(
 
 
 def _settings() -> pipeline.Settings:
-  face = _FACE.value
   return pipeline.Settings(
-    face=int(face) if face.isdecimal() else os.path.abspath(face),
+    face=tracking.face_of(_FACE.value),
     face_model=_FACE_MODEL.value and os.path.abspath(_FACE_MODEL.value),
     resolution=_RESOLUTION.value,
     masks=masks.Config(

@@ -8,6 +8,7 @@ Frames without a face pass unchanged.
 from absl import flags
 
 from pir_jax.inference import reenactor, upper_face
+from pir_jax.preparation import tracking
 from pir_jax.runtime import app
 
 _MODEL = flags.DEFINE_string(
@@ -16,7 +17,15 @@ _MODEL = flags.DEFINE_string(
 _VIDEO = flags.DEFINE_string("video", None, "Video of the person.")
 _AUDIO = flags.DEFINE_string("audio", None, "Speech: any sound or video file.")
 _OUTPUT = flags.DEFINE_string("output", None, "The mp4 to write.")
-_FACE = flags.DEFINE_integer("face", 0, "Which face: 0 is the largest.")
+_FACE = flags.DEFINE_string(
+  "face",
+  None,
+  "Which face: 0 is the largest, 1 the next; or a picture of the person. By "
+  "default whoever looks like the trained one.",
+)
+_FORCE = flags.DEFINE_boolean(
+  "force", False, "Also reenact somebody else than was trained."
+)
 _SHEET = flags.DEFINE_string(
   "sheet", "", "Also write a contact sheet (png): real above reenacted frames."
 )
@@ -39,7 +48,8 @@ def main() -> None:
   """Runs the command."""
   done = reenactor.reenact(
     *app.required(_MODEL, _VIDEO, _AUDIO, _OUTPUT),
-    face=_FACE.value,
+    face=None if _FACE.value is None else tracking.face_of(_FACE.value),
+    force=_FORCE.value,
     brows=_BROWS.value,
     blinks=_BLINKS.value,
     contact_sheet=_SHEET.value,

@@ -241,7 +241,7 @@ class Dataset(Sequence[Clip]):
     )
     return [
       {name: getattr(clip.manifest, name) for name in kept}
-      | {"shift": clip.shift}
+      | {"shift": clip.shift, "look": clip.track.look.round(4).tolist()}
       for clip in self
     ]
 

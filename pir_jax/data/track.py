@@ -1,6 +1,7 @@
 """The tracked face in every source frame of a clip, and its file.
 
-t source frames, i identity and e expression coefficients, l landmarks.
+t source frames, i identity and e expression coefficients, l landmarks, d sides
+of a look.
 """
 
 import pathlib
@@ -39,6 +40,7 @@ class Track(NamedTuple):
       the face was not detected.
     face_height: source pixels; NaN where the face was not detected.
     shot: index of each frame's shot, from 0; it changes at cuts.
+    look: of the person, see `face.likeness`; empty where it was not kept.
   """
 
   times: Float[np.ndarray, "t"]
@@ -54,13 +56,14 @@ class Track(NamedTuple):
   error: Float[np.ndarray, "t"]
   face_height: Float[np.ndarray, "t"]
   shot: Int[np.ndarray, "t"]
+  look: Float[np.ndarray, "d"] = np.zeros(0, np.float32)
 
 
 def check_track(track: Track) -> None:
   """Raises ValueError for uneven rows or known values that are not finite."""
   num_frames = len(track.times)
   for name, value in track._asdict().items():
-    if name != "identity" and len(value) != num_frames:
+    if name not in ("identity", "look") and len(value) != num_frames:
       raise ValueError(
         f"track.{name} has {len(value)} rows for {num_frames} times: give one"
         " row per source frame"
@@ -136,7 +139,8 @@ def load_track(
       f"{path.with_name(LANDMARKS)} is missing or damaged ({error}): prepare"
       " the video again."
     ) from error
-  missing = sorted({*Track._fields, "stored"} - set(arrays))
+  required = {*Track._fields, "stored"} - set(Track._field_defaults)
+  missing = sorted(required - set(arrays))
   if missing:
     raise InputError(
       f"{path} lacks {', '.join(missing)}: prepare the video again."

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pir_jax.data.dataset import Clip
 from pir_jax.evaluation import held_out_frames, mask_leakage
 from pir_jax.evaluation.held_out_frames import SIZE, HeldOut, Pictures
-from pir_jax.face import detector, morphable
+from pir_jax.face import detector, likeness, morphable
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.inference.person import Person, load
 from pir_jax.media import blending, crops, plots
@@ -275,12 +275,13 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
   clip = data if isinstance(data, Clip) else Clip.open(data)
   if not isinstance(person, Person):
     person = load(person)
+  who = _who(person, clip)
   person = person.with_identity(clip.identity, clip.expression_stats)
   held_out = held_out_frames.read_held_out(clip, person)
   frames = held_out_frames.rows(held_out, person)
   table = measure(held_out, frames)
   readings = mask_leakage.read(clip, person.resolution)
-  source = clip.manifest.source + person.prior
+  source = f"{clip.manifest.source}, {who}{person.prior}"
   text = as_text(table, len(held_out.target), source)
   text += "\n\n" + mask_leakage.as_text(readings)
   output.mkdir(parents=True, exist_ok=True)
@@ -307,6 +308,20 @@ def evaluate(person: Person | Path, data: Clip | Path, output: Path) -> str:
       output / "mouths.png"
     )
   return text
+
+
+def _who(person: Person, clip: Clip) -> str:
+  """Returns whose clip it is, for the table's title."""
+  if any(known.sha256 == clip.manifest.sha256 for known in person.people):
+    return "on which the networks were trained"
+  alike = [known.resembles(clip.track.look) for known in person.people]
+  alike = [value for value in alike if value is not None]
+  if not alike:
+    return "on which the networks were not trained"
+  most = max(alike)
+  if most < likeness.SAME:
+    return f"of SOMEBODY ELSE than was trained (likeness {most:.2f})"
+  return f"another video of the trained person (likeness {most:.2f})"
 
 
 def close_ups(

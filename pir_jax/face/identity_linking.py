@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
-from pir_jax.face import appearance, detector, tracklets
+from pir_jax.face import appearance, detector, likeness, tracklets
 from pir_jax.types import InputError
 
 # Distances of appearance up to this factor larger are one person where
@@ -22,8 +22,6 @@ _LENIENCE = 3.0
 _CLEARLY, _AT_MOST = 0.65, 1.4
 # Of a face that is partly covered.
 _TOUCHING = 1.6
-# A reference image is lit differently from the video.
-_RESEMBLES = 0.09
 # Tracklets compared at once; an hour of cuts has thousands.
 _AT_ONCE = 64
 
@@ -39,6 +37,11 @@ class Person:
   def height(self) -> float:
     """The face's height, summed over its frames."""
     return sum(piece.height for piece in self.pieces)
+
+  @property
+  def look(self) -> Float[np.ndarray, "d"]:
+    """What they look like, see `likeness`."""
+    return likeness.look(np.stack(self.gallery.examples))
 
   @property
   def num_frames(self) -> int:
@@ -185,13 +188,21 @@ def _centre(box: np.ndarray) -> np.ndarray:
 
 def choose(
   people: list[Person],
-  face: int | Float[np.ndarray, "l 3"],
+  face: int | Float[np.ndarray, "l 3"] | None,
+  expected: Float[np.ndarray, "d"] | None = None,
 ) -> Person:
-  """Selects a person by index, or the one nearest to a description.
+  """Selects a person by index, description or look.
+
+  Args:
+    people: seen, the largest first.
+    face: index; or description of the person; None is whoever looks most like
+      the expected one.
+    expected: look that they must have; None is any.
 
   Raises:
     InputError: there is no such person.
   """
+  looks = [person.look for person in people]
   if isinstance(face, int):
     if not 0 <= face < len(people):
       raise InputError(
@@ -199,15 +210,27 @@ def choose(
         " from 0, the largest: choose one of them. At most"
         f" {detector.MAX_FACES} at a time are followed."
       )
-    return people[face]
-  away = [person.gallery.distance_to(face) for person in people]
-  if min(away) > _RESEMBLES:
-    raise InputError(
-      "Nobody in this video looks like the reference picture: take a picture"
-      " in similar light, such as a frame of the video, or choose by number,"
-      f" from 0 (the largest) to {len(people) - 1}."
-    )
-  return people[int(np.argmin(away))]
+    chosen = face
+  else:
+    wanted = expected if face is None else likeness.look(face[None])
+    alike = [likeness.likeness(look, wanted) for look in looks]
+    chosen = int(np.argmax(alike))
+    if face is not None and alike[chosen] < likeness.SAME:
+      raise InputError(
+        "Nobody in this video looks like the reference picture (likeness"
+        f" {alike[chosen]:.2f}, {likeness.SAME:g} is the least): take another"
+        " picture, such as a frame of the video, or choose by number, from 0"
+        f" (the largest) to {len(people) - 1}."
+      )
+  if expected is not None:
+    alike = likeness.likeness(looks[chosen], expected)
+    if alike < likeness.SAME:
+      raise InputError(
+        "The video shows somebody else than the networks were trained on"
+        f" (likeness {alike:.2f}, {likeness.SAME:g} is the least): use a video"
+        " of that person, choose another face, or go on with --force."
+      )
+  return people[chosen]
 
 
 def reference(

@@ -4,7 +4,7 @@ Frames are uint8 RGB; points and boxes are in pixels of the frame, as in
 `detector`. Nothing is interpolated or smoothed across a cut. Memory grows by
 about a hundred bytes a frame: large arrays lie in temporary files.
 
-t frames, l landmarks, h height, w width.
+t frames, l landmarks, h height, w width, d sides of a look.
 """
 
 import dataclasses
@@ -51,6 +51,7 @@ class Track(NamedTuple):
     interpolated: frames filled from their neighbours.
     num_faces: how many people the clip shows.
     shot: index of each frame's shot, from 0; it changes at cuts.
+    look: of the person, see `likeness`.
   """
 
   landmarks: Float[np.ndarray, "t l 3"]
@@ -59,6 +60,7 @@ class Track(NamedTuple):
   interpolated: Bool[np.ndarray, "t"]
   num_faces: int
   shot: Int[np.ndarray, "t"]
+  look: Float[np.ndarray, "d"]
 
   @property
   def present(self) -> Bool[np.ndarray, "t"]:
@@ -69,7 +71,8 @@ class Track(NamedTuple):
 def track(
   frames: Iterable[UInt8[np.ndarray, "h w 3"]],
   *,
-  face: int | str | pathlib.Path | UInt8[np.ndarray, "_ _ 3"] = 0,
+  face: int | str | pathlib.Path | UInt8[np.ndarray, "_ _ 3"] | None = 0,
+  expected: Float[np.ndarray, "d"] | None = None,
   fps: float = 25.0,
   tracker: detector.Tracker | None = None,
   eyes: eyelids.Eyes | None = None,
@@ -80,7 +83,9 @@ def track(
   Args:
     frames: RGB, uint8, all of one size.
     face: index, counted from the largest (by height, summed over frames); or
-      an image of the person, as a file's path or as pixels.
+      an image of the person, as a file's path or as pixels; or None for who
+      looks most like the expected one.
+    expected: look of the person who should be seen; anyone else is refused.
     fps: frames a second; gaps and smoothing are in seconds.
     tracker: networks to reuse.
     eyes: network that refines the eyelids, to reuse.
@@ -91,7 +96,7 @@ def track(
 
   Raises:
     InputError: no face at all, no face of that index, nobody similar to the
-      image, or no face in the image.
+      image, no face in the image, or another person than expected.
   """
   config = config or Config()
   tracker = tracker or detector.Tracker()
@@ -107,14 +112,14 @@ def track(
       f"No face was detected in {len(begins)} frames: use a video in which the"
       " face is upright, unhidden and at least a twentieth of the frame high."
     )
-  person = identity_linking.choose(people, query)
+  person = identity_linking.choose(people, query, expected)
   shot = np.cumsum(begins, dtype=np.int32) - 1
   return _finish(person, follower.rows, shot, len(people), fps, config)
 
 
 def _query(face, tracker: detector.Tracker):
   """Returns an index, or the description of a person."""
-  if isinstance(face, int):
+  if face is None or isinstance(face, int):
     return face
   if isinstance(face, np.ndarray):
     return identity_linking.describe(face, tracker, "The reference picture")
@@ -155,7 +160,7 @@ def _finish(
     part = points[start:stop, :, :2]
     box[start:stop] = np.concatenate([part.min(1), part.max(1)], axis=1)
     release(points)
-  return Track(points, presence, box, filled, num_faces, shot)
+  return Track(points, presence, box, filled, num_faces, shot, person.look)
 
 
 def _empty(num_frames: int) -> Float[np.ndarray, "t l 3"]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from pir_jax.data import timing
+from pir_jax.face import likeness
 from pir_jax.inference import upper_face
 from pir_jax.inference.person import Person, load, person_in, read_speech
 from pir_jax.media import (
@@ -31,6 +32,7 @@ from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 _CHUNK = 32  # Frames in memory at once.
 _SHEET_COLUMNS = 6
 _SHEET_SIDE = 256
+_STRANGER = "another person than the networks were trained on"
 
 Path = str | pathlib.Path
 
@@ -55,7 +57,8 @@ def reenact(
   audio: Path,
   output: Path,
   *,
-  face: int = 0,
+  face: int | Path | None = None,
+  force: bool = False,
   brows: str = "source",
   blinks: str = "source",
   contact_sheet: Path = "",
@@ -72,7 +75,9 @@ def reenact(
     video: of the person.
     audio: the speech, any sound or video file.
     output: the mp4 to write.
-    face: which face of the video, counted from the largest.
+    face: which face of the video, counted from the largest, or a picture of
+      it; by default whoever looks like the trained person.
+    force: also reenacts somebody else, which the output's metadata then says.
     brows: "source" keeps the source's; "speech" predicts them, as the paper
       does.
     blinks: likewise, or "generated" at a human rate, or "none". Where only the
@@ -82,7 +87,7 @@ def reenact(
   Raises:
     InputError: a file cannot be read or written, the networks are not whole,
       the video shows none of the people they were trained on, or the eyes are
-      not inpainted and cannot blink.
+      not inpainted and cannot blink. A stranger is refused unless forced.
   """
   output = pathlib.Path(output)
   _check_output(output, video, audio, contact_sheet)
@@ -94,8 +99,7 @@ def reenact(
   upper_face.check(brows, blinks, known.masks.region)
   phases = section_timer.SectionTimer()
   person = person.with_identity(known.identity, known.stats, phases)
-  options = known.tracking_options() | {"face": face, "phases": phases}
-  tracked = tracking.track(video, video=info, **options)
+  tracked = _tracked(known, info, video, face, force, phases)
   rate = info.rate
   count = max(1, round(len(waveform) / SAMPLE_RATE * rate))
   with phases.measure("speech", count):
@@ -116,6 +120,9 @@ def reenact(
   in_sheet = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
   real, reenacted = [], []
   options = {"audio": audio, "colors": info.colors}
+  alike = known.resembles(tracked.track.look)
+  if alike is not None and alike < likeness.SAME:
+    options["comment"] = f"{video_writer.COMMENT}; {_STRANGER}"
   with video_writer.VideoWriter(output, size, rate, **options) as sink:
     pairs = inpaint_frames(
       person, tracked, wanted, kept, known.window_side, phases
@@ -135,6 +142,22 @@ def reenact(
     with whole_file.written(contact_sheet) as hidden:
       plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(hidden)
   return Reenacted(count, num_unchanged, phases)
+
+
+def _tracked(known, info, video, face, force, phases) -> tracking.TrackedVideo:
+  """Tracks the trained person, or with force whoever is chosen."""
+  expected = known.look if len(known.look) and not force else None
+  if not len(known.look):
+    print(
+      "Whether the video shows the trained person cannot be told: the networks "
+      "were trained before that was recorded."
+    )
+  if face is None and expected is None:
+    face = 0
+  options = {"face": face, "expected": expected, "phases": phases}
+  return tracking.track(
+    video, video=info, **known.tracking_options(), **options
+  )
 
 
 def _at_rate(

@@ -1,9 +1,10 @@
 """Tracks one face through a video: fit, cameras, masks and windows.
 
 t source frames, h height, w width, n audio samples, l landmarks, i identity and
-e expression coefficients, r side of a window in pixels.
+e expression coefficients, r side of a window in pixels, d sides of a look.
 """
 
+import os
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
@@ -142,11 +143,17 @@ class TrackedVideo(NamedTuple):
     return self.model, fit, self.track.window[frames]
 
 
+def face_of(text: str) -> int | str:
+  """Reads a user's choice of a face: a number, or the path of a picture."""
+  return int(text) if text.isdecimal() else os.path.abspath(text)
+
+
 def track(
   path: str | pathlib.Path,
   *,
   video: video_reader.VideoInfo | None = None,
-  face: int | str | pathlib.Path = 0,
+  face: int | str | pathlib.Path | None = 0,
+  expected: Float[np.ndarray, "d"] | None = None,
   identity: Float[np.ndarray, "i"] | None = None,
   config: masks.Config | None = None,
   phases: section_timer.SectionTimer | None = None,
@@ -157,14 +164,17 @@ def track(
   Args:
     path: of the video.
     video: what its file declares, where the caller has probed it already.
-    face: which one, counted from the largest, or a picture of the person.
+    face: which one, counted from the largest, or a picture of the person, or
+      None for who looks like the expected one.
+    expected: look of who should be seen; anyone else is refused.
     identity: of a person already known; None estimates it.
     config: of masks and window.
     phases: collects how long each part took.
     model: the parametric head; None is the open one.
 
   Raises:
-    InputError: the video cannot be read, or shows no such face.
+    InputError: the video cannot be read, shows no such face, or another person
+      than expected.
   """
   path = pathlib.Path(path)
   config = config or masks.Config()
@@ -181,7 +191,7 @@ def track(
   total = video.num_frames or round(video.duration * rate)
   begin = time.perf_counter()
   seen = progress.track(frames(), "tracking the face", total)
-  tracked = landmarks.track(seen, face=face, fps=rate)
+  tracked = landmarks.track(seen, face=face, expected=expected, fps=rate)
   phases.add("detect and track", time.perf_counter() - begin, len(times))
   measured = tracked.present & ~tracked.interpolated
   if not measured.any():
@@ -218,6 +228,7 @@ def track(
     error=np.where(measured, fit.residual, np.nan).astype(np.float32),
     face_height=np.where(measured, _height(tracked.box), np.nan),
     shot=tracked.shot,
+    look=tracked.look,
   )
   return TrackedVideo(
     path, video, model, fit, stored, tracked.num_faces, config

@@ -76,8 +76,11 @@ def _compare(
       "the old values, or choose another --workdir (--resume_from takes over "
       "what this one has learnt)."
     )
-  if any(old[key] != new[key] for key in ("space", "people")) or (
-    "data" in old and changed_clips(old["data"], new["data"])
+  people = [[_without_look(p) for p in r["people"]] for r in (old, new)]
+  if (
+    old["space"] != new["space"]
+    or people[0] != people[1]
+    or ("data" in old and changed_clips(old["data"], new["data"]))
   ):
     names = changed_clips(old.get("data", []), new["data"])
     raise InputError(
@@ -85,6 +88,11 @@ def _compare(
       "choose another --workdir or delete it."
     )
   return old
+
+
+def _without_look(person: dict[str, Any]) -> dict[str, Any]:
+  """Runs that began before looks were kept go on."""
+  return {name: value for name, value in person.items() if name != "look"}
 
 
 def write(

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 from pir_jax import assets
-from pir_jax.face import detector, eyelids, landmarks
+from pir_jax.face import detector, eyelids, landmarks, likeness
 from pir_jax.types import InputError
 
 HEIGHT, WIDTH, FPS = 200, 400, 25.0
@@ -148,11 +148,46 @@ def test_reference_pictures_that_help_nobody_are_sentences(
     follow(networks, broken[:3], face=words)
   with pytest.raises(InputError, match="cannot be read as a picture"):
     follow(networks, broken[:3], face="missing.png")
-  # The same features, painted.
-  stranger = np.pad(faces[0][0], ((30, 30), (30, 30), (0, 0)))
-  stranger = (stranger * [0.4, 0.7, 1.2]).clip(0, 255).astype(np.uint8)
+  stranger = np.pad(bearded(faces[0][0]), ((30, 30), (30, 30), (0, 0)))
   with pytest.raises(InputError, match="Nobody in this video looks like"):
     follow(networks, broken[:6], face=stranger)
+
+
+def test_a_tint_of_the_light_makes_no_stranger(networks, faces, broken):
+  tinted = np.pad(faces[0][0], ((30, 30), (30, 30), (0, 0)))
+  tinted = (tinted * [0.6, 0.8, 1.2]).clip(0, 255).astype(np.uint8)
+  assert follow(networks, broken[:6], face=tinted).present.all()
+
+
+def bearded(picture):
+  """Darkens the lower face: another person, as far as colours go."""
+  picture = picture.astype(float)
+  picture[round(0.56 * len(picture)) :] *= 0.3
+  return picture.astype(np.uint8)
+
+
+def test_the_expected_person_is_taken_and_a_stranger_refused(networks, faces):
+  def moving(who, x):
+    return [scene(who, [(0, k, x, 100)]) for k in range(8)]
+
+  other = [[bearded(picture) for picture in faces[0]]]
+  looks = [follow(networks, moving(who, 200)).look for who in (faces, other)]
+  assert likeness.likeness(*looks) < likeness.SAME
+  both = [
+    scene([faces[0], other[0]], [(0, k, 100, 100), (1, k, 300, 100)])
+    for k in range(8)
+  ]
+  for who in (0, 1):
+    options = {"face": None, "expected": looks[who]}
+    track = follow(networks, both, **options)
+    np.testing.assert_allclose(across(track), (100, 300)[who], atol=20)
+    stranger = moving((other, faces)[who], 200)
+    with pytest.raises(InputError, match="somebody else than the networks"):
+      follow(networks, stranger, **options)
+  # Nor is a stranger taken who was chosen by number: --force is for that.
+  with pytest.raises(InputError, match="--force"):
+    for face in (0, 1):
+      follow(networks, both, face=face, expected=looks[0])
 
 
 def test_two_people_at_once_are_never_one(networks, faces):
