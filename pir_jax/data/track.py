@@ -145,5 +145,5 @@ def load_track(
     raise InputError(
       f"{path} lacks {', '.join(missing)}: prepare the video again."
     )
-  track = Track(**{name: arrays[name] for name in Track._fields})
+  track = Track(**{n: arrays[n] for n in Track._fields if n in arrays})
   return track, arrays["stored"]

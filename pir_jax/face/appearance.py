@@ -25,6 +25,13 @@ _SIDE = 2.6  # The square's side in distances between eyes, or eyes and mouth.
 _BLACK = 10.0  # Grey levels added so that noise in the dark counts little.
 _LUMA = np.array([0.3, 0.59, 0.11])
 _CORNERS = (33, 263, 61, 291)  # Outer corners of the eyes, then of the mouth.
+# Forehead, brows and eyes, which a hand before the mouth leaves free.
+# fmt: off
+_UPPER = [
+  10, 338, 297, 332, 284, 251, 162, 21, 54, 103, 67, 109, 151, 9, 8, 168, 6,
+  33, 133, 159, 145, 263, 362, 386, 374, 70, 63, 105, 66, 107, 336, 296, 334,
+  293, 300, 46, 53, 52, 65, 55, 285, 295, 282, 283, 276]
+# fmt: on
 
 
 def describe(
@@ -50,6 +57,14 @@ def describe(
 def distance(a: Float[np.ndarray, "l 3"], b: Float[np.ndarray, "l 3"]) -> float:
   """Returns the median difference, which a half-hidden face hardly changes."""
   return float(_distances(a[None], b[None])[0, 0])
+
+
+def upper_distance(
+  a: Float[np.ndarray, "l 3"], b: Float[np.ndarray, "l 3"]
+) -> float:
+  """Returns the distance of the upper faces, whatever hides the mouth."""
+  upper = (x[_UPPER] - (x[_UPPER] @ _LUMA).mean() for x in (a, b))
+  return distance(*upper)
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

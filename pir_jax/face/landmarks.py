@@ -17,7 +17,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from pir_jax.face import detector, eyelids, identity_linking, shots, tracklets
+from pir_jax.face import (
+  detector,
+  eyelids,
+  identity_linking,
+  shots,
+  sight,
+  tracklets,
+)
 from pir_jax.types import InputError
 
 _IN_MEMORY = 2**26  # Bytes of landmarks beyond which they lie in a file.
@@ -52,6 +59,7 @@ class Track(NamedTuple):
     num_faces: how many people the clip shows.
     shot: index of each frame's shot, from 0; it changes at cuts.
     look: of the person, see `likeness`.
+    sight: what the pictures show of the face.
   """
 
   landmarks: Float[np.ndarray, "t l 3"]
@@ -61,6 +69,7 @@ class Track(NamedTuple):
   num_faces: int
   shot: Int[np.ndarray, "t"]
   look: Float[np.ndarray, "d"]
+  sight: sight.Sight
 
   @property
   def present(self) -> Bool[np.ndarray, "t"]:
@@ -114,7 +123,7 @@ def track(
     )
   person = identity_linking.choose(people, query, expected)
   shot = np.cumsum(begins, dtype=np.int32) - 1
-  return _finish(person, follower.rows, shot, len(people), fps, config)
+  return _finish(person, follower, shot, len(people), fps, config)
 
 
 def _query(face, tracker: detector.Tracker):
@@ -128,7 +137,7 @@ def _query(face, tracker: detector.Tracker):
 
 def _finish(
   person: identity_linking.Person,
-  rows: tracklets.Rows,
+  follower: tracklets.Follower,
   shot: Int[np.ndarray, "t"],
   num_faces: int,
   fps: float,
@@ -138,13 +147,15 @@ def _finish(
   num_frames = len(shot)
   points = _empty(num_frames)
   presence = np.zeros(num_frames, np.float32)
+  seen = np.full((num_frames, len(sight.Sight._fields)), np.nan, np.float32)
   observed = np.zeros(num_frames, bool)
   # Adjacent tracklets without overlap are a jump of the face: a cut.
   unbroken = shot.copy()
   last, box = -1, np.zeros(4)
   for piece in person.pieces:
     for index, row in enumerate(piece.rows, piece.first):
-      points[index] = rows.read(row)
+      points[index] = follower.rows.read(row)
+      seen[index] = follower.sights[row]
       if index % _PIECE == 0:
         release(points)
     span = slice(piece.first, piece.last + 1)
@@ -160,7 +171,16 @@ def _finish(
     part = points[start:stop, :, :2]
     box[start:stop] = np.concatenate([part.min(1), part.max(1)], axis=1)
     release(points)
-  return Track(points, presence, box, filled, num_faces, shot, person.look)
+  return Track(
+    points,
+    presence,
+    box,
+    filled,
+    num_faces,
+    shot,
+    person.look,
+    sight.Sight(*seen.T),
+  )
 
 
 def _empty(num_frames: int) -> Float[np.ndarray, "t l 3"]:

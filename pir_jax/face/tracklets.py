@@ -17,7 +17,7 @@ from concurrent import futures
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pir_jax.face import appearance, detector, eyelids
+from pir_jax.face import appearance, detector, eyelids, sight
 
 SEARCH_SECONDS = 0.2  # Between detections of new faces, when none was lost.
 LOST_SECONDS = 1.0  # After a loss, every frame is searched for this long.
@@ -118,9 +118,11 @@ class Follower:
     self._shot = -1
     self._tracker = tracker
     self._eyes = eyes
-    # Tracking does not need the eyelids: another thread refines them.
+    # Tracking needs neither the eyelids nor what hides the face: another
+    # thread sees to them.
     self._pool = futures.ThreadPoolExecutor(1)
     self._pending: collections.deque[futures.Future] = collections.deque()
+    self.sights: list[np.ndarray] = []  # As many as rows.
     self._num_rows = 0
     self._fps = fps
     self._current: list[_Observation] = []
@@ -228,7 +230,10 @@ class Follower:
     short = max(round(_SHORT_SECONDS * self._fps), 1)
     sure = not face.touching
     if piece is not None:
-      jumps = appearance.distance(face.look, before.look) > _JUMP
+      jumps = (
+        appearance.distance(face.look, before.look) > _JUMP
+        and appearance.upper_distance(face.look, before.look) > _JUMP
+      )
       # The position is still sure where touching begins, and not afterwards.
       sure = not jumps and not before.touching
       long = face.touching and len(piece.rows) >= short
@@ -262,6 +267,7 @@ class Follower:
 
     def work() -> None:
       self.rows.append(self._eyes.refine(frame, points))
+      self.sights.append(sight.measure(frame, points))
 
     self._pending.append(self._pool.submit(work))
     if len(self._pending) > _MOST_PENDING:

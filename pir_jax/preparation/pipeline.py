@@ -21,11 +21,13 @@ from pir_jax.face import masks as masks_lib
 from pir_jax.face import morphable
 from pir_jax.media import prefetch, video_reader, whole_file
 from pir_jax.preparation import (
+  motion,
   quality,
   quality_report,
   segment,
   thumbnails,
   tracking,
+  visibility,
 )
 from pir_jax.runtime import progress
 from pir_jax.types import InputError
@@ -259,12 +261,20 @@ def _write(
     )
   progress.say("cutting out and grading the windows")
   largest = round(float(np.median(tracked.track.window[:, 2])))
+  learnable = visibility.learnable(tracked)
+  if not learnable.any():
+    raise InputError(
+      "No frame shows enough of the face to learn from: `prepare --check` says "
+      f"what hides it in {tracked.video.name}."
+    )
+  # What is not seen of lips is guessed, too.
+  guessed = tracked.track.present & ~learnable
   made = records.write_dataset(
     folder,
-    tracked.track,
+    tracked.track._replace(interpolated=guessed),
     _frames(tracked, min(settings.resolution, largest)),
     sound,
-    opening=quality.openings(tracked.track.landmarks),
+    opening=motion.openings(tracked.track.landmarks),
     video=tracked.video,
     expression_names=tracked.model.expression_names,
     masks=dataclasses.asdict(tracked.config),
@@ -281,7 +291,7 @@ def _frames(
 ) -> Iterator[records.Frame]:
   """Yields the frames to store, `side` pixels wide."""
   chosen = timing.select_frames(tracked.track.times)
-  chosen = chosen[tracked.measured[chosen]]
+  chosen = chosen[visibility.learnable(tracked)[chosen]]
   crops = prefetch.taken(tracked.crops(chosen, side))
   for start in range(0, len(chosen), _CHUNK):
     part = chosen[start : start + _CHUNK]

@@ -13,31 +13,27 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 
+from pir_jax.face import sight
 from pir_jax.media import loudness
-from pir_jax.metrics import detail, lids, lips, sync
+from pir_jax.metrics import detail, lids, sync
 from pir_jax.preparation import (
+  motion,
   phonemes,
   quality_figures,
   quality_rules,
   tracking,
+  visibility,
 )
 from pir_jax.types import SAMPLE_RATE
 
 NUM_POINTS = 240  # Of a curve: as many as a page has room for.
-_PART = 4096  # Frames that are measured together.
 NUM_DETAIL_FRAMES = 8  # Frames whose sharpness is measured.
 # Below this the lids' gap is a pixel or two, too little to count blinks.
 SMALLEST_FOR_BLINKS = 100  # Pixels of face height.
 SLOWEST_FOR_BLINKS = 20  # Frames a second; a blink lasts 0.1 to 0.4 s.
+_NOISY = 4.0  # Grey levels of noise from which it would be taken for detail.
 _BLINK_DEPTH = 0.15  # Share of the open eye by which the lids' gap must dip.
 _BLINK_SECONDS = 0.4
-# The face's outline, points of the face mesh.
-# fmt: off
-OVAL = (
-  10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378,
-  400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21,
-  54, 103, 67, 109)
-# fmt: on
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -55,6 +51,16 @@ class Quality:
       tracked, was guessed from its neighbours, or is not known.
     longest_gap: seconds without a measured face at the longest.
     num_shots, num_people: seen in the video.
+    learnable: share of the frames that show enough of the face to learn from.
+    hidden, cut, text: shares of the frames with a face in which its lips are
+      hidden, the border of the picture cuts it, or text lies over it.
+    hidden_times, cut_times, text_times: [first, last] second of each time.
+    light, white, even, tilt: medians over these frames: luma of the lower face,
+      shares of it that are burnt out and without any shading, and degrees by
+      which the head is tilted in the picture; see `face.sight`.
+    noise_level: grey levels of the picture's noise on the face.
+    lip_motion: range of the lips' opening, 5th to 95th percentile, as a share
+      of face height.
     face_height, smallest_face: pixels from chin to forehead: median, and the
       height that a twentieth of the frames stay below.
     detail: size in pixels of the finest detail on the face, see
@@ -94,6 +100,19 @@ class Quality:
   longest_gap: float
   num_shots: int
   num_people: int
+  learnable: float | None
+  hidden: float | None
+  cut: float | None
+  text: float | None
+  hidden_times: list[list[float]]
+  cut_times: list[list[float]]
+  text_times: list[list[float]]
+  light: float | None
+  white: float | None
+  even: float | None
+  tilt: float | None
+  noise_level: float | None
+  lip_motion: float | None
   face_height: float | None
   smallest_face: float | None
   detail: float | None
@@ -134,9 +153,9 @@ def measure(
   """
   track = tracked.track
   levels = loudness.measure(sound)
-  opening = openings(track.landmarks) * track.window[:, 2]
+  opening = motion.openings(track.landmarks) * track.window[:, 2]
   height = _heights(tracked)
-  turns = np.degrees(angles(track.pose))
+  turns = np.degrees(motion.angles(track.pose))
   turns[~track.present] = np.nan
   error = np.asarray(track.error / track.face_height, np.float64)
   shift = _shift(tracked, sound, opening / height)
@@ -161,6 +180,8 @@ def measure(
   for name in ("clipped", "silence"):
     values[name] = _round(getattr(levels, name), 5)
   values |= _presence(tracked) | _face(tracked, error) | _turns(turns)
+  values |= visibility.measure(tracked)
+  values["lip_motion"] = _range((opening / height)[tracked.measured])
   values["blinks"] = _blinks(tracked)
   made = Quality(**values)
   made.level, made.reasons = quality_rules.grade(
@@ -178,38 +199,6 @@ def spread(frames: Int[np.ndarray, "_"], count: int) -> list[int]:
   """Returns at most `count` of some frames, evenly spread, ends included."""
   places = np.linspace(0, len(frames) - 1, min(count, len(frames)))
   return [int(frame) for frame in frames[places.round().astype(int)]]
-
-
-def openings(
-  landmarks: Float[np.ndarray, "t l _"],
-) -> Float[np.ndarray, "t"]:
-  """Measures the lips; in parts, since doubles of an hour are a lot."""
-  parts = range(0, len(landmarks), _PART)
-  return np.concatenate(
-    [lips.opening(landmarks[i : i + _PART, :, :2]) for i in parts]
-  )
-
-
-def angles(
-  pose: Float[np.ndarray, "t 4 4"],
-) -> Float[np.ndarray, "t 3"]:
-  """Computes yaw, pitch and roll of the head before the camera, radians.
-
-  Zero looks into the camera's direction; signs as in `Quality`.
-
-  Args:
-    pose: camera-to-world, the world being the head's frame (y up, z out of
-      the face), OpenCV axes.
-  """
-  # Rows of camera-to-world are the head's axes in the camera.
-  ahead, up = pose[:, 2, :3], pose[:, 1, :3]
-  yaw = np.arctan2(ahead[:, 0], -ahead[:, 2])
-  pitch = np.arcsin(np.clip(-ahead[:, 1], -1, 1))
-  # What is left once the head is turned back: the tilt about the view.
-  level = np.stack([np.cos(yaw), np.zeros(len(yaw)), np.sin(yaw)], -1)
-  across = np.sum(up * level, -1)
-  roll = np.arctan2(across, np.sqrt(np.maximum(1 - across**2, 0)))
-  return np.stack([yaw, pitch, roll], -1).astype(np.float64)
 
 
 def _heights(tracked: tracking.TrackedVideo) -> Float[np.ndarray, "t"]:
@@ -255,7 +244,7 @@ def _face(
   """Measures size and sharpness of the face, and the fit's error."""
   known = np.isfinite(error)
   names = (
-    "face_height smallest_face detail effective_height fit_error"
+    "face_height smallest_face detail noise_level effective_height fit_error"
     " worst_error worst_time"
   ).split()
   if not known.any():
@@ -263,13 +252,14 @@ def _face(
   height = tracked.track.face_height[known]
   median = float(np.median(height))
   worst = int(np.nanargmax(error))
-  finest = _detail(tracked)
+  finest, noise = _detail(tracked)
   effective = None if finest is None else median / finest
   rms = float(np.sqrt(np.mean(np.square(error[known]))))
   values = (
     _round(median, 1),
     _round(float(np.percentile(height, 5)), 1),
     _round(finest),
+    _round(noise),
     _round(effective, 1),
     _round(rms, 5),
     _round(float(error[worst]), 5),
@@ -278,15 +268,22 @@ def _face(
   return dict(zip(names, values, strict=True))
 
 
-def _detail(tracked: tracking.TrackedVideo) -> float | None:
-  """Measures the finest detail on the face, pixels: median of some frames."""
+def _detail(
+  tracked: tracking.TrackedVideo,
+) -> tuple[float | None, float | None]:
+  """Measures detail, pixels, and noise, grey levels: medians of some frames."""
   chosen = spread(np.flatnonzero(tracked.measured), NUM_DETAIL_FRAMES)
-  sizes = []
+  sizes, noises = [], []
   for index, image in tracked.pictures(chosen):
     crop, mask = face_crop(image, tracked.landmarks(index))
     if mask.any():
-      sizes.append(detail.finest(crop, mask))
-  return float(np.median(sizes)) if sizes else None
+      noises.append(detail.noise(crop, mask))
+      # Fine structure adds to the estimate: less of it may be no noise.
+      noise = noises[-1] if noises[-1] > _NOISY else 0.0
+      sizes.append(detail.finest(crop, mask, noise))
+  if not sizes:
+    return None, None
+  return float(np.median(sizes)), float(np.median(noises))
 
 
 def face_crop(
@@ -298,9 +295,16 @@ def face_crop(
   high = np.ceil(landmarks.max(0)).astype(int).clip(low + 1, size)
   crop = image[low[1] : high[1], low[0] : high[0]]
   mask = Image.new("1", crop.shape[1::-1])
-  outline = [tuple(map(float, p)) for p in landmarks[list(OVAL)] - low]
+  outline = [tuple(map(float, p)) for p in landmarks[list(sight.OVAL)] - low]
   ImageDraw.Draw(mask).polygon(outline, fill=1)
   return crop, np.array(mask)
+
+
+def _range(values: Float[np.ndarray, "_"]) -> float | None:
+  if not len(values):
+    return None
+  low, high = np.percentile(values, (5, 95))
+  return _round(high - low, 4)
 
 
 def _turns(turns: Float[np.ndarray, "t 3"]) -> dict:
@@ -324,28 +328,12 @@ def _blinks(tracked: tracking.TrackedVideo) -> float | None:
     return None
   ratio = lids.opening(track.landmarks[..., :2])
   ratio = ratio / np.percentile(ratio[measured], 90)
-  count = count_dips(
+  count = motion.count_dips(
     np.where(measured, ratio, np.nan),
     round(_BLINK_SECONDS / step),
     _BLINK_DEPTH,
   )
   return _round(60 * count / (measured.sum() * step), 1)
-
-
-def count_dips(
-  values: Float[np.ndarray, "t"], radius: int, depth: float
-) -> int:
-  """Counts how often a curve falls and rises by `depth` within `radius`."""
-  count, last = 0, -radius
-  for place in np.flatnonzero(np.isfinite(values)):
-    before = values[max(0, place - radius) : place + 1]
-    after = values[place : place + radius + 1]
-    lowest = min(np.nanmin(before), np.nanmin(after))
-    rim = min(np.nanmax(before), np.nanmax(after))
-    if values[place] == lowest and rim - lowest >= depth:
-      count += int(place - last > radius // 2)
-      last = place
-  return count
 
 
 def _curves(times, error, opening, sound, turns) -> dict:

@@ -18,8 +18,17 @@ class Config:
   the reason names. Shares are of 1, sizes in pixels of the source.
 
   Attributes:
-    min_seconds: with a measured face; less is rejected.
+    min_seconds: that can be learnt from; less is rejected.
     measured: least share of frames with a measured face.
+    hidden, cut, text: largest share of the frames with a face in which the lips
+      are hidden, the border cuts the face, or text lies over it.
+    light: least luma of the lower face.
+    white: largest share of it that is burnt out.
+    even: largest share of it without any shading; more is a drawing.
+    tilt: largest tilt of the head, degrees, from which a video lies on its side
+      or upside down.
+    lip_motion: least range of the lips' opening, as a share of face height.
+    noise_level: largest noise of the picture, grey levels.
     face_height: least median.
     effective_height: least face height in pixels that carry detail.
     fit_error: largest RMS fit error as a share of face height.
@@ -35,6 +44,15 @@ class Config:
 
   min_seconds: float = 1.0
   measured: tuple[float, float] = (0.9, 0.5)
+  hidden: tuple[float, float] = (0.02, 0.5)
+  cut: tuple[float, float] = (0.02, 0.5)
+  text: tuple[float, float] = (0.05, 0.5)
+  light: tuple[float, float] = (35.0, 18.0)
+  white: tuple[float, float] = (0.15, 0.4)
+  even: float = 0.32
+  tilt: float = 50.0
+  lip_motion: float = 0.008
+  noise_level: tuple[float, float] = (8.0, 20.0)
   face_height: tuple[float, float] = (96.0, 32.0)
   effective_height: tuple[float, float] = (64.0, 24.0)
   fit_error: tuple[float, float] = (0.025, 0.05)
@@ -55,7 +73,13 @@ def grade(
   config = config or Config()
   reasons = [
     dict(zip(("figure", "level", "what", "remedy"), reason, strict=True))
-    for rule in (_face_reasons, _fit_reasons, _sound_reasons, _shift_reasons)
+    for rule in (
+      _face_reasons,
+      _sight_reasons,
+      _fit_reasons,
+      _sound_reasons,
+      _shift_reasons,
+    )
     for reason in rule(v, config)
   ]
   reasons.sort(key=lambda reason: -LEVELS.index(reason["level"]))
@@ -108,6 +132,94 @@ def _face_reasons(v, config):
       "Use the original recording, not a copy from a messenger or a "
       "platform's small version.",
     )
+
+
+def _sight_reasons(v, config):
+  """What the pictures show, whatever the mesh says."""
+  if v["tilt"] is None:
+    return
+  seconds = v["learnable"] * v["seconds"]
+  if seconds < config.min_seconds <= v["measured"] * v["seconds"]:
+    yield (
+      "learnable",
+      LEVELS[2],
+      f"Only {seconds:.1f} s show enough of the face to learn from.",
+      "See the other reasons for what is wrong with the rest.",
+    )
+  whats = dict(
+    hidden=("The mouth is hidden", "a hand, a microphone or a mask covers it"),
+    cut=("The border of the picture cuts the face", "the head leaves it"),
+    text=("Text lies over the lower face", "subtitles are part of the picture"),
+  )
+  for name, (what, why) in whats.items():
+    if level := _level(v[name], getattr(config, name), least=False):
+      yield (
+        name,
+        level,
+        f"{what} in {percent(v[name])} of the frames ({_spans(v, name)}): "
+        f"{why}.",
+        "These frames are left out; use a recording without it for more.",
+      )
+  if abs(v["tilt"]) > config.tilt:
+    how, turn = (
+      "lying on its side",
+      "transpose=1" if v["tilt"] < 0 else "transpose=2",
+    )
+    if abs(v["tilt"]) > 135:
+      how, turn = "upside down", "hflip,vflip"
+    yield (
+      "tilt",
+      LEVELS[2],
+      f"The head is {how}.",
+      f"Turn the video: `ffmpeg -i CLIP -vf {turn} NEW`.",
+    )
+  if level := _level(v["light"], config.light):
+    yield (
+      "light",
+      level,
+      f"The face is nearly black: {v['light']:.0f} of 255 in the middle.",
+      "Use a recording with light on the face; brightening brings out noise.",
+    )
+  if level := _level(v["white"], config.white, least=False):
+    yield (
+      "white",
+      level,
+      f"The face is overexposed: {percent(v['white'])} of its lower half is "
+      "pure white.",
+      "Use a recording with less light or exposure; what is white cannot be "
+      "brought back.",
+    )
+  if level := _level(v["noise_level"], config.noise_level, least=False):
+    yield (
+      "noise_level",
+      level,
+      f"The picture is noisy: {v['noise_level']:.0f} grey levels on the face.",
+      "Use a recording with more light.",
+    )
+  # What covers a face may be even, and what is burnt out is.
+  plain = v["hidden"] < config.hidden[1] and v["white"] < config.white[0]
+  if plain and v["even"] > config.even:
+    yield (
+      "even",
+      LEVELS[2],
+      f"The face is no photograph: {percent(v['even'])} of it has no shading.",
+      "Use a video of a person, not a drawing.",
+    )
+  if v["lip_motion"] is not None and v["lip_motion"] < config.lip_motion:
+    yield (
+      "lip_motion",
+      LEVELS[2],
+      "The lips never move: the picture is a still, or the person is silent.",
+      "Use a video in which the person speaks.",
+    )
+
+
+def _spans(v, name: str) -> str:
+  """Words the times of a fault: the first three, and how many more."""
+  spans = v[f"{name}_times"]
+  text = ", ".join(f"{a:.1f} to {b:.1f} s" for a, b in spans[:3])
+  more = len(spans) - 3
+  return f"{text} and {more} more times" if more > 0 else text
 
 
 def _fit_reasons(v, config):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pir_jax.data import hdtf
-from pir_jax.face import detector
+from pir_jax.face import detector, sight
 from pir_jax.media import loudness, prefetch, video_reader
 from pir_jax.metrics import detail, lips
 from pir_jax.preparation import quality
@@ -118,7 +118,7 @@ def _figures(
   image: UInt8[np.ndarray, "h w 3"], tracker: detector.Tracker, number: int
 ) -> tuple[float, float, float, float]:
   points, presence = tracker.landmarks(image)
-  if not presence:
+  if not presence or sight.measure(image, points)[0] < 0:
     return (np.nan,) * 4
   points = points.astype(np.float64)
   height = np.ptp(points[:, 1])

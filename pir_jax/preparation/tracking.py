@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.data import track as track_lib
 from pir_jax.face import fit_data, fitting, landmarks, masks, morphable
+from pir_jax.face.sight import Sight
 from pir_jax.media import crops, prefetch, video_reader
 from pir_jax.runtime import progress, section_timer
 from pir_jax.types import Cameras, InputError
@@ -34,6 +35,8 @@ class TrackedVideo(NamedTuple):
     track: the fit in the form that is kept on disk.
     num_faces: people seen in the video.
     config: of masks and window.
+    sight: what the pictures show of the face; None where they were not looked
+      at.
   """
 
   path: pathlib.Path
@@ -43,6 +46,7 @@ class TrackedVideo(NamedTuple):
   track: track_lib.Track
   num_faces: int
   config: masks.Config
+  sight: Sight | None = None
 
   @property
   def measured(self) -> Bool[np.ndarray, "t"]:
@@ -231,7 +235,7 @@ def track(
     look=tracked.look,
   )
   return TrackedVideo(
-    path, video, model, fit, stored, tracked.num_faces, config
+    path, video, model, fit, stored, tracked.num_faces, config, tracked.sight
   )
 
 

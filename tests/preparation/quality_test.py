@@ -9,10 +9,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pir_jax.data import synthetic
-from pir_jax.face import masks
+from pir_jax.face import masks, sight
 from pir_jax.media import video_reader
 from pir_jax.metrics import lips, sync
-from pir_jax.preparation import phonemes, quality, thumbnails, tracking
+from pir_jax.preparation import motion, phonemes, quality, thumbnails, tracking
 from pir_jax.types import SAMPLE_RATE
 
 NUM = 60
@@ -23,9 +23,9 @@ def mesh() -> np.ndarray:
   """468 points of a round face in the middle, its lips a little apart."""
   angle = np.linspace(0, 2 * np.pi, 468, endpoint=False)
   points = 0.5 + 0.2 * np.stack([np.sin(angle), np.cos(angle)], -1)
-  turn = np.linspace(0, 2 * np.pi, len(quality.OVAL), endpoint=False)
+  turn = np.linspace(0, 2 * np.pi, len(sight.OVAL), endpoint=False)
   oval = 0.5 + 0.3 * np.stack([np.sin(turn), -np.cos(turn)], -1)
-  points[list(quality.OVAL)] = oval
+  points[list(sight.OVAL)] = oval
   points[lips.FOREHEAD], points[lips.CHIN] = (0.5, 0.2), (0.5, 0.8)
   for upper, lower in lips.INNER_LIPS:
     points[upper], points[lower] = (0.5, 0.62), (0.5, 0.65)
@@ -177,7 +177,7 @@ def test_angles_of_a_turned_head(name, degrees):
   found = dict(
     zip(
       ("yaw", "pitch", "roll"),
-      np.degrees(quality.angles(pose)[0]),
+      np.degrees(motion.angles(pose)[0]),
       strict=True,
     )
   )
@@ -191,10 +191,10 @@ def test_dips_are_counted_once():
   values[50] = 0.7
   values[62:] = 0.6  # A look down, which does not come back.
   values[80] = 0.55
-  assert quality.count_dips(values, 10, 0.15) == 2
+  assert motion.count_dips(values, 10, 0.15) == 2
   values[48:53] = np.nan
-  assert quality.count_dips(values, 10, 0.15) == 1
-  assert quality.count_dips(np.full(9, np.nan), 10, 0.15) == 0
+  assert motion.count_dips(values, 10, 0.15) == 1
+  assert motion.count_dips(np.full(9, np.nan), 10, 0.15) == 0
 
 
 def test_the_strip_shows_the_worst_frame(tracked, monkeypatch):
