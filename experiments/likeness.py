@@ -25,7 +25,7 @@ _HELD_OUT = flags.DEFINE_list("held_out", [], "People who are only measured.")
 _NUM_EXAMPLES = 12  # Frames of a clip.
 _NUM_DIRECTIONS = 60
 _SHRINKAGE = 0.05  # Of the scatter within a person, towards a sphere.
-_NUM_FOLDS = 5
+_NUM_FOLDS, _NUM_DEALS = 5, 4  # Few strangers meet in one fold.
 
 
 class Face(NamedTuple):
