@@ -13,7 +13,7 @@ FILES = {
   expression: ("", "demo", "small", "scratch"),
   triplane: ("", "demo", "small", "scratch"),
   inpainting: ("", "demo", "small", "scratch"),
-  base: ("expression", "triplane", "inpainting"),
+  base: ("expression", "triplane", "inpainting_coarse", "inpainting"),
 }
 EXPERIMENTS = {
   f"{file.__name__}:{variant}": (file.get_config, variant)
