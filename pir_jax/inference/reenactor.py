@@ -144,7 +144,7 @@ def reenact(
   return Reenacted(count, num_unchanged, phases)
 
 
-def _tracked(known, info, video, face, force, phases) -> tracking.TrackedVideo:
+def _tracked(known, info, video, face, force, phases):
   """Tracks the trained person, or with force whoever is chosen."""
   expected = known.look if len(known.look) and not force else None
   if not len(known.look):

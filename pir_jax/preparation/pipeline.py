@@ -34,7 +34,7 @@ from pir_jax.types import InputError
 
 # Counts up when the same video gives other values: clips that an earlier
 # preparation finished are then not taken for today's.
-VERSION = 2
+VERSION = 3
 VIDEO = "video.mp4"
 PART = ".part"  # Ends the names of folders that are not yet whole.
 _CHUNK = 32  # Frames whose masks are made together: bounds memory.

@@ -62,6 +62,23 @@ def test_small_face_in_a_long_frame_is_found(frame, tracker):
   assert len(tracker.detect(wide)) >= 1
 
 
+@pytest.mark.parametrize("side", [100, 200])
+def test_all_nine_faces_of_a_call_are_found(frame, tracker, side):
+  points, _ = tracker.landmarks(frame)
+  region = detector.Region(*map(float, points[1, :2]), 110.0, 0.0)
+  tile = detector.sample(frame, region, side)
+  wall = np.tile(
+    np.pad(tile, ((0, 0), (side // 3, side // 3), (0, 0))), (3, 3, 1)
+  )
+  boxes = tracker.detect(wall)[:, :4]
+  middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+  columns, rows = (middles // (wall.shape[1] / 3, side)).T
+  assert {*zip(rows, columns, strict=True)} == {
+    (row, column) for row in range(3) for column in range(3)
+  }
+  assert (np.diff(boxes[:, 3] - boxes[:, 1]) <= 1e-3).all()  # Largest first.
+
+
 def test_sample_is_the_identity_on_an_upright_square():
   image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
   region = detector.Region(8.0, 8.0, 16.0, 0.0)

@@ -1,5 +1,7 @@
 """Frames are in order, inpainted where a face is and the same elsewhere."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -161,3 +163,22 @@ def test_noise_under_the_mask_changes_no_bit(clip, tmp_path, stored, side):
   assert hidden.sum() > 50
   for i in np.flatnonzero(present):
     np.testing.assert_array_equal(one[i], two[i])
+
+
+@pytest.mark.parametrize(
+  ("kept", "face", "force", "expected"),
+  [
+    (True, None, False, (None, True)),
+    (True, 1, False, (1, True)),
+    (True, None, True, (0, False)),
+    (True, "me.jpg", True, ("me.jpg", False)),
+    (False, None, False, (0, False)),
+  ],
+)
+def test_who_is_looked_for(monkeypatch, capsys, kept, face, force, expected):
+  look = np.ones(4, np.float32) if kept else np.zeros(0, np.float32)
+  known = types.SimpleNamespace(look=look, tracking_options=dict)
+  monkeypatch.setattr(tracking, "track", lambda path, **options: options)
+  options = reenactor._tracked(known, None, "a.mp4", face, force, None)
+  assert (options["face"], options["expected"] is not None) == expected
+  assert ("cannot be told" in capsys.readouterr().out) == (not kept)
