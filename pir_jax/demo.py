@@ -5,18 +5,19 @@ another voice and measures the result. Each step is printed as the command it
 is; what was prepared and trained before is used again.
 """
 
+import os
 import pathlib
 import shlex
 import subprocess
 import sys
 import time
 
-import soundfile
 from absl import flags
 
 from pir_jax import assets
 from pir_jax.data import manifest
 from pir_jax.media import speech_waveform, video_reader
+from pir_jax.preparation import packaged_clip
 from pir_jax.runtime import app
 from pir_jax.types import InputError
 
@@ -32,7 +33,6 @@ _RUN = flags.DEFINE_string(
 _SCRATCH = flags.DEFINE_boolean(
   "scratch", False, "Begin from nothing, and train longer, instead."
 )
-_SECONDS = 10  # Of the packaged voice: enough to see it speak.
 _STAGES = ("expression", "triplane", "inpainting")
 
 
@@ -51,6 +51,11 @@ def demo(
     InputError: a file cannot be used, or the folder holds another video's run.
   """
   # Wrong files fail at once, not after minutes of training.
+  missing = [
+    path for path in (video, audio) if path and not os.path.exists(path)
+  ]
+  if missing:
+    raise InputError(f"{' and '.join(missing)} not there: check the names.")
   video = video or str(assets.fetch("demo_video"))
   if not video_reader.probe(video).has_audio:
     raise InputError(
@@ -66,7 +71,7 @@ def demo(
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
-  audio = audio or str(_packaged_voice(folder))
+  audio = audio or str(packaged_clip.voice(folder))
   data = folder / "data"
   if data.exists():
     if manifest.load_manifest(data).sha256 != video_reader.digest(video):
@@ -75,7 +80,11 @@ def demo(
         "delete it."
       )
   else:
-    _step("prepare", f"--video={video}", f"--output={data}")
+    try:
+      _step("prepare", f"--video={video}", f"--output={data}")
+    except BaseException:
+      fetching.terminate()
+      raise
   fetching.wait()
   variant = "scratch" if scratch else "demo"
   for stage in _STAGES:
@@ -103,19 +112,6 @@ def demo(
   print(f"Real / reenacted:   {folder / 'contact_sheet.png'}")
   print(f"Held-out frames:    {folder / 'report' / 'held_out.png'}")
   print(f"Table:              {folder / 'report' / 'table.txt'}")
-
-
-def _packaged_voice(folder: pathlib.Path) -> pathlib.Path:
-  """Writes the first seconds of the packaged voice to the run's folder."""
-  path = folder / "voice.wav"
-  if not path.exists():
-    source = assets.fetch("demo_audio")
-    rate = soundfile.info(source).samplerate
-    sound, rate = soundfile.read(source, frames=_SECONDS * rate)
-    part = path.with_suffix(".part")
-    soundfile.write(part, sound, rate, format="WAV")
-    part.replace(path)
-  return path
 
 
 def _experiments() -> pathlib.Path:

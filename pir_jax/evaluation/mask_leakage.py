@@ -58,24 +58,34 @@ def as_text(readings: dict[str, Readings]) -> str:
   """Formats the readings for a person."""
   if not readings:
     return "lips read off the frames: too few frames for a probe"
+  # Where not even whole frames are read, figures of the mask say nothing.
+  unread = {
+    part
+    for part in Readings._fields
+    if OPEN in readings and not getattr(readings[OPEN], part).leaks
+  }
+  told = [part for part in Readings._fields if part not in unread]
   heads = "".join(f"{x:>7}" for x in ("r", "R2", "chance", "95 %")) + " " * 8
   lines = [
-    f"{'lips read off':28}{'tail':^36}{'folds':^36}".rstrip(),
-    " " * 28 + (heads * 2).rstrip(),
+    f"{'lips read off':28}" + "".join(f"{part:^36}" for part in told).rstrip(),
+    " " * 28 + (heads * len(told)).rstrip(),
   ]
   for name, pair in readings.items():
     cells = "".join(
       "".join(f"{v:7.2f}" for v in reading[:4])
       + f"{'reads' if reading.leaks else 'chance':>8}"
-      for reading in pair
+      for reading in (getattr(pair, part) for part in told)
     )
     lines.append(f"{name:28}{cells}")
-  for part in Readings._fields:
-    if OPEN in readings and not getattr(readings[OPEN], part).leaks:
-      lines.append(
-        f"{part}: whole frames are not read either, as in a short or small"
-        " clip: nothing can be said of the mask"
-      )
+  sentences = [
+    f"lips read off, {part}: not even whole frames are read, as in a short or "
+    "small clip: nothing can be said of the mask"
+    for part in Readings._fields
+    if part in unread
+  ]
+  if not told:
+    return "\n".join(sentences)
+  lines += sentences
   few = next(iter(readings.values())).tail.num_frames
   note = ", few for a correlation" if few < 100 else ""
   return "\n".join([*lines, "", _LEGEND.format(few, note, leak.NUM_FOLDS)])

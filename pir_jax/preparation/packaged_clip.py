@@ -1,11 +1,15 @@
-"""The packaged clip, prepared once into the cache: a first training's data."""
+"""The packaged clip, prepared once into the cache, and the packaged voice."""
 
 import pathlib
 
+import soundfile
+
 from pir_jax import assets
 from pir_jax.data import manifest
-from pir_jax.media import video_reader
+from pir_jax.media import video_reader, whole_file
 from pir_jax.preparation import pipeline
+
+_SECONDS = 10  # Of the voice: enough to see it speak.
 
 
 def prepared() -> pathlib.Path:
@@ -23,3 +27,15 @@ def prepared() -> pathlib.Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     pipeline.prepare(video, folder)
   return folder
+
+
+def voice(folder: pathlib.Path) -> pathlib.Path:
+  """Writes the first seconds of the packaged voice to a folder."""
+  path = folder / "voice.wav"
+  if not path.exists():
+    source = assets.fetch("demo_audio")
+    rate = soundfile.info(source).samplerate
+    sound, rate = soundfile.read(source, frames=_SECONDS * rate)
+    with whole_file.written(path) as hidden:
+      soundfile.write(hidden, sound, rate)
+  return path

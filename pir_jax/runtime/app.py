@@ -107,6 +107,7 @@ def _parse(argv: list[str]) -> list[str]:
       r"\1 is not a number",
       sentence,
     )
+    sentence = re.sub(r"\. Did you mean: (.*) \?", _hint, sentence)
     # What the experiment's file says of itself needs no list of flags.
     about_flags = "flag" in sentence or sentence.startswith("--")
     _fail(sentence + ("; --help lists the flags." if about_flags else "."))
@@ -118,6 +119,13 @@ def _parse(argv: list[str]) -> list[str]:
     _fail("a whole Config cannot be set: set its fields, --config.a.field=.")
   except KeyError as error:  # ml_collections: an unknown --config.field.
     _fail(_unknown_field(str(error.args[0])))
+
+
+def _hint(match: re.Match) -> str:
+  """Keeps absl's guess of a flag, unless it is one of absl's own."""
+  guess = match[1].split(",")[0].strip()
+  owner = flags.FLAGS.find_module_defining_flag(guess) or "absl"
+  return "" if owner.startswith("absl") else f": did you mean --{guess}?"
 
 
 def _unknown_field(message: str) -> str:

@@ -57,4 +57,10 @@ def test_text_tells_what_is_read_and_how_few_frames():
   assert "reads" in lines[mask_leakage.OPEN]
   assert "18 held-out frames, few" in text
   # A control that fails takes the proof away, in that part alone.
-  assert "folds: whole frames are" in text and "tail: whole" not in text
+  assert "lips read off, folds: not even" in text
+  assert "lips read off, tail: not even" not in text
+  # Nor are the figures of that part shown.
+  assert (
+    len(lines[mask_leakage.MASKED].split())
+    == len(mask_leakage.MASKED.split()) + 5
+  )
