@@ -4,8 +4,8 @@ Command: python -m experiments.sight --data=data/people --people=people.tsv
 Hardware: a CPU core; five minutes. Covers the mouths of prepared clips with
 boxes, noise, mosaics, blur, face masks, hands, microphones, skin and pieces of
 other pictures; writes pir_jax/face/sight.npz, of all people but those in
---held_out, and prints what share of frames is told, of people and of kinds of
-things that the fit never saw. Score: see RESULTS.
+--held_out, and prints what share of frames is detected, of people and of kinds
+of things that the fit never saw. Score: see RESULTS.
 """
 
 import pathlib
@@ -286,7 +286,7 @@ def main(unused_argv) -> None:
   for kind in THINGS:
     here = kinds == kind
     print(
-      f"{kind:20} told {np.mean(evidence[here] < 0):.3f}, "
+      f"{kind:20} detected {np.mean(evidence[here] < 0):.3f}, "
       f"of a kind not seen {np.mean(without[here] < 0):.3f}"
     )
   kept = ~np.isin(persons, _HELD_OUT.value)

@@ -40,7 +40,7 @@ class Track(NamedTuple):
       the face was not detected.
     face_height: source pixels; NaN where the face was not detected.
     shot: index of each frame's shot, from 0; it changes at cuts.
-    look: of the person, see `face.likeness`; empty where it was not kept.
+    look: of the person, see `face.resemblance`; empty where it was not kept.
   """
 
   times: Float[np.ndarray, "t"]

@@ -64,17 +64,18 @@ def as_text(readings: dict[str, Readings]) -> str:
     for part in Readings._fields
     if OPEN in readings and not getattr(readings[OPEN], part).leaks
   }
-  told = [part for part in Readings._fields if part not in unread]
+  readable = [part for part in Readings._fields if part not in unread]
   heads = "".join(f"{x:>7}" for x in ("r", "R2", "chance", "95 %")) + " " * 8
   lines = [
-    f"{'lips read off':28}" + "".join(f"{part:^36}" for part in told).rstrip(),
-    " " * 28 + (heads * len(told)).rstrip(),
+    f"{'lips read off':28}"
+    + "".join(f"{part:^36}" for part in readable).rstrip(),
+    " " * 28 + (heads * len(readable)).rstrip(),
   ]
   for name, pair in readings.items():
     cells = "".join(
       "".join(f"{v:7.2f}" for v in reading[:4])
       + f"{'reads' if reading.leaks else 'chance':>8}"
-      for reading in (getattr(pair, part) for part in told)
+      for reading in (getattr(pair, part) for part in readable)
     )
     lines.append(f"{name:28}{cells}")
   sentences = [
@@ -83,7 +84,7 @@ def as_text(readings: dict[str, Readings]) -> str:
     for part in Readings._fields
     if part in unread
   ]
-  if not told:
+  if not readable:
     return "\n".join(sentences)
   lines += sentences
   few = next(iter(readings.values())).tail.num_frames

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pir_jax.data.dataset import Clip
 from pir_jax.evaluation import held_out_frames, mask_leakage
 from pir_jax.evaluation.held_out_frames import SIZE, HeldOut, Pictures
-from pir_jax.face import detector, likeness, morphable
+from pir_jax.face import detector, morphable, resemblance
 from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.inference.person import Person, load
 from pir_jax.media import blending, crops, plots
@@ -319,9 +319,9 @@ def _who(person: Person, clip: Clip) -> str:
   if not alike:
     return "on which the networks were not trained"
   most = max(alike)
-  if most < likeness.SAME:
-    return f"of SOMEBODY ELSE than was trained (likeness {most:.2f})"
-  return f"another video of the trained person (likeness {most:.2f})"
+  if most < resemblance.SAME:
+    return f"of SOMEBODY ELSE than was trained (resemblance {most:.2f})"
+  return f"another video of the trained person (resemblance {most:.2f})"
 
 
 def close_ups(

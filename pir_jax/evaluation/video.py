@@ -170,7 +170,10 @@ def report(
   if audio or made.has_audio:
     waveform = video_reader.read_audio(audio or video)
   known = person_in(known_people(model), before.sha256)
-  tracked = tracking.track(source, video=before, **known.tracking_options())
+  options = known.tracking_options()
+  if len(known.look):  # As `reenact`: whoever looks like them.
+    options |= {"face": None, "expected": known.look}
+  tracked = tracking.track(source, video=before, **options)
   screened, pictures = screen(tracked, video, waveform)
   text = as_text(screened, pathlib.Path(video).name, tracked.video.name)
   output.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
-from pir_jax.face import appearance, detector, likeness, tracklets
+from pir_jax.face import appearance, detector, resemblance, tracklets
 from pir_jax.types import InputError
 
 # Distances of appearance up to this factor larger are one person where
@@ -40,8 +40,8 @@ class Person:
 
   @property
   def look(self) -> Float[np.ndarray, "d"]:
-    """What they look like, see `likeness`."""
-    return likeness.look(np.stack(self.gallery.examples))
+    """What they look like, see `resemblance`."""
+    return resemblance.look(np.stack(self.gallery.examples))
 
   @property
   def num_frames(self) -> int:
@@ -212,23 +212,23 @@ def choose(
       )
     chosen = face
   else:
-    wanted = expected if face is None else likeness.look(face[None])
-    alike = [likeness.likeness(look, wanted) for look in looks]
+    wanted = expected if face is None else resemblance.look(face[None])
+    alike = [resemblance.resemblance(look, wanted) for look in looks]
     chosen = int(np.argmax(alike))
-    if face is not None and alike[chosen] < likeness.SAME:
+    if face is not None and alike[chosen] < resemblance.SAME:
       raise InputError(
-        "Nobody in this video looks like the reference picture (likeness"
-        f" {alike[chosen]:.2f}, {likeness.SAME:g} is the least): take another"
+        "Nobody in this video looks like the reference picture (resemblance"
+        f" {alike[chosen]:.2f}, at least {resemblance.SAME:g}): take another"
         " picture, such as a frame of the video, or choose by number, from 0"
         f" (the largest) to {len(people) - 1}."
       )
   if expected is not None:
-    alike = likeness.likeness(looks[chosen], expected)
-    if alike < likeness.SAME:
+    alike = resemblance.resemblance(looks[chosen], expected)
+    if alike < resemblance.SAME:
       raise InputError(
         "The video shows somebody else than the networks were trained on"
-        f" (likeness {alike:.2f}, {likeness.SAME:g} is the least): use a video"
-        " of that person, choose another face, or go on with --force."
+        f" (resemblance {alike:.2f}, at least {resemblance.SAME:g}): use a"
+        " video of that person, choose another face, or go on with --force."
       )
   return people[chosen]
 

@@ -58,7 +58,7 @@ class Track(NamedTuple):
     interpolated: frames filled from their neighbours.
     num_faces: how many people the clip shows.
     shot: index of each frame's shot, from 0; it changes at cuts.
-    look: of the person, see `likeness`.
+    look: of the person, see `resemblance`.
     sight: what the pictures show of the face.
   """
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pir_jax.data.dataset import Clip, Dataset
-from pir_jax.face import likeness, masks, morphable
+from pir_jax.face import masks, morphable, resemblance
 from pir_jax.media import blending, pingpong, speech_waveform, video_reader
 from pir_jax.runs import network_file, speech_shift
 from pir_jax.runs.experiment import prior_of
@@ -44,7 +44,7 @@ class KnownPerson(NamedTuple):
     face_model: name and sha256 of the head model that was fitted.
     window_side: of the stored windows, in pixels: what the network is shown
       is resampled from these.
-    look: of them, see `face.likeness`; empty in records of older runs.
+    look: of them, see `face.resemblance`; empty in records of older runs.
   """
 
   source: str
@@ -87,7 +87,7 @@ class KnownPerson(NamedTuple):
     """Returns how alike a face looks; None where either look is not known."""
     if not (len(look) and len(self.look)):
       return None
-    return likeness.likeness(look, self.look)
+    return resemblance.resemblance(look, self.look)
 
   def tracking_options(self) -> dict[str, Any]:
     """Returns the arguments with which a video of them is tracked.

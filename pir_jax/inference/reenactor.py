@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from pir_jax.data import timing
-from pir_jax.face import likeness
+from pir_jax.face import resemblance
 from pir_jax.inference import upper_face
 from pir_jax.inference.person import Person, load, person_in, read_speech
 from pir_jax.media import (
@@ -77,7 +77,7 @@ def reenact(
     output: the mp4 to write.
     face: which face of the video, counted from the largest, or a picture of
       it; by default whoever looks like the trained person.
-    force: also reenacts somebody else, which the output's metadata then says.
+    force: also reenacts somebody else, which the output's metadata then name.
     brows: "source" keeps the source's; "speech" predicts them, as the paper
       does.
     blinks: likewise, or "generated" at a human rate, or "none". Where only the
@@ -121,7 +121,7 @@ def reenact(
   real, reenacted = [], []
   options = {"audio": audio, "colors": info.colors}
   alike = known.resembles(tracked.track.look)
-  if alike is not None and alike < likeness.SAME:
+  if alike is not None and alike < resemblance.SAME:
     options["comment"] = f"{video_writer.COMMENT}; {_STRANGER}"
   with video_writer.VideoWriter(output, size, rate, **options) as sink:
     pairs = inpaint_frames(
@@ -149,8 +149,8 @@ def _tracked(known, info, video, face, force, phases):
   expected = known.look if len(known.look) and not force else None
   if not len(known.look):
     print(
-      "Whether the video shows the trained person cannot be told: the networks "
-      "were trained before that was recorded."
+      "Whether the video shows the trained person cannot be decided: the "
+      "networks were trained before that was recorded."
     )
   if face is None and expected is None:
     face = 0

@@ -77,7 +77,7 @@ def examine(path: Path) -> Mix:
     stream = containers.sound_stream(container, path)
     # Only these may hold more than 1, and are quickly read to their end.
     whole = stream.codec_context.name.startswith(("pcm_f", "pcm_d"))
-    names, heard, peak = [], 0.0, 0.0
+    names, seconds, peak = [], 0.0, 0.0
     power = mixed = 0.0
     for first, _, block in _blocks(container, stream, path):
       names = names or [channel.name for channel in first.layout.channels]
@@ -89,8 +89,8 @@ def examine(path: Path) -> Mix:
           power = power + len(block) * squares
           mix = np.square(block @ weights, dtype=np.float64)
           mixed += float(np.sum(mix))
-          heard += len(block) / first.sample_rate
-      if heard > _LOOK and not whole:
+          seconds += len(block) / first.sample_rate
+      if seconds > _LOOK and not whole:
         break
   if not names:
     return Mix(np.ones(1, np.float32), 1.0, ())

@@ -1,4 +1,4 @@
-"""Tells music from speech by its steady tones.
+"""Separates music from speech by its steady tones.
 
 A voice hardly keeps a pitch for a fifth of a second; instruments do.
 n audio samples, b frames of them, f frequencies.

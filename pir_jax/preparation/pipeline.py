@@ -264,8 +264,8 @@ def _write(
   learnable = visibility.learnable(tracked)
   if not learnable.any():
     raise InputError(
-      "No frame shows enough of the face to learn from: `prepare --check` says "
-      f"what hides it in {tracked.video.name}."
+      "No frame shows enough of the face to learn from: `prepare --check` "
+      f"names what hides it in {tracked.video.name}."
     )
   # What is not seen of lips is guessed, too.
   guessed = tracked.track.present & ~learnable

@@ -109,7 +109,7 @@ def _sight_figures(v) -> list[Figure]:
       "A person who speaks",
       f"lips move by {percent(v['lip_motion'], 1)} of face height, tilt "
       f"{v['tilt']:.0f}°, {percent(v['even'])} of the face even",
-      "Lips of speakers move by 2 to 10 %; a drawing is even in half of the "
+      "Lips of speakers move by 2 to 10 %; a cartoon is even in half of the "
       "face, a photograph in a quarter at most.",
     ),
   ]

@@ -24,7 +24,7 @@ class Config:
       are hidden, the border cuts the face, or text lies over it.
     light: least luma of the lower face.
     white: largest share of it that is burnt out.
-    even: largest share of it without any shading; more is a drawing.
+    even: largest share of it without any shading; more is a cartoon.
     tilt: largest tilt of the head, degrees, from which a video lies on its side
       or upside down.
     lip_motion: least range of the lips' opening, as a share of face height.
@@ -135,7 +135,7 @@ def _face_reasons(v, config):
 
 
 def _sight_reasons(v, config):
-  """What the pictures show, whatever the mesh says."""
+  """What the pictures show, whatever the mesh has."""
   if v["tilt"] is None:
     return
   seconds = v["learnable"] * v["seconds"]
@@ -203,7 +203,7 @@ def _sight_reasons(v, config):
       "even",
       LEVELS[2],
       f"The face is no photograph: {percent(v['even'])} of it has no shading.",
-      "Use a video of a person, not a drawing.",
+      "Use a video of a person, not a cartoon.",
     )
   if v["lip_motion"] is not None and v["lip_motion"] < config.lip_motion:
     yield (

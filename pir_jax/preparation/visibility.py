@@ -25,20 +25,20 @@ _LONGEST_GAP = 0.5  # Seconds between spans that are told as one.
 
 
 def faults(
-  seen: sight.Sight, measured: Bool[np.ndarray, "t"], rate: float
+  seen: sight.Sight, measured: Bool[np.ndarray, "t"], fps: float
 ) -> dict[str, Bool[np.ndarray, "t"]]:
   """Marks the frames that cannot be learnt from, by what is wrong.
 
   Args:
     seen: in the frames.
     measured: frames with a face.
-    rate: frames a second.
+    fps: frames a second.
 
   Returns:
     hidden (the lips), cut (by the border), dark, white and text.
   """
   values = {
-    name: _smooth(getattr(seen, name), measured, rate)
+    name: _smooth(getattr(seen, name), measured, fps)
     for name in ("mouth", "outside", "light", "white", "strokes")
   }
   with np.errstate(invalid="ignore"):
@@ -60,12 +60,12 @@ def learnable(tracked: tracking.TrackedVideo) -> Bool[np.ndarray, "t"]:
   return measured & ~np.any(list(wrong.values()), axis=0)
 
 
-def _smooth(values, measured, rate) -> Float[np.ndarray, "t"]:
+def _smooth(values, measured, fps) -> Float[np.ndarray, "t"]:
   """Takes the median over a short time; NaN without a face."""
   result = np.full(len(measured), np.nan)
   known = np.flatnonzero(measured & np.isfinite(values))
   if len(known):
-    size = 2 * round(SMOOTHING * rate / 2) + 1
+    size = 2 * round(SMOOTHING * fps / 2) + 1
     result[known] = ndimage.median_filter(values[known], size, mode="nearest")
   return result
 

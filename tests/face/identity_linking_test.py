@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 from pir_jax import assets
-from pir_jax.face import detector, eyelids, landmarks, likeness
+from pir_jax.face import detector, eyelids, landmarks, resemblance
 from pir_jax.types import InputError
 
 HEIGHT, WIDTH, FPS = 200, 400, 25.0
@@ -172,7 +172,7 @@ def test_the_expected_person_is_taken_and_a_stranger_refused(networks, faces):
 
   other = [[bearded(picture) for picture in faces[0]]]
   looks = [follow(networks, moving(who, 200)).look for who in (faces, other)]
-  assert likeness.likeness(*looks) < likeness.SAME
+  assert resemblance.resemblance(*looks) < resemblance.SAME
   both = [
     scene([faces[0], other[0]], [(0, k, 100, 100), (1, k, 300, 100)])
     for k in range(8)

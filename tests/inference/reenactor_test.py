@@ -181,4 +181,4 @@ def test_who_is_looked_for(monkeypatch, capsys, kept, face, force, expected):
   monkeypatch.setattr(tracking, "track", lambda path, **options: options)
   options = reenactor._tracked(known, None, "a.mp4", face, force, None)
   assert (options["face"], options["expected"] is not None) == expected
-  assert ("cannot be told" in capsys.readouterr().out) == (not kept)
+  assert ("cannot be decided" in capsys.readouterr().out) == (not kept)

@@ -1,7 +1,8 @@
-"""Fits and measures `face/likeness`: whether two clips show one person.
+"""Fits and measures `face/resemblance`: whether two clips show one person.
 
-Command: python -m experiments.likeness --data=data/people --people=people.tsv
-Hardware: a CPU core; three minutes. Writes pir_jax/face/likeness.npz, of all
+Command: python -m experiments.resemblance --data=data/people
+  --people=people.tsv
+Hardware: a CPU core; three minutes. Writes pir_jax/face/resemblance.npz, of all
 people but those who are measured on (--held_out), and prints how many strangers
 are taken for someone else, by people held out in folds. Score: see RESULTS.
 """
@@ -17,7 +18,7 @@ from jaxtyping import Float
 
 from pir_jax.data import manifest, records, speakers
 from pir_jax.data.dataset import Clip
-from pir_jax.face import appearance, likeness
+from pir_jax.face import appearance, resemblance
 
 _DATA = flags.DEFINE_multi_string("data", None, "Folders of prepared clips.")
 _PEOPLE = flags.DEFINE_string("people", None, "List of who is in which clip.")
@@ -47,7 +48,7 @@ def read(folder: pathlib.Path, people: dict[str, speakers.Entry]) -> Face:
     points = np.pad(image.shape[0] * arrays["landmarks"], ((0, 0), (0, 1)))
     examples.append(appearance.describe(image, np.float32(points)))
   file = clip.manifest.source
-  rows = likeness.centred(np.stack(examples))
+  rows = resemblance.centred(np.stack(examples))
   return Face(file, people[file].speaker, rows)
 
 
@@ -83,7 +84,7 @@ def looks(
 
 
 def cross_validate(faces: list[Face]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the likeness of pairs of one person, and of two, both unseen."""
+  """Returns the resemblance of pairs of one person, and of two, both unseen."""
   names = sorted({face.person for face in faces})
   rng = np.random.default_rng(0)
   deals = [rng.permutation(names) for _ in range(_NUM_DEALS)]
@@ -107,7 +108,7 @@ def main(unused_argv) -> None:
   same, other = cross_validate(faces)
   print(f"{len(faces)} clips, {len({f.person for f in faces})} people")
   print("limit   one person refused   a stranger taken for them")
-  for limit in (0.5, likeness.SAME, 0.7, 0.8):
+  for limit in (0.5, resemblance.SAME, 0.7, 0.8):
     print(
       f"{limit:5.2f}   {np.mean(same < limit):18.3f}   "
       f"{np.mean(other >= limit):24.3f}"
@@ -115,8 +116,8 @@ def main(unused_argv) -> None:
   known = [face for face in faces if face.person not in _HELD_OUT.value]
   mean, directions = fit(known)
   arrays = {"mean": np.float32(mean), "directions": np.float16(directions)}
-  np.savez(likeness.FILE, **arrays)
-  print(f"{likeness.FILE}: {len({f.person for f in known})} people")
+  np.savez(resemblance.FILE, **arrays)
+  print(f"{resemblance.FILE}: {len({f.person for f in known})} people")
   measured = [face for face in faces if face.person in _HELD_OUT.value]
   alike = looks(measured, mean, directions) @ looks(faces, mean, directions).T
   for face, row in zip(measured, alike, strict=True):

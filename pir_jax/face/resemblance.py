@@ -1,9 +1,9 @@
 """How alike two faces look: whether a video shows who is expected in it.
 
 Fisher's discriminant of the colours at the landmarks (`appearance`), fitted by
-experiments/likeness.py: directions in which people differ and one person in
-other light, poses and expressions does not. No face recognition: it tells most
-strangers, not a look-alike.
+experiments/resemblance.py: directions in which people differ and one person in
+other light, poses and expressions does not. No face recognition: it separates
+most strangers, not a look-alike.
 
 l landmarks, n examples, d directions.
 """
@@ -17,7 +17,7 @@ from jaxtyping import Float
 # Below this two videos show different people. Of people whom it was not fitted
 # to, one person's recordings in other light are above, see RESULTS.
 SAME = 0.65
-FILE = pathlib.Path(__file__).with_name("likeness.npz")
+FILE = pathlib.Path(__file__).with_name("resemblance.npz")
 
 
 def centred(examples: Float[np.ndarray, "n l 3"]) -> Float[np.ndarray, "n _"]:
@@ -37,7 +37,7 @@ def look(examples: Float[np.ndarray, "n l 3"]) -> Float[np.ndarray, "d"]:
   return np.float32(place / max(np.linalg.norm(place), 1e-6))
 
 
-def likeness(a: Float[np.ndarray, "d"], b: Float[np.ndarray, "d"]) -> float:
+def resemblance(a: Float[np.ndarray, "d"], b: Float[np.ndarray, "d"]) -> float:
   """Returns the cosine of two looks, 1 for the very same."""
   return float(a @ b)
 
