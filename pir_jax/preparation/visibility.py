@@ -105,12 +105,8 @@ def _tilt(tracked, roll, hidden: float) -> float:
   The mesh takes an upside down face for an upright one whose mouth is hidden.
   """
   turns = np.exp(1j * np.radians(roll))
-  tilt = round(
-    float(
-      np.degrees(np.angle(np.median(turns.real) + 1j * np.median(turns.imag)))
-    ),
-    1,
-  )
+  middle = np.median(turns.real) + 1j * np.median(turns.imag)
+  tilt = round(float(np.degrees(np.angle(middle))), 1)
   if hidden < _OFTEN:
     return tilt
   frames = np.flatnonzero(tracked.measured)
