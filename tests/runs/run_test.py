@@ -234,6 +234,7 @@ def test_the_reenactment_report_opens_a_clip_once(
   data = Clip.open(folder / "data")
 
   class Person(reenactment.Person):
+    people: list = []
     resolution = 16
 
     def __init__(self):
