@@ -129,9 +129,8 @@ def main() -> None:
   model, output = app.required(_MODEL, _OUTPUT)
   output = pathlib.Path(output)
   show, suffixes = _SHOWS[_WHAT.value]
+  whole_file.check_name(output, suffixes)
   whole_file.check_folder(output.parent)
-  output.parent.mkdir(parents=True, exist_ok=True)
-  whole_file.check(output, suffixes)
   started = time.monotonic()
   viewer = viewer_lib.Viewer.open(model, _PERSON.value)
   expression, notes = viewer_lib.parse_expression(
@@ -141,6 +140,7 @@ def main() -> None:
     print(note)
   box = viewer.generator.config.renderer.box_warp
   view = _viewpoint(box)
+  output.parent.mkdir(parents=True, exist_ok=True)
   summary = show(viewer, view, expression, output)
   print(f"{output}: {summary}, {time.monotonic() - started:.1f} s")
 

@@ -128,11 +128,6 @@ def test_unknown_variant_and_unknown_config(expect_sentence, tmp_path):
   expect_sentence("train", "--config=nowhere.py", workdir, says="nowhere.py")
 
 
-def test_face_that_is_no_number(expect_sentence):
-  says = "--face=me.jpg is not a number"
-  expect_sentence("reenact", "--face=me.jpg", says=says)
-
-
 def test_data_that_is_not_prepared(expect_sentence, tmp_path):
   expect_sentence(
     "train",

@@ -10,7 +10,7 @@ from pir_jax import __main__ as program
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "pir_jax"
 # What stands beside the commands at the root of the package.
-OTHERS = {"__init__", "__main__", "assets", "types"}
+OTHERS = {"__init__", "__main__", "assets", "types", "ranges"}
 
 
 def test_every_command_is_listed():

@@ -21,7 +21,6 @@ from pir_jax.runs.experiment import prior_of
 from pir_jax.runs.run import (
   Run,
   check_person,
-  open_run,
   place_of,
   read_record,
 )
@@ -331,9 +330,7 @@ def load(
   check_person(model)
   if (model / network_file.INDEX).exists():
     network_file.check(model)
-  names = ("expression", "inpainting")
-  runs = [open_run(place_of(model, name)) for name in names]
-  people = [KnownPerson.from_record(record) for record in runs[1].people]
+  people = known_people(model)
   if not people:
     raise InputError(
       f"{model} is a base and shows nobody: train a person from it, "
@@ -344,6 +341,8 @@ def load(
       f"the people of {model} are numbered from 0 to {len(people) - 1}: there "
       f"is no person={person}."
     )
+  names = ("expression", "inpainting")
+  runs = [open_run(place_of(model, name)) for name in names]
   return Person(
     *runs,
     people,

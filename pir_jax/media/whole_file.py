@@ -25,11 +25,21 @@ def check(path: Path, suffixes: tuple[str, ...]) -> None:
   """Checks that a file can be written, before the work and not after it.
 
   Args:
-    path: of the file.
+    path: of the file, in a folder that exists.
     suffixes: of which it must have one, such as ".mp4".
 
   Raises:
     InputError: it cannot.
+  """
+  check_name(path, suffixes)
+  _check_writable(pathlib.Path(os.path.realpath(path)).parent)
+
+
+def check_name(path: Path, suffixes: tuple[str, ...]) -> None:
+  """Checks that a name is one for a file; its folder may have to be made.
+
+  Raises:
+    InputError: it has another suffix, or is a folder.
   """
   path = pathlib.Path(path)
   if path.suffix.lower() not in suffixes:
@@ -38,7 +48,6 @@ def check(path: Path, suffixes: tuple[str, ...]) -> None:
     )
   if path.is_dir():
     raise InputError(f"{path} is a folder: choose another name.")
-  _check_writable(pathlib.Path(os.path.realpath(path)).parent)
 
 
 def check_folder(path: Path) -> None:
