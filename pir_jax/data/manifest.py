@@ -139,7 +139,7 @@ def report(made: Manifest) -> str:
   ]
   if "chosen" in made.quality:
     lines.insert(1, made.quality["chosen"]["why"])
-  lines += [f"read as: {remark}" for remark in made.quality.get("remarks", ())]
+  lines += [f"note: {remark}" for remark in made.quality.get("remarks", ())]
   if made.quality:
     lines.append(f"quality: {made.quality['level']}")
     lines += [f"  {r['what']} {r['remedy']}" for r in made.quality["reasons"]]

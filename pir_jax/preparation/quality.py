@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageDraw
 
 from pir_jax.face import sight
-from pir_jax.media import loudness
+from pir_jax.media import loudness, video_reader
 from pir_jax.metrics import detail, lids, sync
 from pir_jax.preparation import (
   motion,
@@ -46,7 +46,8 @@ class Quality:
       `level` (to which it leads), `what` and `remedy` in words.
     seconds, rate, width, height: of the video; rate in frames a second.
     num_frames: of the video.
-    remarks: conversions on reading, see `media.frames.remarks`.
+    remarks: conversions on reading and oddities of the sound, see
+      `media.frames.remarks` and `video_reader.sound_remarks`.
     measured, interpolated, absent: shares of the frames in which the face was
       tracked, was guessed from its neighbours, or is not known.
     longest_gap: seconds without a measured face at the longest.
@@ -165,7 +166,7 @@ def measure(
     width=tracked.video.width,
     height=tracked.video.height,
     num_frames=len(track.times),
-    remarks=list(tracked.video.remarks),
+    remarks=_remarks(tracked, sound),
     sound_rate=tracked.video.sound_rate,
     sound_seconds=_round(len(sound) / SAMPLE_RATE),
     shift=None if shift.seconds is None else _round(shift.seconds, 3),
@@ -205,6 +206,14 @@ def _heights(tracked: tracking.TrackedVideo) -> Float[np.ndarray, "t"]:
   """Returns the face height in source pixels, also where interpolated."""
   share = np.ptp(tracked.track.landmarks[..., 1], axis=1)
   return np.asarray(share * tracked.track.window[:, 2], np.float64)
+
+
+def _remarks(tracked, sound) -> list[str]:
+  notes = list(tracked.video.remarks)
+  if len(sound):
+    odd = video_reader.sound_remarks(tracked.path, sound)
+    notes += [f"the sound {note}" for note in odd]
+  return notes
 
 
 def _shift(tracked, sound, opening) -> sync.Shift:

@@ -57,7 +57,7 @@ def _picture_figures(v) -> list[Figure]:
       "As the file holds it. All clips of a person together should last a "
       "minute or more.",
     ),
-    *_conversions(v),
+    *_notes(v),
     Figure(
       ("measured", "interpolated", "absent"),
       "Face seen",
@@ -115,16 +115,16 @@ def _sight_figures(v) -> list[Figure]:
   ]
 
 
-def _conversions(v) -> list[Figure]:
+def _notes(v) -> list[Figure]:
   if not v.get("remarks"):
     return []
   return [
     Figure(
       ("remarks",),
-      "Converted",
+      "Noted",
       "; ".join(v["remarks"]),
-      "The networks see whole frames with square pixels, in the colours of a "
-      "usual screen, and so is what they write.",
+      "What had to be converted, and what is odd about the sound. The networks "
+      "see whole frames with square pixels, in the colours of a usual screen.",
     )
   ]
 
