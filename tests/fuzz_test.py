@@ -179,5 +179,6 @@ def test_no_random_config_ends_in_a_traceback(in_time, capsys):
     except Exception as error:
       faults.append((file.__name__, changes, repr(error)[:200]))
     signal.alarm(0)
+    capsys.readouterr()
   assert not faults, f"{len(faults)} faults: {faults[:10]}"
   assert built > COUNT // 20

@@ -19,7 +19,7 @@ from pir_jax.ops import convolution, pooling
 from pir_jax.types import ConfigError
 
 
-@ranges.declare()
+@ranges.declare(num_layers=ranges.Range(1, 8), num_scales=ranges.Range(1, 8))
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
   """Sizes of the discriminator; the defaults are pix2pixHD's.
