@@ -61,8 +61,7 @@ def demo() -> Experiment:
         stage.discriminator_optim, learning_rate=1e-3
       ),
     ),
-    # The base learnt at 128 pixels; larger ones cost a step twice the time, and
-    # one frame a step half of it.
+    # As the base; one frame a step costs half the time of two.
     data=dataclasses.replace(experiment.data, batch_size=1, resolution=192),
     loop=dataclasses.replace(
       experiment.loop, num_steps=700, save_every=100, evaluate_every=700

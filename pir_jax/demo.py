@@ -55,7 +55,7 @@ def demo(
     path for path in (video, audio) if path and not os.path.exists(path)
   ]
   if missing:
-    raise InputError(f"{' and '.join(missing)} not there: check the names.")
+    raise InputError(f"{' and '.join(missing)} missing: check the names.")
   video = video or str(assets.fetch("demo_video"))
   if not video_reader.probe(video).has_audio:
     raise InputError(

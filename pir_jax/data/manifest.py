@@ -130,7 +130,7 @@ def report(made: Manifest) -> str:
     f"{float(Fraction(made.rate)):g} frames a second, "
     f"{made.duration:.2f} s, {made.audio_seconds:.2f} s of sound",
     f"face in {made.num_with_face} of {made.num_frames} frames, "
-    f"{made.num_interpolated} more interpolated",
+    f"{made.num_interpolated} more hidden or interpolated",
     f"fit error {made.fit_error_px:.2f} px, "
     f"{100 * made.fit_error_relative:.2f} % of face height (RMS, 468 points)",
     f"window {low:.0f} to {high:.0f} px, stored at {made.resolution} px; "

@@ -212,8 +212,9 @@ def _manifest(
   closed = train[by_opening[: math.ceil(CLOSED_SHARE * len(train))]]
   if not len(train):
     raise InputError(
-      f"{video.name} shows no face in its training part: choose a clip in"
-      " which one face can be seen."
+      f"{video.name} shows no face to learn from in its training part: choose"
+      " a clip in which one face can be seen (`prepare --check` names what"
+      " hides it)."
     )
   error = track.error[measured]
   relative = error / track.face_height[measured]

@@ -138,7 +138,8 @@ def at_random(
   closed = window.pop("closed")
   # Sampled in any case, so that the share does not change the other samples.
   lucky = rng.random()
-  length = int(rng.integers(config.shortest, config.longest + 1))
+  longest = max(config.shortest, config.longest)
+  length = int(rng.integers(config.shortest, longest + 1))
   start = int(rng.integers(len(window["valid"])))
   loudness = 10 ** (rng.uniform(config.hiss - 50.0, config.hiss) / 20)
   if lucky < config.silent:

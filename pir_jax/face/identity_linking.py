@@ -190,19 +190,23 @@ def choose(
   people: list[Person],
   face: int | Float[np.ndarray, "l 3"] | None,
   expected: Float[np.ndarray, "d"] | None = None,
+  refuse: bool = True,
 ) -> Person:
   """Selects a person by index, description or look.
 
   Args:
     people: seen, the largest first.
     face: index; or description of the person; None is whoever looks most like
-      the expected one.
-    expected: look that they must have; None is any.
+      the expected one, or without one the largest.
+    expected: look of who should be seen; None is anyone.
+    refuse: whoever does not look like that.
 
   Raises:
     InputError: there is no such person.
   """
   looks = [person.look for person in people]
+  if face is None and expected is None:
+    face = 0
   if isinstance(face, int):
     if not 0 <= face < len(people):
       raise InputError(
@@ -222,7 +226,7 @@ def choose(
         " picture, such as a frame of the video, or choose by number, from 0"
         f" (the largest) to {len(people) - 1}."
       )
-  if expected is not None:
+  if expected is not None and refuse:
     alike = resemblance.resemblance(looks[chosen], expected)
     if alike < resemblance.SAME:
       raise InputError(

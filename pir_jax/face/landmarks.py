@@ -82,6 +82,7 @@ def track(
   *,
   face: int | str | pathlib.Path | UInt8[np.ndarray, "_ _ 3"] | None = 0,
   expected: Float[np.ndarray, "d"] | None = None,
+  refuse: bool = True,
   fps: float = 25.0,
   tracker: detector.Tracker | None = None,
   eyes: eyelids.Eyes | None = None,
@@ -94,7 +95,8 @@ def track(
     face: index, counted from the largest (by height, summed over frames); or
       an image of the person, as a file's path or as pixels; or None for who
       looks most like the expected one.
-    expected: look of the person who should be seen; anyone else is refused.
+    expected: look of the person who should be seen.
+    refuse: anyone else.
     fps: frames a second; gaps and smoothing are in seconds.
     tracker: networks to reuse.
     eyes: network that refines the eyelids, to reuse.
@@ -121,7 +123,7 @@ def track(
       f"No face was detected in {len(begins)} frames: use a video in which the"
       " face is upright, unhidden and at least a twentieth of the frame high."
     )
-  person = identity_linking.choose(people, query, expected)
+  person = identity_linking.choose(people, query, expected, refuse)
   shot = np.cumsum(begins, dtype=np.int32) - 1
   return _finish(person, follower, shot, len(people), fps, config)
 

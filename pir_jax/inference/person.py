@@ -18,12 +18,7 @@ from pir_jax.face import masks, morphable, resemblance
 from pir_jax.media import blending, pingpong, speech_waveform, video_reader
 from pir_jax.runs import network_file, speech_shift
 from pir_jax.runs.experiment import prior_of
-from pir_jax.runs.run import (
-  Run,
-  check_person,
-  place_of,
-  read_record,
-)
+from pir_jax.runs.run import Run, check_person, open_run, place_of, read_record
 from pir_jax.runtime import section_timer
 from pir_jax.stages import conditioning
 from pir_jax.types import Cameras, ExpressionStats, FaceSpace, InputError
@@ -360,9 +355,10 @@ def read_speech(path: Path) -> Float[np.ndarray, "n"]:
     InputError: the file cannot be read, or holds no sound.
   """
   waveform = video_reader.read_audio(path)
+  audible = speech_waveform.check(waveform, silence=True)
   for remark in video_reader.sound_remarks(path, waveform):
     print(f"{pathlib.Path(path).name} {remark}.")
-  if not speech_waveform.check(waveform, silence=True):
+  if not audible:
     print("The sound is silent: the mouth will stay closed.")
     waveform[:] = 0  # Or hiss would be raised to the level of speech.
   return waveform

@@ -113,7 +113,7 @@ def reenact(
     blinks,
   )
   for remark in info.remarks:
-    print(f"{info.name} is {remark}.")
+    print(f"{info.name}: {remark}.")
   size = (info.width, info.height)
   num_unchanged = 0
   source = pingpong.frame_indices(len(tracked.track.times), count)
@@ -145,19 +145,16 @@ def reenact(
 
 
 def _tracked(known, info, video, face, force, phases):
-  """Tracks the trained person, or with force whoever is chosen."""
-  expected = known.look if len(known.look) and not force else None
-  if not len(known.look):
+  """Tracks the trained person, or with force whoever is most like them."""
+  expected = known.look if len(known.look) else None
+  if expected is None:
     print(
       "Whether the video shows the trained person cannot be decided: the "
       "networks were trained before that was recorded."
     )
-  if face is None and expected is None:
-    face = 0
-  options = {"face": face, "expected": expected, "phases": phases}
-  return tracking.track(
-    video, video=info, **known.tracking_options(), **options
-  )
+  options = {"face": face, "expected": expected, "refuse": not force}
+  options |= known.tracking_options()
+  return tracking.track(video, video=info, phases=phases, **options)
 
 
 def _at_rate(
@@ -176,8 +173,10 @@ def _check_output(
   output: pathlib.Path, video: Path, audio: Path, contact_sheet: Path
 ) -> None:
   """Refuses names that cannot be written, before the work and not after it."""
-  if output.resolve() in {pathlib.Path(p).resolve() for p in (video, audio)}:
-    raise InputError(f"{output} is the source itself: choose another name.")
+  sources = {pathlib.Path(path).resolve() for path in (video, audio)}
+  for path in (output, contact_sheet):
+    if path and pathlib.Path(path).resolve() in sources:
+      raise InputError(f"{path} is the source itself: choose another name.")
   whole_file.check(output, (".mp4",))
   if contact_sheet:
     whole_file.check(contact_sheet, (".png", ".jpg"))

@@ -79,6 +79,7 @@ def examine(path: Path) -> Mix:
     whole = stream.codec_context.name.startswith(("pcm_f", "pcm_d"))
     names, seconds, peak = [], 0.0, 0.0
     power = mixed = 0.0
+    num_samples = 0
     for first, _, block in _blocks(container, stream, path):
       names = names or [channel.name for channel in first.layout.channels]
       weights = mono_weights(names)
@@ -87,6 +88,7 @@ def examine(path: Path) -> Mix:
         squares = np.mean(np.square(block, dtype=np.float64), 0)
         if len(block) and squares.max() > _SILENT:
           power = power + len(block) * squares
+          num_samples += len(block)
           mix = np.square(block @ weights, dtype=np.float64)
           mixed += float(np.sum(mix))
           seconds += len(block) / first.sample_rate
@@ -95,7 +97,9 @@ def examine(path: Path) -> Mix:
   if not names:
     return Mix(np.ones(1, np.float32), 1.0, ())
   scale, remarks = 1.0, []
-  if peak > _OVER and (bits := [b for b in _WORDS if peak <= 2**b]):
+  # Of all of it: a single click may be far above full scale.
+  loud = num_samples and np.max(power) / num_samples > 1
+  if loud and peak > _OVER and (bits := [b for b in _WORDS if peak <= 2**b]):
     scale = 2.0 ** -bits[0]
     remarks.append(
       f"has samples up to {peak:.0f}, where 1 is the loudest: they are taken "
@@ -127,7 +131,11 @@ def missing_seconds(path: Path, seconds: float) -> float:
     stream = containers.sound_stream(container, path)
     bytes_a_second = (stream.codec_context.bit_rate or 0) / 8
   declared = length / av.time_base
-  if name == "wav" and bytes_a_second and head[4:8] != b"\xff" * 4:
+  if (
+    name == "wav"
+    and bytes_a_second
+    and (head[:4] == b"RIFF" and head[4:8] != b"\xff" * 4)
+  ):
     # FFmpeg takes the size of the file for that of the sound.
     size = int.from_bytes(head[4:8], "little") + 8
     short = size - containers.existing(path).stat().st_size

@@ -74,8 +74,11 @@ def open_media(path: Path):
 
 def is_animated_webp(path: pathlib.Path) -> bool:
   """Returns whether a file is a WebP of several pictures (RFC 9649)."""
-  with open(path, "rb") as file:
-    head = file.read(21)
+  try:
+    with open(path, "rb") as file:
+      head = file.read(21)
+  except OSError:  # Whoever opens it says why.
+    return False
   webp = len(head) == 21 and head[:4] + head[8:16] == b"RIFFWEBPVP8X"
   return webp and bool(head[20] & 2)
 

@@ -12,7 +12,7 @@ from pir_jax.types import SAMPLE_RATE
 
 QUIETEST = -100.0  # dB of full scale, also of digital silence.
 _BLOCK = 0.4  # Seconds; ITU-R BS.1770's.
-_FRAME = 0.05  # Seconds; pauses are sought among the levels of such frames.
+FRAME = 0.05  # Seconds; pauses are sought among the levels of such frames.
 _PEAK_SHARE = 0.98
 _PART = 4096  # Frames measured together.
 
@@ -62,7 +62,7 @@ def measure(waveform: Float[np.ndarray, "n"]) -> Levels:
 
 
 def frame_levels(
-  waveform: Float[np.ndarray, "n"], seconds: float = _FRAME
+  waveform: Float[np.ndarray, "n"], seconds: float = FRAME
 ) -> Float[np.ndarray, "b"]:
   """Computes the level of each frame in dB of full scale, from QUIETEST up.
 

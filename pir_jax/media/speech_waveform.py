@@ -44,7 +44,9 @@ def check(waveform: Float[np.ndarray, "n"], *, silence: bool = False) -> bool:
       " one video frame: use a file with speech."
     )
   # Not by the peak, which an offset or a click reaches too.
-  levels = np.sort(loudness.frame_levels(waveform))[::-1][:_LEAST_SPEECH]
+  seconds = min(loudness.FRAME, len(waveform) / SAMPLE_RATE)
+  levels = loudness.frame_levels(waveform, seconds)
+  levels = np.sort(levels)[::-1][:_LEAST_SPEECH]
   audible = bool(len(levels) and levels[-1] >= _QUIETEST_SPEECH)
   if not (audible or silence):
     raise InputError(

@@ -20,6 +20,7 @@ from pir_jax.types import ConfigError
 
 
 @ranges.declare(
+  feature_channels=ranges.COUNT_OR_NONE,
   num_downsamples=ranges.Range(1, 8),
   num_global_blocks=ranges.Range(0, 100),
   num_local_blocks=ranges.Range(0, 100),

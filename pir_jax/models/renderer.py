@@ -112,6 +112,11 @@ class Renderer(nnx.Module):
     for name, values in known.items():
       if (value := getattr(config, name)) not in values:
         raise ConfigError(f"{name}={value!r} must be one of {values}")
+    if config.ray_end <= config.ray_start:
+      raise ConfigError(
+        f"ray_end={config.ray_end:g} must be beyond "
+        f"ray_start={config.ray_start:g}"
+      )
     self.config = config
     self.decoder = Decoder(
       num_channels, config.hidden_size, dtype=dtype, rngs=rngs

@@ -85,10 +85,9 @@ def _sight_figures(v) -> list[Figure]:
     return []
   names = dict(hidden="lips hidden", cut="cut by the border", text="under text")
   parts = [f"{percent(v[name])} {word}" for name, word in names.items()]
-  light = (
-    f"middle {v['light']:.0f} of 255, {percent(v['white'])} burnt out, "
-    f"noise {v['noise_level']:.1f}"
-  )
+  light = f"middle {v['light']:.0f} of 255, {percent(v['white'])} burnt out"
+  if v["noise_level"] is not None:
+    light += f", noise {v['noise_level']:.1f}"
   return [
     Figure(
       ("learnable", *names),
@@ -157,7 +156,7 @@ def _face_figures(v) -> list[Figure]:
       "Face size",
       size,
       "Height from chin to forehead in the video's own pixels. The demo learns "
-      "windows of 128 px, the full size 512 px; a smaller face is enlarged and "
+      "windows of 192 px, the full size 512 px; a smaller face is enlarged and "
       "stays soft.",
     ),
     Figure(

@@ -158,6 +158,7 @@ def track(
   video: video_reader.VideoInfo | None = None,
   face: int | str | pathlib.Path | None = 0,
   expected: Float[np.ndarray, "d"] | None = None,
+  refuse: bool = True,
   identity: Float[np.ndarray, "i"] | None = None,
   config: masks.Config | None = None,
   phases: section_timer.SectionTimer | None = None,
@@ -170,7 +171,8 @@ def track(
     video: what its file declares, where the caller has probed it already.
     face: which one, counted from the largest, or a picture of the person, or
       None for who looks like the expected one.
-    expected: look of who should be seen; anyone else is refused.
+    expected: look of who should be seen.
+    refuse: anyone else.
     identity: of a person already known; None estimates it.
     config: of masks and window.
     phases: collects how long each part took.
@@ -195,7 +197,9 @@ def track(
   total = video.num_frames or round(video.duration * rate)
   begin = time.perf_counter()
   seen = progress.track(frames(), "tracking the face", total)
-  tracked = landmarks.track(seen, face=face, expected=expected, fps=rate)
+  tracked = landmarks.track(
+    seen, face=face, expected=expected, refuse=refuse, fps=rate
+  )
   phases.add("detect and track", time.perf_counter() - begin, len(times))
   measured = tracked.present & ~tracked.interpolated
   if not measured.any():

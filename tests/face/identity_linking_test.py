@@ -184,6 +184,7 @@ def test_the_expected_person_is_taken_and_a_stranger_refused(networks, faces):
     stranger = moving((other, faces)[who], 200)
     with pytest.raises(InputError, match="somebody else than the networks"):
       follow(networks, stranger, **options)
+    assert follow(networks, stranger, refuse=False, **options).present.all()
   # Nor is a stranger taken who was chosen by number: --force is for that.
   with pytest.raises(InputError, match="--force"):
     for face in (0, 1):

@@ -165,20 +165,14 @@ def test_noise_under_the_mask_changes_no_bit(clip, tmp_path, stored, side):
     np.testing.assert_array_equal(one[i], two[i])
 
 
-@pytest.mark.parametrize(
-  ("kept", "face", "force", "expected"),
-  [
-    (True, None, False, (None, True)),
-    (True, 1, False, (1, True)),
-    (True, None, True, (0, False)),
-    (True, "me.jpg", True, ("me.jpg", False)),
-    (False, None, False, (0, False)),
-  ],
-)
-def test_who_is_looked_for(monkeypatch, capsys, kept, face, force, expected):
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("face", [None, 1, "me.jpg"])
+@pytest.mark.parametrize("force", [False, True])
+def test_who_is_looked_for(monkeypatch, capsys, kept, face, force):
   look = np.ones(4, np.float32) if kept else np.zeros(0, np.float32)
   known = types.SimpleNamespace(look=look, tracking_options=dict)
   monkeypatch.setattr(tracking, "track", lambda path, **options: options)
   options = reenactor._tracked(known, None, "a.mp4", face, force, None)
-  assert (options["face"], options["expected"] is not None) == expected
+  assert options["face"] == face and options["refuse"] != force
+  assert (options["expected"] is None) == (not kept)
   assert ("cannot be decided" in capsys.readouterr().out) == (not kept)

@@ -198,3 +198,11 @@ def test_sound_beside_a_picture_that_cannot_be_decoded(tmp_path):
   with pytest.raises(InputError):
     video_reader.probe(path)
   assert len(video_reader.read_audio(path)) == pytest.approx(16000, abs=1100)
+
+
+def test_a_click_far_above_full_scale_is_no_integer(tmp_path):
+  path = tmp_path / "click.wav"
+  speech = synthetic.speech_like(1.0, SAMPLE_RATE)
+  speech[8000] = 9.0
+  soundfile.write(path, speech, SAMPLE_RATE, "FLOAT")
+  np.testing.assert_array_equal(video_reader.read_audio(path), speech)
