@@ -55,10 +55,10 @@ def main() -> None:
     contact_sheet=_SHEET.value,
   )
   print(done.phases.table())
-  print(
-    f"{_OUTPUT.value}: {done.num_frames} frames, {done.num_unchanged} unchanged"
-    " (no face detected)"
-  )
+  unchanged = ""
+  if done.num_unchanged:
+    unchanged = f", {done.num_unchanged} unchanged: no face was detected there"
+  print(f"{_OUTPUT.value}: {done.num_frames} frames{unchanged}")
 
 
 if __name__ == "__main__":

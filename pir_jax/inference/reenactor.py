@@ -115,6 +115,8 @@ def reenact(
   for remark in info.remarks:
     print(f"{info.name}: {remark}.")
   size = (info.width, info.height)
+  if count < len(tracked.track.times):
+    print("The speech ends before the video, whose rest is left out.")
   num_unchanged = 0
   source = pingpong.frame_indices(len(tracked.track.times), count)
   in_sheet = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
@@ -122,6 +124,7 @@ def reenact(
   options = {"audio": audio, "colors": info.colors}
   alike = known.resembles(tracked.track.look)
   if alike is not None and alike < resemblance.SAME:
+    print(f"This is {_STRANGER} (resemblance {alike:.2f}).")
     options["comment"] = f"{video_writer.COMMENT}; {_STRANGER}"
   with video_writer.VideoWriter(output, size, rate, **options) as sink:
     pairs = inpaint_frames(

@@ -74,8 +74,8 @@ def grade(
   reasons = [
     dict(zip(("figure", "level", "what", "remedy"), reason, strict=True))
     for rule in (
+      _sight_reasons,  # First: what is upside down explains the rest.
       _face_reasons,
-      _sight_reasons,
       _fit_reasons,
       _sound_reasons,
       _shift_reasons,
@@ -138,6 +138,19 @@ def _sight_reasons(v, config):
   """What the pictures show, whatever the mesh has."""
   if v["tilt"] is None:
     return
+  if abs(v["tilt"]) > config.tilt:
+    how, turn = (
+      "lying on its side",
+      "transpose=1" if v["tilt"] < 0 else "transpose=2",
+    )
+    if abs(v["tilt"]) > 135:
+      how, turn = "upside down", "hflip,vflip"
+    yield (
+      "tilt",
+      LEVELS[2],
+      f"The head is {how}.",
+      f"Turn the video: `ffmpeg -i CLIP -vf {turn} NEW`.",
+    )
   seconds = v["learnable"] * v["seconds"]
   if seconds < config.min_seconds <= v["measured"] * v["seconds"]:
     yield (
@@ -158,21 +171,8 @@ def _sight_reasons(v, config):
         level,
         f"{what} in {percent(v[name])} of the frames ({_spans(v, name)}): "
         f"{why}.",
-        "These frames are left out; use a recording without it for more.",
+        "Such frames are left out: use a recording without it.",
       )
-  if abs(v["tilt"]) > config.tilt:
-    how, turn = (
-      "lying on its side",
-      "transpose=1" if v["tilt"] < 0 else "transpose=2",
-    )
-    if abs(v["tilt"]) > 135:
-      how, turn = "upside down", "hflip,vflip"
-    yield (
-      "tilt",
-      LEVELS[2],
-      f"The head is {how}.",
-      f"Turn the video: `ffmpeg -i CLIP -vf {turn} NEW`.",
-    )
   if level := _level(v["light"], config.light):
     yield (
       "light",
