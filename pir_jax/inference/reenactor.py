@@ -115,17 +115,14 @@ def reenact(
   for remark in info.remarks:
     print(f"{info.name}: {remark}.")
   size = (info.width, info.height)
-  if count < len(tracked.track.times):
+  if count < len(tracked.track.times) - rate / 2:
     print("The speech ends before the video, whose rest is left out.")
   num_unchanged = 0
   source = pingpong.frame_indices(len(tracked.track.times), count)
   in_sheet = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
   real, reenacted = [], []
-  options = {"audio": audio, "colors": info.colors}
-  alike = known.resembles(tracked.track.look)
-  if alike is not None and alike < resemblance.SAME:
-    print(f"This is {_STRANGER} (resemblance {alike:.2f}).")
-    options["comment"] = f"{video_writer.COMMENT}; {_STRANGER}"
+  mark = _comment(known, tracked)
+  options = {"audio": audio, "colors": info.colors, "comment": mark}
   with video_writer.VideoWriter(output, size, rate, **options) as sink:
     pairs = inpaint_frames(
       person, tracked, wanted, kept, known.window_side, phases
@@ -158,6 +155,15 @@ def _tracked(known, info, video, face, force, phases):
   options = {"face": face, "expected": expected, "refuse": not force}
   options |= known.tracking_options()
   return tracking.track(video, video=info, phases=phases, **options)
+
+
+def _comment(known, tracked) -> str:
+  """Returns the mark of the output; a stranger is named there and printed."""
+  alike = known.resembles(tracked.track.look)
+  if alike is None or alike >= resemblance.SAME:
+    return video_writer.COMMENT
+  print(f"This is {_STRANGER} (resemblance {alike:.2f}).")
+  return f"{video_writer.COMMENT}; {_STRANGER}"
 
 
 def _at_rate(
