@@ -14,7 +14,7 @@ from absl import flags
 
 from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.evaluation import expression, reenactment, triplane, video
-from pir_jax.media import whole_file
+from pir_jax.media import fill, whole_file
 from pir_jax.runs.experiment import Data
 from pir_jax.runtime import app
 from pir_jax.types import InputError
@@ -49,6 +49,12 @@ _SOURCE = flags.DEFINE_string(
 _VIDEO = flags.DEFINE_string(
   "video", None, "With --stage=video: what `reenact` made of it."
 )
+_FILL = flags.DEFINE_enum(
+  "fill",
+  "bounce",
+  fill.WAYS,
+  "With --stage=video: the --fill with which `reenact` made it.",
+)
 
 
 def main() -> None:
@@ -61,7 +67,7 @@ def main() -> None:
   if stage == "video":
     args = app.required(_MODEL, _SOURCE, _VIDEO, _OUTPUT)
     whole_file.check_folder(_OUTPUT.value)
-    print(video.report(*args, _AUDIO.value))
+    print(video.report(*args, _AUDIO.value, _FILL.value))
     print(f"{_OUTPUT.value}: video.txt, video.json, video.png")
     return
   model, data, output = app.required(_MODEL, _DATA, _OUTPUT)

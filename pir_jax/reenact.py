@@ -8,6 +8,7 @@ Frames without a face pass unchanged.
 from absl import flags
 
 from pir_jax.inference import reenactor, upper_face
+from pir_jax.media import fill
 from pir_jax.preparation import tracking
 from pir_jax.runtime import app
 
@@ -42,6 +43,13 @@ _BLINKS = flags.DEFINE_enum(
   upper_face.BLINKS,
   "Likewise; also generated at a human rate, for stills, or none.",
 )
+_FILL = flags.DEFINE_enum(
+  "fill",
+  "bounce",
+  fill.WAYS,
+  "Where the speech is longer than the video: play it there and back, again, "
+  "hold its last frame, or cut the speech.",
+)
 
 
 def main() -> None:
@@ -53,6 +61,7 @@ def main() -> None:
     brows=_BROWS.value,
     blinks=_BLINKS.value,
     contact_sheet=_SHEET.value,
+    way=_FILL.value,
   )
   print(done.phases.table())
   unchanged = ""

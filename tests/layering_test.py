@@ -26,7 +26,7 @@ ROOMS = {
   "losses": "ops",
   "metrics": "models ops",
   "face": "ops geometry assets",
-  "data": "media",
+  "data": "media metrics",
   "runtime": "assets",
   "pretrained": "models face",
   "stages": "models losses geometry ops runtime metrics",

@@ -11,17 +11,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.data import records, speech_augmentation
 from pir_jax.data.dataset import Clip, Dataset, Split
 from pir_jax.data.manifest import Paths
 from pir_jax.media import crops, speech_waveform
+from pir_jax.metrics import lids
 from pir_jax.types import FRAME_RATE, Cameras, InputError
 
 MASKS = ("mask", "head", "mouth", "eyes")
 _STORED = ("image", "mask", "head", "mouth")
 _EYE_CORNERS = np.array([[33, 133], [362, 263]])  # Landmarks.
+# Of the median opening; the share of such frames, all ours; and how often a
+# frame comes at most, so that one of them is not learnt by heart.
+_SHUT, _SHUT_SHARE, _MOST_REPEATS = 0.7, 0.25, 8
 _EYE_RADIUS = 0.75  # Of what holds lids and lashes, in widths of the eye.
 
 
@@ -32,7 +36,8 @@ class FrameSource:
   1), pose, intrinsics, identity, expression, all float32, and index and clip
   (int64: which source frame of which of the clips) and row (int32: which frame
   of the split). Every frame is an item; in training, of speakers whom a list
-  names, those who have fewer are there again and again. With `around_mask` of
+  names, those who have fewer are there again and again, and so are shut eyes
+  where eyes are masked: a blink is short. With `around_mask` of
   the windows only `Track.mask_window` is shown, which is what stage 3 sees.
 
   Pictures stay in memory as uint8 until `cache_bytes` are used; once full,
@@ -56,9 +61,12 @@ class FrameSource:
     by_speaker: dict[str, list] = collections.defaultdict(list)
     data = Dataset.open(data)
     for number, clip in enumerate(data):
-      first = len(self._rows)
-      self._rows += [(number, int(row)) for row in clip.rows(split)]
-      by_speaker[clip.speaker] += range(first, len(self._rows))
+      rows = clip.rows(split)
+      frames = len(self._rows) + np.arange(len(rows))
+      self._rows += [(number, int(row)) for row in rows]
+      if split == "train" and clip.manifest.masks.get("region") == "face":
+        frames = _more_blinks(frames, clip.track.landmarks[clip.stored[rows]])
+      by_speaker[clip.speaker] += frames.tolist()
       parts = clip.track.mask_window
       whole = np.broadcast_to(crops.WHOLE, parts.shape)
       self._parts.append(parts if around_mask else whole)
@@ -144,6 +152,21 @@ def _eyes(
   places = np.indices((side, side))[::-1, None] + 0.5  # x, y
   middle = corners.mean(1).T[..., None, None]
   return (np.hypot(*(places - middle)) < radius[:, None, None]).any(0)
+
+
+def _more_blinks(
+  frames: Int[np.ndarray, "t"], landmarks: Float[np.ndarray, "t l 2"]
+) -> Int[np.ndarray, "_"]:
+  """Repeats the frames with shut eyes until they are a share of all."""
+  if landmarks.shape[1] <= _EYE_CORNERS.max():
+    return frames
+  opening = lids.opening(landmarks)
+  shut = frames[opening < _SHUT * np.median(opening)]
+  if not len(shut):
+    return frames
+  wanted = _SHUT_SHARE / (1 - _SHUT_SHARE) * (len(frames) - len(shut))
+  times = min(round(wanted / len(shut)), _MOST_REPEATS)
+  return np.concatenate([frames, np.tile(shut, max(0, times - 1))])
 
 
 def cut_window(clip: records.Clip, start: int, num_frames: int) -> records.Clip:

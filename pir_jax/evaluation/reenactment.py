@@ -14,7 +14,6 @@ from pir_jax.data.dataset import Clip
 from pir_jax.evaluation import held_out_frames, mask_leakage
 from pir_jax.evaluation.held_out_frames import SIZE, HeldOut, Pictures
 from pir_jax.face import detector, morphable, resemblance
-from pir_jax.geometry import cameras as cameras_lib
 from pir_jax.inference.person import Person, load
 from pir_jax.media import blending, crops, plots
 from pir_jax.metrics import (
@@ -29,7 +28,6 @@ from pir_jax.metrics import (
 )
 from pir_jax.runs import frozen_networks
 from pir_jax.runtime import compiler_options
-from pir_jax.types import Cameras
 
 # How far from the changed region's outline inwards seams are measured, and with
 # which blur the step from side to side of that band; shares of the side.
@@ -52,8 +50,8 @@ gradient of luma across the mask's outline, the target's at the same place is 1,
 a step is more, a blur less; edge: 2 px either side; feather: in the band that
 fades in; tone: there, after a blur that leaves light and shade. jitter: RMS
 second difference of landmarks that speech does not move, the target's is 1.
-flicker: what changes inside the mask from frame to frame, once moved as the
-head moved; lips left out; the target's is 1."""
+flicker: what changes inside the mask from frame to frame, once each place is
+moved as it moved; lips left out; the target's is 1."""
 
 Path = str | pathlib.Path
 
@@ -132,17 +130,15 @@ def measure(
   target_jitter = jitter.acceleration(
     target_points[:, morphable.RIGID], held_out.index
   )
-  motion = held_out.window_cameras, held_out.index
-  target_change = changes(target, steady, *motion)
+  target_change = changes(target, steady, held_out.index)
   table = {}
   for name, images in frames.items():
     points = _track(images, held_out.boxes, tracker)
-    cameras, index = motion
+    index = held_out.index
     if name == held_out_frames.OTHER_MOMENT:
       # Where that row jumps, nobody trembles.
       index = held_out_frames.other_moment(index)
-      cameras = Cameras(*map(held_out_frames.other_moment, cameras))
-    change = changes(images, steady, cameras, index)
+    change = changes(images, steady, index)
     moved = jitter.acceleration(points[:, morphable.RIGID], index)
     pairs = zip(edges.gradients(images), target_edges, strict=True)
     seams = [seam.ratio(*pair) for pair in pairs]
@@ -199,7 +195,6 @@ def changed_regions(
 def changes(
   images: Pictures,
   where: Bool[np.ndarray, "t h h"],
-  cameras: Cameras,
   index: Int[np.ndarray, "t"],
 ) -> Float[np.ndarray, "t"]:
   """Measures the flicker of each window against the one before.
@@ -207,17 +202,12 @@ def changes(
   Args:
     images: the windows.
     where: the region that is measured.
-    cameras: of the windows: they tell the head's motion.
     index: of the windows in their clip; NaN is returned where the one before
       is not there.
   """
-  head = np.asarray(morphable.load().landmark_mean, np.float32)
-  points, _ = cameras_lib.project(np.tile(head, (len(images), 1, 1)), cameras)
-  places = np.asarray(points, np.float64) * images.shape[1] - 0.5
   result = np.full(len(images), np.nan)
   for i in np.flatnonzero(np.diff(index) == 1) + 1:
-    back = flicker.motion(places[i - 1], places[i])
-    result[i] = flicker.change(images[i - 1], images[i], back, where[i])
+    result[i] = flicker.change(images[i - 1], images[i], where[i])
   return result
 
 

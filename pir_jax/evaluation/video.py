@@ -16,9 +16,9 @@ from scipy import ndimage
 from pir_jax.evaluation import reenactment
 from pir_jax.face import detector, eyelids, morphable
 from pir_jax.inference.person import known_people, person_in
-from pir_jax.media import blending, crops, pingpong, plots, video_reader
+from pir_jax.media import blending, crops, fill, plots, video_reader
 from pir_jax.metrics import flicker, jitter, lids, lips, seam
-from pir_jax.preparation import tracking
+from pir_jax.preparation import seen, tracking
 from pir_jax.types import SAMPLE_RATE, InputError
 
 SIZE = 512  # Side of the windows compared.
@@ -139,7 +139,12 @@ def silent(
 
 
 def report(
-  model: Path, source: Path, video: Path, output: Path, audio: Path = ""
+  model: Path,
+  source: Path,
+  video: Path,
+  output: Path,
+  audio: Path = "",
+  way: str = "bounce",
 ) -> str:
   """Writes the report on a reenacted video; returns its text.
 
@@ -149,6 +154,7 @@ def report(
     video: what came of it.
     output: folder for video.txt, .json and .png.
     audio: the driving speech; "" takes the sound of `video`.
+    way: in which the source was filled up to the speech, one of `fill.WAYS`.
 
   Raises:
     InputError: a file cannot be used, or the video is of another size or rate.
@@ -173,8 +179,8 @@ def report(
   options = known.tracking_options()
   if len(known.look):  # As `reenact`: whoever looks like them.
     options |= {"face": None, "expected": known.look}
-  tracked = tracking.track(source, video=before, **options)
-  screened, pictures = screen(tracked, video, waveform)
+  tracked = seen.track(source, video=before, **options)
+  screened, pictures = screen(tracked, video, waveform, way)
   text = as_text(screened, pathlib.Path(video).name, tracked.video.name)
   output.mkdir(parents=True, exist_ok=True)
   (output / "video.txt").write_text(text + "\n")
@@ -190,16 +196,18 @@ def screen(
   tracked: tracking.TrackedVideo,
   video: Path,
   waveform: Float[np.ndarray, "n"] | None,
+  way: str = "bounce",
 ) -> tuple[Screened, dict[str, UInt8[np.ndarray, "_ h h 3"]]]:
   """Measures the video, and picks frames to look at.
 
   Args:
     tracked: the source.
-    video: made of it; the source plays forward and backward beneath.
+    video: made of it.
     waveform: the driving speech; None where there is none.
+    way: in which the source was filled up to it, one of `fill.WAYS`.
   """
   count = sum(1 for _ in video_reader.read_frames(video))
-  index = pingpong.frame_indices(len(tracked.track.times), count)
+  index = fill.frame_indices(len(tracked.track.times), count, way)
   beyond, around, inside = Difference(), Difference(), Difference()
   num_faceless = 0
   edges, looked_at = [], []
@@ -209,7 +217,7 @@ def screen(
   flickers, last = [], None
   with_seam = set(_evenly(count, _MAX_SEAMS).tolist())
   with_picture = set(_evenly(count, _COLUMNS).tolist())
-  for i, real, after in _pairs(tracked, video, count):
+  for i, real, after in _pairs(tracked, video, index):
     number = int(index[i])
     if not tracked.track.present[number]:
       num_faceless += 1
@@ -228,7 +236,13 @@ def screen(
       mask = tracked.face_masks(frames, SIZE)[0]
       if last is not None and last[0] == i - 1:
         region = mask & ~tracked.mouth_masks(frames, SIZE)[0]
-        flickers.append(_changes(tracked, index, last, (real, after), region))
+        squares = tracked.track.window[index[[i - 1, i]]]
+        flickers.append(
+          [
+            _change(frames, squares, region)
+            for frames in zip(last[1:], (real, after), strict=True)
+          ]
+        )
       pair = [crops.crop_window(x, square, SIZE) for x in (real, after)]
       # As of a network of the smallest side, whose masks are the widest.
       shown = crops.covered(mask, _SMALLEST)
@@ -261,24 +275,10 @@ def screen(
   ), _pictures(looked_at)
 
 
-def _changes(tracked, index, last, frames, region) -> tuple[float, float]:
-  """Measures the flicker of source and video against the frame before."""
-  i, *before = last
-  sources = index[[i, i + 1]]
-  squares = tracked.track.window[sources]
-  cameras = tracked.cameras(sources)
-
-  def change(*pair):
-    windows = [
-      crops.crop_window(frame, square, SIZE)
-      for frame, square in zip(pair, squares, strict=True)
-    ]
-    where = np.stack([region, region])
-    images = np.stack(windows)
-    return reenactment.changes(images, where, cameras, np.arange(2))[1]
-
-  source, video = (change(*pair) for pair in zip(before, frames, strict=True))
-  return float(source), float(video)
+def _change(frames, squares, region) -> float:
+  """Measures the flicker of a frame's window against the one before."""
+  pairs = zip(frames, squares, strict=True)
+  return flicker.change(*(crops.crop_window(*p, SIZE) for p in pairs), region)
 
 
 def _blinks(lids_open: Float[np.ndarray, "2 t"]) -> float:
@@ -341,10 +341,10 @@ def as_text(screened: Screened, video: str, source: str) -> str:
 
 
 def _pairs(
-  tracked, video, count: int
+  tracked, video, index: Int[np.ndarray, "_"]
 ) -> Iterator[tuple[int, Picture, Picture]]:
   """Yields (number, frame of the source, frame of the video)."""
-  source = pingpong.read(tracked.path, tracked.track.times, count)
+  source = fill.read(tracked.path, tracked.track.times, index)
   frames = zip(source, video_reader.read_frames(video), strict=True)
   for i, ((_, before), (_, after)) in enumerate(frames):
     yield i, before, after

@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.face import masks, morphable, resemblance
-from pir_jax.media import blending, pingpong, speech_waveform, video_reader
+from pir_jax.media import blending, fill, speech_waveform, video_reader
 from pir_jax.runs import network_file, speech_shift
 from pir_jax.runs.experiment import prior_of
 from pir_jax.runs.run import Run, check_person, open_run, place_of, read_record
@@ -242,7 +242,7 @@ class Person:
         f"make no face: give the {size} that expression_names lists, and at "
         "least one camera."
       )
-    index = pingpong.frame_indices(len(cameras.pose), len(expression))
+    index = fill.frame_indices(len(cameras.pose), len(expression))
     cameras = Cameras(*(np.float32(x)[index] for x in cameras))
     return self._render(cameras, expression, blending.to_bytes)
 

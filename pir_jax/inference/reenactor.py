@@ -4,13 +4,14 @@ t source frames, count frames of the output, h and w their sides, e expression
 coefficients.
 """
 
+import itertools
 import pathlib
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.data import timing
 from pir_jax.face import resemblance
@@ -18,18 +19,20 @@ from pir_jax.inference import upper_face
 from pir_jax.inference.person import Person, load, person_in, read_speech
 from pir_jax.media import (
   blending,
-  pingpong,
+  fill,
   plots,
+  prefetch,
   video_reader,
   video_writer,
   whole_file,
 )
 from pir_jax.media import crops as crops_lib
-from pir_jax.preparation import tracking
+from pir_jax.preparation import seen, tracking
 from pir_jax.runtime import progress, section_timer
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
-_CHUNK = 32  # Frames in memory at once.
+# Frames whose masks are made and whose faces are inpainted together.
+_CHUNK = 16
 _SHEET_COLUMNS = 6
 _SHEET_SIDE = 256
 _STRANGER = "another person than the networks were trained on"
@@ -62,12 +65,12 @@ def reenact(
   brows: str = "source",
   blinks: str = "source",
   contact_sheet: Path = "",
+  way: str = "bounce",
 ) -> Reenacted:
   """Writes a video in which a person speaks other words.
 
-  It has the source's size and frame rate and lasts as long as the speech; a
-  shorter source is played forward, backward and so on. Frames without a face
-  are unchanged.
+  It has the source's size and frame rate and lasts as long as the speech.
+  Frames without a face are unchanged.
 
   Args:
     person: from `load`, or the folder of its runs. Of several people that it
@@ -83,6 +86,9 @@ def reenact(
     blinks: likewise, or "generated" at a human rate, or "none". Where only the
       lower face is inpainted, brows and eyes are the source's own anyway.
     contact_sheet: a png or jpg to write too, real above reenacted frames.
+    way: to fill what the speech is longer than the source: "bounce" plays it
+      forward, backward and so on, "loop" again and again, "hold" its last
+      frame; "cut" ends with it.
 
   Raises:
     InputError: a file cannot be read or written, the networks are not whole,
@@ -101,7 +107,9 @@ def reenact(
   person = person.with_identity(known.identity, known.stats, phases)
   tracked = _tracked(known, info, video, face, force, phases)
   rate = info.rate
-  count = max(1, round(len(waveform) / SAMPLE_RATE * rate))
+  asked = max(1, round(len(waveform) / SAMPLE_RATE * rate))
+  source = fill.frame_indices(len(tracked.track.times), asked, way)
+  count = len(source)
   with phases.measure("speech", count):
     predicted = _at_rate(person.predict_expression(waveform), count, rate)
   wanted, kept = upper_face.apply(
@@ -117,15 +125,16 @@ def reenact(
   size = (info.width, info.height)
   if count < len(tracked.track.times) - rate / 2:
     print("The speech ends before the video, whose rest is left out.")
+  if count < asked - rate / 2:
+    print("The video ends before the speech, whose rest is left out.")
   num_unchanged = 0
-  source = pingpong.frame_indices(len(tracked.track.times), count)
   in_sheet = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
   real, reenacted = [], []
   mark = _comment(known, tracked)
   options = {"audio": audio, "colors": info.colors, "comment": mark}
   with video_writer.VideoWriter(output, size, rate, **options) as sink:
     pairs = inpaint_frames(
-      person, tracked, wanted, kept, known.window_side, phases
+      person, tracked, source, wanted, kept, known.window_side, phases
     )
     for index, (before, after) in enumerate(
       progress.track(pairs, "inpainting", count)
@@ -154,7 +163,7 @@ def _tracked(known, info, video, face, force, phases):
     )
   options = {"face": face, "expected": expected, "refuse": not force}
   options |= known.tracking_options()
-  return tracking.track(video, video=info, phases=phases, **options)
+  return seen.track(video, video=info, phases=phases, **options)
 
 
 def _comment(known, tracked) -> str:
@@ -194,6 +203,7 @@ def _check_output(
 def inpaint_frames(
   person: Person,
   tracked: tracking.TrackedVideo,
+  source: Int[np.ndarray, "count"],
   wanted: Float[np.ndarray, "count e"],
   kept: Bool[np.ndarray, "e"],
   window_side: int,
@@ -201,9 +211,13 @@ def inpaint_frames(
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
   """Yields (frame, the same inpainted); without a face, the very same.
 
+  Threads decode and cut out what comes next while the networks run, and these
+  while frames are pasted.
+
   Args:
     person: whose networks inpaint.
-    tracked: the video; it plays forward and backward as long as is wanted.
+    tracked: the video.
+    source: which of its frames are shown, see `fill.frame_indices`.
     wanted: expression of each frame to be made.
     kept: coefficients that are left as the source frame has them.
     window_side: of the windows that the person was learnt from.
@@ -211,55 +225,85 @@ def inpaint_frames(
       which the person records.
   """
   phases = phases or section_timer.SectionTimer()
-  source = pingpong.read(tracked.path, tracked.track.times, len(wanted))
-  for start in range(0, len(wanted), _CHUNK):
-    expression = wanted[start : start + _CHUNK]
-    with phases.measure("decode", len(expression)):
-      part = [next(source) for _ in expression]
-    windows = _inpainted(
-      person, tracked, part, expression, kept, window_side, phases
-    )
+  timed = (tracked, source, window_side, person.resolution, phases)
+  parts = prefetch.taken(_cut_out(*timed), depth=1)
+
+  def inpainted():
+    start = 0
+    for part, windows in parts:
+      expression = wanted[start : start + len(part)]
+      start += len(part)
+      yield part, _inpainted(person, tracked, expression, kept, windows)
+
+  for part, images in prefetch.taken(inpainted(), depth=1):
     for i, (number, frame) in enumerate(part):
-      if i not in windows:
+      if i not in images:
         yield frame, frame
         continue
       with phases.measure("composite"):
         window = tracked.mask_square(number)
-        result = blending.paste(frame, window, *windows[i])
+        result = blending.paste(frame, window, *images[i])
       yield frame, result
 
 
-def _inpainted(
-  person, tracked, part, expression, kept, window_side, phases
-) -> dict:
-  """Returns place in the part -> (window, mask) for the frames with a face."""
-  index = np.array([number for number, _ in part])
-  with_face = np.flatnonzero(tracked.track.present[index])
-  if not len(with_face):
-    return {}
-  chosen = index[with_face]
-  with phases.measure("masks and crops", len(chosen)):
-    stored = (
-      crops_lib.crop_window(
-        part[i][1], tracked.track.window[index[i]], window_side
-      )
-      for i in with_face
-    )
-    masks = tracked.face_masks(chosen, window_side)
-    crops, cover = zip(
-      *(
-        crops_lib.network_window(window, mask, person.resolution, part)
-        for window, mask, part in zip(
-          stored, masks, tracked.track.mask_window[chosen], strict=True
+class _Windows(NamedTuple):
+  """What the networks are shown of some frames.
+
+  Attributes:
+    place: of each in its part of the video.
+    number: of each in the source.
+    image: in it, nothing under the mask counts.
+    cover: the mask.
+  """
+
+  place: Int[np.ndarray, "b"]
+  number: Int[np.ndarray, "b"]
+  image: UInt8[np.ndarray, "b h w 3"]
+  cover: Bool[np.ndarray, "b h w"]
+
+
+def _cut_out(tracked, source, window_side, resolution, phases):
+  """Yields (some numbered frames, their windows; None without a face)."""
+  frames = fill.read(tracked.path, tracked.track.times, source)
+  for start in range(0, len(source), _CHUNK):
+    chosen = source[start : start + _CHUNK]
+    with phases.measure("decode", len(chosen)):
+      part = list(itertools.islice(frames, len(chosen)))
+    place = np.flatnonzero(tracked.track.present[chosen])
+    if not len(place):
+      yield part, None
+      continue
+    number = chosen[place]
+    with phases.measure("masks and crops", len(place)):
+      masks = tracked.face_masks(number, window_side)
+      windows = [
+        crops_lib.network_window(
+          crops_lib.crop_window(
+            part[i][1], tracked.track.window[n], window_side
+          ),
+          mask,
+          resolution,
+          tracked.track.mask_window[n],
         )
-      ),
-      strict=True,
-    )
+        for i, n, mask in zip(place, number, masks, strict=True)
+      ]
+    images, covers = zip(*windows, strict=True)
+    yield part, _Windows(place, number, np.stack(images), np.stack(covers))
+
+
+def _inpainted(person, tracked, expression, kept, windows) -> dict:
+  """Returns place in the part -> (window, mask) for the frames with a face."""
+  if windows is None:
+    return {}
   images = person.inpaint(
-    np.stack(crops).astype(np.float32) / 127.5 - 1,
-    np.stack(cover)[..., None].astype(np.float32),
-    tracked.mask_cameras(chosen),
-    np.where(kept, tracked.track.expression[chosen], expression[with_face]),
+    windows.image.astype(np.float32) / 127.5 - 1,
+    windows.cover[..., None].astype(np.float32),
+    tracked.mask_cameras(windows.number),
+    np.where(
+      kept,
+      tracked.track.expression[windows.number],
+      expression[windows.place],
+    ),
   )
-  pairs = zip(images, cover, strict=True)
-  return dict(zip(with_face.tolist(), pairs, strict=True))
+  pairs = zip(images, windows.cover, strict=True)
+  return dict(zip(windows.place.tolist(), pairs, strict=True))

@@ -13,7 +13,7 @@ from pir_jax.types import InputError
 
 BROWS = ("source", "speech")
 BLINKS = ("source", "speech", "generated", "none")
-_BROW, _BLINK = "brow", "eyeBlink"
+_BROW, _EYE, _BLINK, _WIDE = "brow", "eye", "eyeBlink", "eyeWide"
 # Of adults in conversation, a minute (Bentivoglio et al. 1997).
 RATE = 26
 _LEAST_SECONDS = 0.7  # Between two blinks.
@@ -80,11 +80,11 @@ def apply(
     InputError: no coefficient is named that could blink as asked for.
   """
   expression = predicted.copy()
-  # Not the others of the upper face: in a short clip they go with an open
-  # mouth, and networks that learnt from it part the lips.
-  is_brow, is_blink = (
+  # All of the eyes: how far they are open is shared between blink and wide.
+  # Not the cheeks: in a short clip they go with the mouth.
+  is_brow, is_eye, is_blink, is_wide = (
     np.array([name.startswith(part) for name in names])
-    for part in (_BROW, _BLINK)
+    for part in (_BROW, _EYE, _BLINK, _WIDE)
   )
   if blinks in ("generated", "none"):
     if not is_blink.any():
@@ -94,12 +94,14 @@ def apply(
       )
     opened, shut = np.median(source, 0), source.max(0)
     shut = np.where(shut > _SHUT, shut, 1.0)
+    # What is shut is not wide, and looks where it looked.
+    shut = np.where(is_blink, shut, np.where(is_wide, 0.0, opened))
     closed = blink_curve(seconds) if blinks == "generated" else 0 * seconds
     curve = opened + closed[:, None] * (shut - opened)
-    expression[:, is_blink] = curve[:, is_blink]
+    expression[:, is_eye] = curve[:, is_eye]
   kept = np.zeros(len(names), bool)
   kept |= is_brow & (brows == "source")
-  kept |= is_blink & (blinks == "source")
+  kept |= is_eye & (blinks == "source")
   return UpperFace(expression, kept)
 
 

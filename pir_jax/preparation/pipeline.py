@@ -24,6 +24,7 @@ from pir_jax.preparation import (
   motion,
   quality,
   quality_report,
+  seen,
   segment,
   thumbnails,
   tracking,
@@ -33,7 +34,7 @@ from pir_jax.runtime import progress
 from pir_jax.types import InputError
 
 # Counts up when the same video gives other values: clips that an earlier
-# preparation finished are then not taken for today's.
+# preparation finished are then not taken for today's. So does that of `seen`.
 VERSION = 3
 VIDEO = "video.mp4"
 PART = ".part"  # Ends the names of folders that are not yet whole.
@@ -259,6 +260,8 @@ def _write(
       f"{tracked.num_faces} people are in the video; --face chooses another"
       " one."
     )
+  if cut is None:  # `reenact` meets the same file.
+    seen.remember(tracked)
   progress.say("cutting out and grading the windows")
   largest = round(float(np.median(tracked.track.window[:, 2])))
   learnable = visibility.learnable(tracked)

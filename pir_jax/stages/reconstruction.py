@@ -58,7 +58,7 @@ def rendering_terms(
   weight = (
     batch.head
     + (1.0 - batch.head) * config.empty_weight
-    + batch.mouth * config.mouth_weight
+    + conditioning.detail(batch) * config.mouth_weight
   )
   size = out.raw_image.shape[1]
   raw_target, raw_weight = (

@@ -80,7 +80,8 @@ class Config:
     init_from: what a run begins from: another run, an exported network, or a
       file of EG3D's weights (all but the mapping; `train` then takes the sizes
       of `model` from it); "" for nothing.
-    mouth_weight: pixels of the mouth count this much more.
+    mouth_weight: pixels of the mouth, and of the eyes where they are masked,
+      count this much more.
     empty_weight: pixels off the head count this much, and should be empty.
     perceptual_size: side of the LPIPS crop in pixels; 0 takes all.
     perceptual_at_mouth: share of these crops that lie about the mouth, or the

@@ -9,8 +9,8 @@ from pir_jax.data import synthetic
 from pir_jax.face import masks
 from pir_jax.inference import reenactor
 from pir_jax.inference.person import Person
-from pir_jax.media import pingpong, video_reader
-from pir_jax.preparation import tracking
+from pir_jax.media import fill, video_reader
+from pir_jax.preparation import seen, tracking
 from pir_jax.runtime import section_timer
 
 NUM_FRAMES, WANTED = 20, 45
@@ -62,9 +62,12 @@ def run(clip, kept=False):
   mask = np.zeros(size, bool)
   mask[1:] = kept
   timed = section_timer.SectionTimer()
-  pairs = list(reenactor.inpaint_frames(person, clip, wanted, mask, 64, timed))
+  source = fill.frame_indices(NUM_FRAMES, WANTED)
+  pairs = list(
+    reenactor.inpaint_frames(person, clip, source, wanted, mask, 64, timed)
+  )
   counts = {n: sum(s.frames for s in v) for n, v in timed.spans.items()}
-  present = clip.track.present[pingpong.frame_indices(NUM_FRAMES, WANTED)]
+  present = clip.track.present[fill.frame_indices(NUM_FRAMES, WANTED)]
   assert counts == {
     "decode": WANTED,
     "masks and crops": present.sum(),
@@ -75,7 +78,7 @@ def run(clip, kept=False):
 
 def test_frames_without_a_face_are_the_very_same(clip):
   pairs, _, _ = run(clip)
-  indices = pingpong.frame_indices(NUM_FRAMES, WANTED)
+  indices = fill.frame_indices(NUM_FRAMES, WANTED)
   for index, (before, after) in zip(indices, pairs, strict=True):
     assert (after is before) == (not clip.track.present[index])
 
@@ -100,7 +103,7 @@ def test_each_frame_shows_its_own_expression_and_only_inside_the_mask(clip):
 def test_kept_coefficients_are_the_source_frames_own(clip):
   _, person, wanted = run(clip, kept=True)
   shown = np.concatenate(person.expressions)
-  indices = pingpong.frame_indices(NUM_FRAMES, WANTED)
+  indices = fill.frame_indices(NUM_FRAMES, WANTED)
   with_face = clip.track.present[indices]
   expected = clip.track.expression[indices[with_face]]
   np.testing.assert_array_equal(shown[:, 1:], expected[:, 1:])
@@ -150,6 +153,7 @@ def test_noise_under_the_mask_changes_no_bit(clip, tmp_path, stored, side):
     frames = reenactor.inpaint_frames(
       person,
       clip._replace(path=path),
+      np.arange(NUM_FRAMES),
       np.zeros((NUM_FRAMES, size), np.float32),
       np.zeros(size, bool),
       stored,
@@ -171,7 +175,7 @@ def test_noise_under_the_mask_changes_no_bit(clip, tmp_path, stored, side):
 def test_who_is_looked_for(monkeypatch, capsys, kept, face, force):
   look = np.ones(4, np.float32) if kept else np.zeros(0, np.float32)
   known = types.SimpleNamespace(look=look, tracking_options=dict)
-  monkeypatch.setattr(tracking, "track", lambda path, **options: options)
+  monkeypatch.setattr(seen, "track", lambda path, **options: options)
   options = reenactor._tracked(known, None, "a.mp4", face, force, None)
   assert options["face"] == face and options["refuse"] != force
   assert (options["expected"] is None) == (not kept)

@@ -7,18 +7,19 @@ from pir_jax.inference import upper_face
 from pir_jax.types import InputError
 
 NAMES = ("jawOpen", "browInnerUp", "eyeBlinkLeft", "eyeBlinkRight")
+NAMES += ("eyeWideLeft", "eyeLookUpLeft")
 SECONDS = np.arange(3000) / 25  # Two minutes.
 BLINKS = [2, 3]
 
 
 def _source(shut=0.8):
-  source = np.tile(np.float32([0.1, 0.2, 0.1, 0.1]), (50, 1))
+  source = np.tile(np.float32([0.1, 0.2, 0.1, 0.1, 0.4, 0.3]), (50, 1))
   source[7:10, BLINKS] = shut
   return source
 
 
 def _apply(**options):
-  predicted = np.full((len(SECONDS), 4), 0.5, np.float32)
+  predicted = np.full((len(SECONDS), len(NAMES)), 0.5, np.float32)
   made = upper_face.apply(predicted, NAMES, SECONDS, _source(), **options)
   assert (predicted == 0.5).all(), "left as it was"
   return made
@@ -26,7 +27,7 @@ def _apply(**options):
 
 def test_by_default_brows_and_blinks_are_the_source_s():
   made = _apply()
-  assert made.kept.tolist() == [False, True, True, True]
+  assert made.kept.tolist() == [False] + 5 * [True]
 
 
 def test_all_may_come_from_the_speech():
@@ -37,14 +38,15 @@ def test_all_may_come_from_the_speech():
 
 def test_without_blinks_the_eyes_stay_as_open_as_they_mostly_are():
   made = _apply(blinks="none")
-  assert made.kept.tolist() == [False, True, False, False]
+  assert made.kept.tolist() == [False, True] + 4 * [False]
   np.testing.assert_allclose(made.expression[:, BLINKS], 0.1)
+  np.testing.assert_allclose(made.expression[:, 4:], [[0.4, 0.3]] * 3000)
   assert (made.expression[:, :2] == 0.5).all()
 
 
 @pytest.mark.parametrize(("shut", "expected"), [(0.8, 0.8), (0.2, 1.0)])
 def test_generated_blinks_shut_the_eyes_as_far_as_the_source_s(shut, expected):
-  predicted = np.zeros((len(SECONDS), 4), np.float32)
+  predicted = np.zeros((len(SECONDS), len(NAMES)), np.float32)
   made = upper_face.apply(
     predicted, NAMES, SECONDS, _source(shut), blinks="generated"
   )
@@ -53,6 +55,9 @@ def test_generated_blinks_shut_the_eyes_as_far_as_the_source_s(shut, expected):
   assert lids.min() == pytest.approx(0.1)
   # A frame may miss the moment at which they are shut.
   assert expected - 0.1 < lids.max() <= expected + 1e-6
+  wide, look = made.expression[:, 4:].T
+  assert wide[lids[:, 0].argmax()] < 0.1 and wide.max() == pytest.approx(0.4)
+  np.testing.assert_allclose(look, 0.3)
 
 
 def test_generated_blinks_come_at_a_human_rate():

@@ -1,0 +1,177 @@
+"""Tracks of known videos, kept so that they need not be tracked again.
+
+Tracking a face and fitting the head take longer than all the rest of a
+reenactment. The track depends on the pixels, on whose identity is fitted and
+on settings, so a digest of these names it, in the cache folder; what was
+used longest ago goes when the folder grows.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from jaxtyping import Float
+
+from pir_jax import assets
+from pir_jax.data import track as track_lib
+from pir_jax.face import fitting, masks, morphable, resemblance
+from pir_jax.media import video_reader
+from pir_jax.preparation import tracking
+from pir_jax.runtime import progress
+from pir_jax.types import InputError
+
+# Of tracker, fit and masks: counts up when they give other values.
+VERSION = 1
+_MAX_BYTES = 2 * 2**30
+_FIT = "fit.safetensors"
+_NUM_FACES = "num_faces.json"
+
+
+def track(
+  path: str | pathlib.Path,
+  *,
+  video: video_reader.VideoInfo,
+  identity: Float[np.ndarray, "i"],
+  config: masks.Config,
+  model: morphable.FaceModel,
+  face: int | str | pathlib.Path | None = None,
+  expected: Float[np.ndarray, "d"] | None = None,
+  refuse: bool = True,
+  **options: Any,
+) -> tracking.TrackedVideo:
+  """Tracks a known person in a video, or recalls their track.
+
+  The arguments are those of `tracking.track`. What is recalled has no `sight`.
+  A file whose content is another is another video, whatever its name.
+  """
+  known = {"identity": identity, "config": config, "model": model}
+  place = _place(video, face, **known)
+  path = pathlib.Path(path)
+  tracked = _recall(place, path, video, config, model)
+  # Somebody else may have been asked for by force, or another look be expected.
+  if tracked is not None and (
+    not refuse or _resembles(tracked.track.look, expected)
+  ):
+    progress.say("This video is known: its track is used again.")
+    return tracked
+  tracked = tracking.track(
+    path,
+    video=video,
+    face=face,
+    expected=expected,
+    refuse=refuse,
+    **known,
+    **options,
+  )
+  _keep(place, tracked)
+  return tracked
+
+
+def remember(tracked: tracking.TrackedVideo) -> None:
+  """Keeps a track for whoever knows this identity."""
+  place = _place(
+    tracked.video, None, tracked.track.identity, tracked.config, tracked.model
+  )
+  _keep(place, tracked)
+
+
+def root() -> pathlib.Path:
+  """Returns the folder with the tracks of all known videos."""
+  return assets.cache_directory() / "seen"
+
+
+def size() -> tuple[int, int]:
+  """Returns how many videos are known, and their bytes."""
+  entries = _entries()
+  return len(entries), sum(map(_bytes_of, entries))
+
+
+def clear() -> None:
+  """Forgets all of them."""
+  if root().exists():
+    shutil.rmtree(root())
+
+
+def _place(video, face, identity, config, model) -> pathlib.Path:
+  """Names a track by all that it depends on."""
+  if isinstance(face, str | pathlib.Path):  # A picture.
+    face = hashlib.sha256(pathlib.Path(face).read_bytes()).hexdigest()
+  text = json.dumps(
+    [VERSION, video.sha256, face, dataclasses.asdict(config), model.sha256]
+  )
+  digest = hashlib.sha256(text.encode())
+  digest.update(np.float32(identity).tobytes())
+  return root() / digest.hexdigest()[:32]
+
+
+def _resembles(look, expected) -> bool:
+  if expected is None or not len(look):
+    return True
+  return resemblance.resemblance(look, expected) >= resemblance.SAME
+
+
+def _recall(place, path, video, config, model) -> tracking.TrackedVideo | None:
+  """Returns None where nothing is kept, or it is damaged."""
+  if not place.exists():
+    return None
+  try:
+    track, _ = track_lib.load_track(place)
+    arrays = safetensors.numpy.load_file(place / _FIT)
+    floats = {k: v.item() if v.ndim == 0 else v for k, v in arrays.items()}
+    fit = fitting.Fit(expression=track.expression, **floats)
+    num_faces = json.loads((place / _NUM_FACES).read_text())
+  except (
+    *(InputError, OSError, TypeError, ValueError),
+    safetensors.SafetensorError,
+  ):
+    shutil.rmtree(place, ignore_errors=True)
+    return None
+  os.utime(place)
+  return tracking.TrackedVideo(
+    path, video, model, fit, track, num_faces, config
+  )
+
+
+def _keep(place: pathlib.Path, tracked: tracking.TrackedVideo) -> None:
+  """Writes a track, whole or not at all; a full disk is no error."""
+  hidden = place.with_name(f".{uuid.uuid4().hex}")
+  try:
+    hidden.mkdir(parents=True)
+    count = len(tracked.track.times)
+    track_lib.save_track(hidden, tracked.track, np.arange(count))
+    fit = tracked.fit._asdict()
+    del fit["expression"]  # The track's.
+    arrays = {k: np.ascontiguousarray(v) for k, v in fit.items()}
+    (hidden / _FIT).write_bytes(safetensors.numpy.save(arrays))
+    (hidden / _NUM_FACES).write_text(json.dumps(tracked.num_faces))
+    shutil.rmtree(place, ignore_errors=True)
+    hidden.replace(place)
+    _forget_oldest()
+  except OSError:
+    pass  # It is tracked again the next time.
+  finally:
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _forget_oldest() -> None:
+  entries = sorted(_entries(), key=lambda x: x.stat().st_mtime, reverse=True)
+  total = 0
+  for place in entries:
+    total += _bytes_of(place)
+    if total > _MAX_BYTES:
+      shutil.rmtree(place, ignore_errors=True)
+
+
+def _entries() -> list[pathlib.Path]:
+  return [x for x in root().glob("[!.]*") if x.is_dir()]
+
+
+def _bytes_of(place: pathlib.Path) -> int:
+  return sum(file.stat().st_size for file in place.glob("*"))
