@@ -97,10 +97,16 @@ def measure_folds(
   experiment: Experiment, workdir: pathlib.Path
 ) -> list[held_out_speakers.Row]:
   """Trains and measures the folds that were asked for, one after another."""
-  folds = map(int, _FOLDS.value or range(experiment.data.num_folds))
   return [
-    row for fold in folds for row in measure_fold(experiment, fold, workdir)
+    row
+    for fold in chosen_folds(experiment)
+    for row in measure_fold(experiment, fold, workdir)
   ]
+
+
+def chosen_folds(experiment: Experiment) -> list[int]:
+  """Returns the folds that were asked for."""
+  return [*map(int, _FOLDS.value or range(experiment.data.num_folds))]
 
 
 def main() -> None:

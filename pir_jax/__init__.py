@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from pir_jax.data.dataset import Clip
   from pir_jax.evaluation.reenactment import evaluate
+  from pir_jax.inference.live import stream
   from pir_jax.inference.person import Person, load
   from pir_jax.inference.reenactor import reenact
   from pir_jax.preparation.clip import prepare
@@ -38,12 +39,14 @@ __all__ = [
   "load",
   "prepare",
   "reenact",
+  "stream",
 ]
 _HOMES = {
   "evaluate": "evaluation.reenactment",
   "Person": "inference.person",
   "load": "inference.person",
   "reenact": "inference.reenactor",
+  "stream": "inference.live",
   "Clip": "data.dataset",
   "prepare": "preparation.clip",
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from pir_jax.data import speech_augmentation
 from pir_jax.data.dataset import Clip
@@ -106,10 +106,7 @@ def measure_passage(
   predict = expression_lib.predictor(passage, run)
   ours = predict(passage.waveform)[: len(kept)]
   true, opening = head.opening(passage.fitted), head.opening(ours)
-  by_shift = {
-    shift: _correlation(opening, true, kept, shift)
-    for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)
-  }
+  by_shift = correlations(opening, true, kept)
   shift = max(by_shift, key=by_shift.get)
   first, last = _speech(passage.waveform)
   inside = (
@@ -152,6 +149,24 @@ def measure_passage(
     sounds_of_fit=sounds_of_fit,
     rest=expression_lib.silence_rank(passage, opening, predict, head),
   )
+
+
+def correlations(
+  opening: Float[np.ndarray, "k"],
+  true: Float[np.ndarray, "k"],
+  kept: Bool[np.ndarray, "k"],
+) -> dict[int, float]:
+  """Computes how lips follow by every shift of sound that is looked at.
+
+  Args:
+    opening: predicted.
+    true: fitted.
+    kept: ticks that are measured.
+  """
+  return {
+    shift: _correlation(opening, true, kept, shift)
+    for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)
+  }
 
 
 def _speech(waveform: Float[np.ndarray, "n"]) -> tuple[int, int]:

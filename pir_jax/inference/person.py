@@ -21,6 +21,7 @@ from pir_jax.runs.experiment import prior_of
 from pir_jax.runs.run import Run, check_person, open_run, place_of, read_record
 from pir_jax.runtime import section_timer
 from pir_jax.stages import conditioning
+from pir_jax.stages.speech_stream import SpeechStream
 from pir_jax.types import Cameras, ExpressionStats, FaceSpace, InputError
 
 Path = str | pathlib.Path
@@ -187,6 +188,24 @@ class Person:
     other.identity, other.stats = np.asarray(identity, np.float32), stats
     other.phases = phases or section_timer.SectionTimer()
     return other
+
+  def in_batches_of(self, size: int) -> "Person":
+    """Returns the same person, whose frames are rendered so many at once."""
+    other = copy.copy(self)
+    other._batch_size = size
+    return other
+
+  def begin_speech(self, look_ahead: int, step: int) -> SpeechStream:
+    """Begins to predict raw expressions of speech that is still coming.
+
+    Args:
+      look_ahead: ticks of sound after a tick that it waits for.
+      step: ticks predicted at once.
+    """
+    run = self._expression
+    return run.stage.stream(
+      run.state, self.identity, self.stats, look_ahead=look_ahead, step=step
+    )
 
   def in_step(self, clip: Clip) -> Clip:
     """Returns a clip whose sound is in step, as far as the networks know it."""

@@ -4,7 +4,6 @@ t source frames, count frames of the output, h and w their sides, e expression
 coefficients.
 """
 
-import itertools
 import pathlib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,11 +13,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.data import timing
-from pir_jax.face import resemblance
+from pir_jax.inference import source as source_lib
 from pir_jax.inference import upper_face
 from pir_jax.inference.person import Person, load, person_in, read_speech
 from pir_jax.media import (
-  blending,
+  crops,
   fill,
   plots,
   prefetch,
@@ -26,8 +25,6 @@ from pir_jax.media import (
   video_writer,
   whole_file,
 )
-from pir_jax.media import crops as crops_lib
-from pir_jax.preparation import seen, tracking
 from pir_jax.runtime import progress, section_timer
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
@@ -35,7 +32,6 @@ from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 _CHUNK = 16
 _SHEET_COLUMNS = 6
 _SHEET_SIDE = 256
-_STRANGER = "another person than the networks were trained on"
 
 Path = str | pathlib.Path
 
@@ -98,81 +94,71 @@ def reenact(
   output = pathlib.Path(output)
   _check_output(output, video, audio, contact_sheet)
   waveform = read_speech(audio)
-  info = video_reader.probe(video)
-  if not isinstance(person, Person):
-    person = load(person)
-  known = person_in(person.people, info.sha256)
+  person = load(person) if not isinstance(person, Person) else person
+  known = person_in(person.people, video_reader.probe(video).sha256)
   upper_face.check(brows, blinks, known.masks.region)
-  phases = section_timer.SectionTimer()
-  person = person.with_identity(known.identity, known.stats, phases)
-  tracked = _tracked(known, info, video, face, force, phases)
-  rate = info.rate
+  source = source_lib.open_source(person, video, face=face, force=force)
+  tracked, phases = source.tracked, source.person.phases
+  rate, num_source = tracked.video.rate, len(tracked.track.times)
   asked = max(1, round(len(waveform) / SAMPLE_RATE * rate))
-  source = fill.frame_indices(len(tracked.track.times), asked, way)
-  count = len(source)
+  index = fill.frame_indices(num_source, asked, way)
+  count = len(index)
   with phases.measure("speech", count):
-    predicted = _at_rate(person.predict_expression(waveform), count, rate)
+    predicted = source.person.predict_expression(waveform)
   wanted, kept = upper_face.apply(
-    predicted,
+    _at_rate(predicted, count, rate),
     person.expression_names,
     np.arange(count) / float(rate),
     tracked.track.expression[tracked.track.present],
     brows,
     blinks,
   )
-  for remark in info.remarks:
-    print(f"{info.name}: {remark}.")
-  size = (info.width, info.height)
-  if count < len(tracked.track.times) - rate / 2:
+  if count < num_source - rate / 2:
     print("The speech ends before the video, whose rest is left out.")
   if count < asked - rate / 2:
     print("The video ends before the speech, whose rest is left out.")
   num_unchanged = 0
-  in_sheet = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS)).astype(int)
-  real, reenacted = [], []
-  mark = _comment(known, tracked)
-  options = {"audio": audio, "colors": info.colors, "comment": mark}
-  with video_writer.VideoWriter(output, size, rate, **options) as sink:
-    pairs = inpaint_frames(
-      person, tracked, source, wanted, kept, known.window_side, phases
-    )
-    for index, (before, after) in enumerate(
-      progress.track(pairs, "inpainting", count)
-    ):
+  sheet = _Sheet(count, tracked.track.window[index])
+  with video_writer.VideoWriter(
+    output,
+    (tracked.video.width, tracked.video.height),
+    rate,
+    audio=audio,
+    colors=tracked.video.colors,
+    comment=source.comment,
+  ) as sink:
+    pairs = inpaint_frames(source, index, wanted, kept)
+    for before, after in progress.track(pairs, "inpainting", count):
       num_unchanged += after is before
+      sheet.add(before, after)
       with phases.measure("encode"):
         sink.write(after)
-      if index in in_sheet:
-        window = tracked.track.window[source[index]]
-        real.append(crops_lib.crop_window(before, window, _SHEET_SIDE))
-        reenacted.append(crops_lib.crop_window(after, window, _SHEET_SIDE))
   if contact_sheet:
-    rows = {"real": np.stack(real), "reenacted": np.stack(reenacted)}
-    with whole_file.written(contact_sheet) as hidden:
-      plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(hidden)
+    sheet.save(contact_sheet)
   return Reenacted(count, num_unchanged, phases)
 
 
-def _tracked(known, info, video, face, force, phases):
-  """Tracks the trained person, or with force whoever is most like them."""
-  expected = known.look if len(known.look) else None
-  if expected is None:
-    print(
-      "Whether the video shows the trained person cannot be decided: the "
-      "networks were trained before that was recorded."
-    )
-  options = {"face": face, "expected": expected, "refuse": not force}
-  options |= known.tracking_options()
-  return seen.track(video, video=info, phases=phases, **options)
+class _Sheet:
+  """A few frames before and after, side by side."""
 
+  def __init__(self, count: int, windows: Float[np.ndarray, "count 3"]):
+    places = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS))
+    self._places, self._windows = set(places.astype(int).tolist()), windows
+    self._number = 0
+    self._rows = {"real": [], "reenacted": []}
 
-def _comment(known, tracked) -> str:
-  """Returns the mark of the output; a stranger is named there and printed."""
-  alike = known.resembles(tracked.track.look)
-  if alike is None or alike >= resemblance.SAME:
-    return video_writer.COMMENT
-  print(f"This is {_STRANGER} (resemblance {alike:.2f}).")
-  return f"{video_writer.COMMENT}; {_STRANGER}"
+  def add(self, *frames: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Takes the next frame of both, or leaves it."""
+    if self._number in self._places:
+      window = self._windows[self._number]
+      for row, frame in zip(self._rows.values(), frames, strict=True):
+        row.append(crops.crop_window(frame, window, _SHEET_SIDE))
+    self._number += 1
+
+  def save(self, path: Path) -> None:
+    rows = {name: np.stack(row) for name, row in self._rows.items()}
+    with whole_file.written(path) as hidden:
+      plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(hidden)
 
 
 def _at_rate(
@@ -201,109 +187,32 @@ def _check_output(
 
 
 def inpaint_frames(
-  person: Person,
-  tracked: tracking.TrackedVideo,
-  source: Int[np.ndarray, "count"],
+  source: source_lib.Source,
+  index: Int[np.ndarray, "count"],
   wanted: Float[np.ndarray, "count e"],
   kept: Bool[np.ndarray, "e"],
-  window_side: int,
-  phases: section_timer.SectionTimer | None = None,
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
   """Yields (frame, the same inpainted); without a face, the very same.
 
   Threads decode and cut out what comes next while the networks run, and these
-  while frames are pasted.
+  while frames are pasted. Each part's time goes to the person's phases.
 
   Args:
-    person: whose networks inpaint.
-    tracked: the video.
-    source: which of its frames are shown, see `fill.frame_indices`.
+    source: the person and their video.
+    index: which of its frames are shown, see `fill.frame_indices`.
     wanted: expression of each frame to be made.
     kept: coefficients that are left as the source frame has them.
-    window_side: of the windows that the person was learnt from.
-    phases: where the time of each part is recorded, but for the inpainting,
-      which the person records.
   """
-  phases = phases or section_timer.SectionTimer()
-  timed = (tracked, source, window_side, person.resolution, phases)
-  parts = prefetch.taken(_cut_out(*timed), depth=1)
+  tracked = source.tracked
+  frames = fill.read(tracked.path, tracked.track.times, index)
+  parts = prefetch.taken(source_lib.cut_out(source, frames, _CHUNK), depth=1)
 
   def inpainted():
-    start = 0
-    for part, windows in parts:
+    starts = range(0, len(index), _CHUNK)
+    for start, (part, windows) in zip(starts, parts, strict=True):
       expression = wanted[start : start + len(part)]
-      start += len(part)
-      yield part, _inpainted(person, tracked, expression, kept, windows)
+      images = source_lib.inpaint(source, windows, expression, kept)
+      yield part, windows, images
 
-  for part, images in prefetch.taken(inpainted(), depth=1):
-    for i, (number, frame) in enumerate(part):
-      if i not in images:
-        yield frame, frame
-        continue
-      with phases.measure("composite"):
-        window = tracked.mask_square(number)
-        result = blending.paste(frame, window, *images[i])
-      yield frame, result
-
-
-class _Windows(NamedTuple):
-  """What the networks are shown of some frames.
-
-  Attributes:
-    place: of each in its part of the video.
-    number: of each in the source.
-    image: in it, nothing under the mask counts.
-    cover: the mask.
-  """
-
-  place: Int[np.ndarray, "b"]
-  number: Int[np.ndarray, "b"]
-  image: UInt8[np.ndarray, "b h w 3"]
-  cover: Bool[np.ndarray, "b h w"]
-
-
-def _cut_out(tracked, source, window_side, resolution, phases):
-  """Yields (some numbered frames, their windows; None without a face)."""
-  frames = fill.read(tracked.path, tracked.track.times, source)
-  for start in range(0, len(source), _CHUNK):
-    chosen = source[start : start + _CHUNK]
-    with phases.measure("decode", len(chosen)):
-      part = list(itertools.islice(frames, len(chosen)))
-    place = np.flatnonzero(tracked.track.present[chosen])
-    if not len(place):
-      yield part, None
-      continue
-    number = chosen[place]
-    with phases.measure("masks and crops", len(place)):
-      masks = tracked.face_masks(number, window_side)
-      windows = [
-        crops_lib.network_window(
-          crops_lib.crop_window(
-            part[i][1], tracked.track.window[n], window_side
-          ),
-          mask,
-          resolution,
-          tracked.track.mask_window[n],
-        )
-        for i, n, mask in zip(place, number, masks, strict=True)
-      ]
-    images, covers = zip(*windows, strict=True)
-    yield part, _Windows(place, number, np.stack(images), np.stack(covers))
-
-
-def _inpainted(person, tracked, expression, kept, windows) -> dict:
-  """Returns place in the part -> (window, mask) for the frames with a face."""
-  if windows is None:
-    return {}
-  images = person.inpaint(
-    windows.image.astype(np.float32) / 127.5 - 1,
-    windows.cover[..., None].astype(np.float32),
-    tracked.mask_cameras(windows.number),
-    np.where(
-      kept,
-      tracked.track.expression[windows.number],
-      expression[windows.place],
-    ),
-  )
-  pairs = zip(images, windows.cover, strict=True)
-  return dict(zip(windows.place.tolist(), pairs, strict=True))
+  for made in prefetch.taken(inpainted(), depth=1):
+    yield from source_lib.paste(source, *made)

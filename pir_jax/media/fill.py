@@ -43,6 +43,28 @@ def frame_indices(
   return np.where(place < num_frames, place, period - place)
 
 
+def endless(num_frames: int, way: str) -> Iterator[Int[np.ndarray, "_"]]:
+  """Yields, part by part, which frame is shown, for ever; but not by "cut"."""
+  if way == "cut":
+    yield frame_indices(num_frames, num_frames, way)
+    return
+  # Each part goes on where the one before ends.
+  period = {"bounce": 2 * (num_frames - 1), "loop": num_frames}
+  length = max(1, period.get(way, num_frames))
+  yield frame_indices(num_frames, length, way)
+  later = frame_indices(num_frames, 2 * length, way)[length:]
+  while True:
+    yield later
+
+
+def read_endless(
+  path: str | pathlib.Path, times: Float[np.ndarray, "t"], way: str
+) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+  """Yields (index, frame) for ever, see `endless`."""
+  for indices in endless(len(times), way):
+    yield from read(path, times, indices)
+
+
 def read(
   path: str | pathlib.Path,
   times: Float[np.ndarray, "t"],

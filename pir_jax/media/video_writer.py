@@ -13,17 +13,10 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pir_jax.media import audio, frames, whole_file
+from pir_jax.media import audio, encoders, frames, whole_file
 from pir_jax.types import InputError
 
 COMMENT = "AI-generated: face reenacted by pir_jax"
-QUALITY = "16"  # x264's crf: hard to tell from the source.
-# What AAC allows (ISO/IEC 14496-3, table 1.18); other rates are resampled.
-AAC_RATES = (
-  *(96000, 88200, 64000, 48000, 44100, 32000, 24000),
-  *(22050, 16000, 12000, 11025, 8000, 7350),
-)
-AAC_FRAME = 1024  # samples
 
 
 class VideoWriter:
@@ -32,12 +25,8 @@ class VideoWriter:
   Use as a context manager. The file is there when the body ends; if the body
   raises, nothing stays (`whole_file`).
 
-  An odd width or height grows by one pixel (the edge is repeated), because
-  4:2:0 video, the only kind every player supports, has even sides. The sound
-  keeps its rate and is cut, or padded with silence, to the video's end.
-
-  Attributes:
-    num_frames: written so far.
+  An odd width or height grows by one pixel, see `encoders`. The sound keeps its
+  rate and is cut, or padded with silence, to the video's end.
   """
 
   def __init__(
@@ -67,7 +56,11 @@ class VideoWriter:
     self.path = pathlib.Path(path)
     self.size, self.frame_rate = size, Fraction(frame_rate)
     self.audio, self.comment, self.colors = audio, comment, colors
-    self.num_frames = 0
+
+  @property
+  def num_frames(self) -> int:
+    """Frames written so far."""
+    return self._pictures.num_frames
 
   def __enter__(self) -> "VideoWriter":
     self._whole = contextlib.ExitStack()
@@ -91,20 +84,9 @@ class VideoWriter:
       options={"movflags": "+faststart"},
     )
     self._container.metadata["comment"] = self.comment
-    stream = self._container.add_stream(
-      "libx264",
-      rate=self.frame_rate,
-      options={"crf": QUALITY, "preset": "veryfast"},
+    self._pictures = encoders.PictureEncoder(
+      self._container, self.size, self.frame_rate, self.colors
     )
-    width, height = self.size
-    stream.width, stream.height = width + width % 2, height + height % 2
-    stream.pix_fmt = "yuv420p"
-    # Tagged, so that no player has to guess.
-    context = stream.codec_context
-    context.colorspace, context.color_range = frames.BT709, 1  # Studio range.
-    context.color_primaries, context.color_trc = self.colors
-    context.time_base = 1 / self.frame_rate
-    self._stream = stream
     if self._sound is not None:
       self._sound.add_to(self._container)
 
@@ -123,26 +105,7 @@ class VideoWriter:
     Raises:
       ValueError: the frame is not of the size the writer was made for.
     """
-    width, height = self.size
-    if image.shape[:2] != (height, width):
-      raise ValueError(
-        f"a frame of {image.shape[1]}x{image.shape[0]} cannot go into a"
-        f" {width}x{height} video: resize it first"
-      )
-    if width % 2 or height % 2:
-      image = np.pad(
-        image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"
-      )
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
-    frame = frame.reformat(
-      format="yuv420p",
-      dst_colorspace="itu709",
-      dst_color_range="MPEG",
-      interpolation=frames.EXACT_COLOURS,
-    )
-    frame.pts, frame.time_base = self.num_frames, 1 / self.frame_rate
-    self._container.mux(self._stream.encode(frame))
-    self.num_frames += 1
+    self._pictures.write(image)
     if self._sound is not None:
       self._sound.write_until(self.num_frames / self.frame_rate)
 
@@ -152,7 +115,7 @@ class VideoWriter:
         raise value
       if not self.num_frames:
         raise InputError(f"{self.path} would hold no frame: nothing to write.")
-      self._container.mux(self._stream.encode(None))
+      self._pictures.finish()
       if self._sound is not None:
         self._sound.finish()
       self._container.close()
@@ -170,20 +133,11 @@ class _SoundFeed:
       )
     self._source_rate, self._held = first
     self._channels = min(2, self._held.shape[1])
-    self._rate = self._source_rate
-    if self._rate not in AAC_RATES:
-      self._rate = 48000
-    self._num_samples = 0  # passed to the encoder, at the source's rate
+    self._num_samples = 0  # Passed to the encoder.
 
   def add_to(self, container) -> None:
-    layout = "mono" if self._channels == 1 else "stereo"
-    self._container = container
-    self._stream = container.add_stream(
-      "aac", rate=self._rate, options={"b": "192k"}
-    )
-    self._stream.layout = layout
-    self._resampler = av.AudioResampler(
-      format="fltp", layout=layout, rate=self._rate, frame_size=AAC_FRAME
+    self._encoder = encoders.SoundEncoder(
+      container, self._source_rate, self._channels
     )
 
   def _take(self, count: int) -> Float[np.ndarray, "n c"]:
@@ -205,27 +159,11 @@ class _SoundFeed:
     count = round(time * self._source_rate) - self._num_samples
     if count <= 0:
       return
-    block = self._take(count)
-    frame = av.AudioFrame.from_ndarray(
-      np.ascontiguousarray(block.T.astype(np.float32)),
-      format="fltp",
-      layout="mono" if self._channels == 1 else "stereo",
-    )
-    frame.sample_rate = self._source_rate
-    frame.pts, frame.time_base = (
-      self._num_samples,
-      Fraction(1, self._source_rate),
-    )
+    self._encoder.write(self._take(count))
     self._num_samples += count
-    self._encode(self._resampler.resample(frame))
-
-  def _encode(self, frames) -> None:
-    for frame in frames:
-      self._container.mux(self._stream.encode(frame))
 
   def finish(self) -> None:
-    self._encode(self._resampler.resample(None))
-    self._container.mux(self._stream.encode(None))
+    self._encoder.finish()
     self.close()
 
   def close(self) -> None:

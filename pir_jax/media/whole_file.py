@@ -5,8 +5,10 @@ A link is followed: the file that it names is replaced, the link stays.
 
 import contextlib
 import errno
+import io
 import os
 import pathlib
+import sys
 import uuid
 from collections.abc import Iterator
 
@@ -92,3 +94,37 @@ def written(path: Path) -> Iterator[pathlib.Path]:
     ) from error
   finally:
     hidden.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def opened(name: str, suffixes: tuple[str, ...]) -> Iterator[io.IOBase]:
+  """Opens a file for writing; "-" is standard output.
+
+  Then all that is printed goes to standard error.
+
+  Args:
+    name: of the file, or "-".
+    suffixes: of which a file must have one.
+
+  Raises:
+    InputError: the file cannot be written; it is written whole or not at all.
+  """
+  if name != "-":
+    check(name, suffixes)
+    with written(name) as hidden, open(hidden, "wb") as file:
+      yield file
+    return
+  # What libraries print must not get between, either.
+  sys.stdout.flush()
+  kept = os.dup(1)
+  os.dup2(2, 1)
+  try:
+    # Without a buffer: a reader that is gone is noticed where it is written to.
+    with (
+      contextlib.redirect_stdout(sys.stderr),
+      os.fdopen(os.dup(kept), "wb", buffering=0) as file,
+    ):
+      yield file
+  finally:
+    os.dup2(kept, 1)
+    os.close(kept)

@@ -82,8 +82,15 @@ def remember(tracked: tracking.TrackedVideo) -> None:
   _keep(place, tracked)
 
 
-def root() -> pathlib.Path:
-  """Returns the folder with the tracks of all known videos."""
+def root() -> pathlib.Path | None:
+  """Returns the folder with the tracks of all known videos.
+
+  $PIR_JAX_SEEN, else one in the cache folder; None where that is empty: then
+  nothing is kept.
+  """
+  folder = os.environ.get("PIR_JAX_SEEN")
+  if folder is not None:
+    return pathlib.Path(folder).expanduser() if folder else None
   return assets.cache_directory() / "seen"
 
 
@@ -95,12 +102,15 @@ def size() -> tuple[int, int]:
 
 def clear() -> None:
   """Forgets all of them."""
-  if root().exists():
-    shutil.rmtree(root())
+  for place in _entries():
+    shutil.rmtree(place)
 
 
-def _place(video, face, identity, config, model) -> pathlib.Path:
-  """Names a track by all that it depends on."""
+def _place(video, face, identity, config, model) -> pathlib.Path | None:
+  """Names a track by all that it depends on; None where none are kept."""
+  folder = root()
+  if folder is None:
+    return None
   if isinstance(face, str | pathlib.Path):  # A picture.
     face = hashlib.sha256(pathlib.Path(face).read_bytes()).hexdigest()
   text = json.dumps(
@@ -108,7 +118,7 @@ def _place(video, face, identity, config, model) -> pathlib.Path:
   )
   digest = hashlib.sha256(text.encode())
   digest.update(np.float32(identity).tobytes())
-  return root() / digest.hexdigest()[:32]
+  return folder / digest.hexdigest()[:32]
 
 
 def _resembles(look, expected) -> bool:
@@ -119,7 +129,7 @@ def _resembles(look, expected) -> bool:
 
 def _recall(place, path, video, config, model) -> tracking.TrackedVideo | None:
   """Returns None where nothing is kept, or it is damaged."""
-  if not place.exists():
+  if place is None or not place.exists():
     return None
   try:
     track, _ = track_lib.load_track(place)
@@ -139,8 +149,10 @@ def _recall(place, path, video, config, model) -> tracking.TrackedVideo | None:
   )
 
 
-def _keep(place: pathlib.Path, tracked: tracking.TrackedVideo) -> None:
+def _keep(place: pathlib.Path | None, tracked: tracking.TrackedVideo) -> None:
   """Writes a track, whole or not at all; a full disk is no error."""
+  if place is None:
+    return
   hidden = place.with_name(f".{uuid.uuid4().hex}")
   try:
     hidden.mkdir(parents=True)
@@ -170,7 +182,8 @@ def _forget_oldest() -> None:
 
 
 def _entries() -> list[pathlib.Path]:
-  return [x for x in root().glob("[!.]*") if x.is_dir()]
+  folder = root()
+  return [x for x in folder.glob("[!.]*") if x.is_dir()] if folder else []
 
 
 def _bytes_of(place: pathlib.Path) -> int:

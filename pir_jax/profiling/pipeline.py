@@ -25,6 +25,7 @@ from pir_jax.face import detector, fitting, masks, morphable
 from pir_jax.media import (
   blending,
   crops,
+  encoders,
   speech_waveform,
   video_reader,
   video_writer,
@@ -101,7 +102,7 @@ def measure(
       yield Stage(name, seconds, "from the table above")
     yield _compositing(scene, side, clock)
     seconds = clock(lambda: _encode(path, scene.images))
-    yield Stage("encode", seconds, f"H.264, {size}, crf {video_writer.QUALITY}")
+    yield Stage("encode", seconds, f"H.264, {size}, crf {encoders.QUALITY}")
 
 
 def as_lines(stages: Iterable[Stage]) -> Iterator[str]:

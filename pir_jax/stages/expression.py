@@ -8,11 +8,9 @@ expression coefficients, p coordinates of lip points.
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
@@ -28,21 +26,18 @@ from pir_jax.stages import (
   base,
   person_scale,
   precision,
-  speech,
+  speaking,
   train_state,
 )
 from pir_jax.stages.train_state import Metrics, TrainState
 from pir_jax.types import (
-  FRAME_RATE,
-  SAMPLE_RATE,
   AnyArray,
   ConfigError,
-  ExpressionStats,
   FaceSpace,
   SpeechBatch,
 )
 
-HOP = SAMPLE_RATE // FRAME_RATE  # samples of a frame.
+HOP = speaking.HOP  # Samples of a frame.
 MODES = ("autoregressive", "teacher_forced")
 ENCODERS = ("wav2vec2", "whisper")
 # Whisper was trained on recordings, not unit variance: speech at about -20 dB.
@@ -124,7 +119,7 @@ class Config:
   remat: str = "none"
 
 
-class Expression(base.Stage):
+class Expression(speaking.Speaking):
   """Trains the expression decoder, and its speech encoder, on the face fits."""
 
   name = "expression"
@@ -175,9 +170,6 @@ class Expression(base.Stage):
     self._optimizer = optim_lib.build(config.optim, num_steps)
     self._train = self.compile_step(self._train_phase)
     self._evaluate = self.compile_rarely_run(self._evaluate_phase)
-    self._encode_window = self.jit(self._encode_phase)
-    self._start = self.jit(self._start_phase, static_argnames="num_frames")
-    self._extend = self.jit(self._extend_phase, donate_argnums=1)
 
   def init_state(self, key: Key[Array, ""]) -> TrainState:
     """Initialises the decoder; `fresh` inserts a tuned encoder's parameters."""
@@ -231,62 +223,12 @@ class Expression(base.Stage):
     del key
     return self._evaluate(state, self.frozen, batch)
 
-  def predict(
-    self,
-    state: TrainState,
-    waveform: Float[AnyArray, "n"],
-    identity: Float[AnyArray, "i"],
-    stats: ExpressionStats | None = None,
-  ) -> Float[np.ndarray, "t e"]:
-    """Predicts raw expressions for speech of t = ceil(n / 640) frames.
-
-    The encoder takes overlapping windows, which are crossfaded; the decoder
-    runs through them once and carries its cache along. So time grows with the
-    length, and memory only by the result; without a context in the decoder's
-    Config, also by the cache of all frames.
-
-    Args:
-      state: of a trained run.
-      waveform: normalised speech.
-      identity: of the face.
-      stats: of the person; only a `relative` network needs them.
-
-    Raises:
-      ValueError: the waveform is empty, or the statistics are missing.
-    """
-    if not len(waveform):
-      raise ValueError("the waveform is empty: pass at least one sample.")
-    if self.config.relative and stats is None:
-      raise ValueError("stats=None: a relative network needs the person's")
-    num_frames = math.ceil(len(waveform) / HOP)
-    # Pieces of one length are one compiled program; what is over is cut off.
-    stride = self.config.window - 2 * self.config.margin
-    padded = math.ceil(num_frames / stride) * stride
-    # Without a context all frames are cached.
-    cached = None if self.config.model.context else padded
-    carry = self._start(state, jnp.asarray(identity)[None], num_frames=cached)
-    out = np.empty((padded, self.space.expression_size), np.float32)
-    pieces = speech.features(
-      lambda *sound: self._encode_window(state, self.frozen, *sound),
-      np.asarray(waveform),
-      num_frames=num_frames,
-      window=self.config.window,
-      margin=self.config.margin,
-      hop=HOP,
-    )
-    for start, features in zip(range(0, padded, stride), pieces, strict=True):
-      carry, part = self._extend(state, carry, features)
-      out[start : start + stride] = part[0]
-    who = (stats if self.config.relative else None), self._lips
-    out = person_scale.from_relative(self.space, out[:num_frames], *who)
-    return np.asarray(out)
-
   def _train_phase(self, state, frozen, batch, key):
     params = {name: net.params for name, net in state.nets.items()}
 
     def objective(params, batch, key):
       terms = self._terms(
-        params, _buffers(state), frozen, batch, key, self.config.mode
+        params, speaking.buffers(state), frozen, batch, key, self.config.mode
       )
       return train_state.total(terms, self._weights)
 
@@ -301,7 +243,12 @@ class Expression(base.Stage):
 
   def _evaluate_phase(self, state, frozen, batch):
     terms = self._terms(
-      _used(state), _buffers(state), frozen, batch, None, "autoregressive"
+      speaking.used(state),
+      speaking.buffers(state),
+      frozen,
+      batch,
+      None,
+      "autoregressive",
     )
     metrics = train_state.total(terms, self._weights)[1]
     target = self._target(batch)
@@ -309,20 +256,6 @@ class Expression(base.Stage):
       target, jnp.zeros_like(target), batch.valid
     )
     return {**metrics, "of_mean": jnp.mean(of_mean)}
-
-  def _encode_phase(self, state, frozen, waveform, lengths):
-    nets = _used(state), _buffers(state)
-    return self._encode(*nets, frozen, waveform, self.config.window, lengths)
-
-  def _start_phase(self, state, identity, *, num_frames):
-    return self._bound_decoder(state).start(identity, num_frames=num_frames)
-
-  def _extend_phase(self, state, carry, features):
-    return self._bound_decoder(state).extend(carry, features)
-
-  def _bound_decoder(self, state):
-    params, buffers = _used(state)["decoder"], _buffers(state)["decoder"]
-    return self.decoder.bind(params, buffers)
 
   def _terms(
     self,
@@ -388,12 +321,3 @@ class Expression(base.Stage):
       features = encoder(waveform * WHISPER_LEVEL, num_frames, **options)
       features = jax.lax.stop_gradient(features)
     return interpolation.stack_neighbours(features, self.config.context_frames)
-
-
-def _used(state):
-  """Returns the averaged parameters where they are kept, else the trained."""
-  return {name: net.params for name, net in state.nets.items()} | state.ema
-
-
-def _buffers(state):
-  return {name: net.buffers for name, net in state.nets.items()}

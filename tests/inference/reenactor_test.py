@@ -8,9 +8,10 @@ import pytest
 from pir_jax.data import synthetic
 from pir_jax.face import masks
 from pir_jax.inference import reenactor
+from pir_jax.inference import source as source_lib
 from pir_jax.inference.person import Person
 from pir_jax.media import fill, video_reader
-from pir_jax.preparation import seen, tracking
+from pir_jax.preparation import tracking
 from pir_jax.runtime import section_timer
 
 NUM_FRAMES, WANTED = 20, 45
@@ -28,13 +29,19 @@ class TrackedVideo(tracking.TrackedVideo):
 class GreyPerson(Person):
   """Inpaints the first expression coefficient as a grey."""
 
-  def __init__(self):
-    self.resolution = 64
+  def __init__(self, resolution=64):
+    self.resolution = resolution
     self.expressions = []
+    self.phases = section_timer.SectionTimer()
 
   def inpaint(self, image, mask, cameras, expression):
     self.expressions.append(expression)
     return np.where(mask > 0, expression[:, :1, None, None], image)
+
+
+def source_of(clip, person, window_side=64):
+  known = types.SimpleNamespace(window_side=window_side)
+  return source_lib.Source(person, known, clip)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +68,10 @@ def run(clip, kept=False):
   wanted[:, 0] = np.linspace(-1, 1, WANTED)
   mask = np.zeros(size, bool)
   mask[1:] = kept
-  timed = section_timer.SectionTimer()
-  source = fill.frame_indices(NUM_FRAMES, WANTED)
-  pairs = list(
-    reenactor.inpaint_frames(person, clip, source, wanted, mask, 64, timed)
-  )
+  index = fill.frame_indices(NUM_FRAMES, WANTED)
+  source = source_of(clip, person)
+  pairs = list(reenactor.inpaint_frames(source, index, wanted, mask))
+  timed = person.phases
   counts = {n: sum(s.frames for s in v) for n, v in timed.spans.items()}
   present = clip.track.present[fill.frame_indices(NUM_FRAMES, WANTED)]
   assert counts == {
@@ -114,8 +120,7 @@ class Witness(GreyPerson):
   """Keeps what the network is shown where it may look."""
 
   def __init__(self, resolution):
-    super().__init__()
-    self.resolution = resolution
+    super().__init__(resolution)
     self.shown = []
 
   def inpaint(self, image, mask, cameras, expression):
@@ -151,12 +156,10 @@ def test_noise_under_the_mask_changes_no_bit(clip, tmp_path, stored, side):
     person = Witness(side)
     size = clip.track.expression.shape[1]
     frames = reenactor.inpaint_frames(
-      person,
-      clip._replace(path=path),
+      source_of(clip._replace(path=path), person, stored),
       np.arange(NUM_FRAMES),
       np.zeros((NUM_FRAMES, size), np.float32),
       np.zeros(size, bool),
-      stored,
     )
     results.append(([after for _, after in frames], person.shown))
   (one, first), (two, second) = results
@@ -174,9 +177,32 @@ def test_noise_under_the_mask_changes_no_bit(clip, tmp_path, stored, side):
 @pytest.mark.parametrize("force", [False, True])
 def test_who_is_looked_for(monkeypatch, capsys, kept, face, force):
   look = np.ones(4, np.float32) if kept else np.zeros(0, np.float32)
-  known = types.SimpleNamespace(look=look, tracking_options=dict)
-  monkeypatch.setattr(seen, "track", lambda path, **options: options)
-  options = reenactor._tracked(known, None, "a.mp4", face, force, None)
-  assert options["face"] == face and options["refuse"] != force
-  assert (options["expected"] is None) == (not kept)
-  assert ("cannot be decided" in capsys.readouterr().out) == (not kept)
+  known = types.SimpleNamespace(
+    look=look,
+    tracking_options=dict,
+    identity=None,
+    stats=None,
+    resembles=lambda look: None,
+  )
+  person = GreyPerson()
+  person.people = []
+  monkeypatch.setattr(source_lib, "person_in", lambda *args: known)
+  asked = {}
+
+  def track(path, **options):
+    asked.update(options)
+    return types.SimpleNamespace(track=types.SimpleNamespace(look=look))
+
+  monkeypatch.setattr(source_lib.seen, "track", track)
+  monkeypatch.setattr(Person, "with_identity", lambda self, *who: self)
+  monkeypatch.setattr(
+    video_reader,
+    "probe",
+    lambda path: types.SimpleNamespace(sha256="", name="a", remarks=("odd",)),
+  )
+  source_lib.open_source(person, "a.mp4", face=face, force=force)
+  assert asked["face"] == face and asked["refuse"] != force
+  assert (asked["expected"] is None) == (not kept)
+  out = capsys.readouterr().out
+  assert ("cannot be decided" in out) == (not kept)
+  assert "a: odd." in out

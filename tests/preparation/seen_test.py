@@ -19,7 +19,7 @@ MODEL = morphable.load()
 
 @pytest.fixture
 def video(tmp_path, monkeypatch):
-  monkeypatch.setenv("PIR_JAX_CACHE", str(tmp_path / "cache"))
+  monkeypatch.setenv("PIR_JAX_SEEN", str(tmp_path / "seen"))
   path = tmp_path / "a 'video'.mp4"
   synthetic.write_video(path, num_frames=NUM_FRAMES)
   return path
@@ -145,6 +145,21 @@ def test_what_is_damaged_is_tracked_again(video, tracked, name):
   assert len(tracked) == 2
   _track(video)
   assert len(tracked) == 2
+
+
+def test_nothing_is_kept_where_nobody_wants_it(video, tracked, monkeypatch):
+  monkeypatch.setenv("PIR_JAX_SEEN", "")
+  _track(video)
+  _track(video)
+  assert len(tracked) == 2
+  assert seen.size() == (0, 0)
+  seen.clear()
+
+
+def test_by_default_tracks_lie_in_the_cache(monkeypatch, tmp_path):
+  monkeypatch.delenv("PIR_JAX_SEEN")
+  monkeypatch.setenv("PIR_JAX_CACHE", str(tmp_path))
+  assert seen.root() == tmp_path / "seen"
 
 
 def test_a_full_disk_is_no_error(video, tracked, monkeypatch):

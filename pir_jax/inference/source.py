@@ -1,0 +1,203 @@
+"""A person and a video of them: its windows cut out, inpainted, put back.
+
+b frames of a part of the video, h and w sides of a frame, n of what the network
+is shown, e expression coefficients.
+"""
+
+import itertools
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from pir_jax.face import resemblance
+from pir_jax.inference.person import KnownPerson, Person, load, person_in
+from pir_jax.media import blending, crops, video_reader, video_writer
+from pir_jax.preparation import seen, tracking
+
+_STRANGER = "another person than the networks were trained on"
+
+Path = str | pathlib.Path
+Numbered = tuple[int, UInt8[np.ndarray, "h w 3"]]
+
+
+class Source(NamedTuple):
+  """A person and a video in which they are seen.
+
+  Attributes:
+    person: whose networks inpaint, with their identity and phases.
+    known: of the people that these were trained on.
+    tracked: the video.
+  """
+
+  person: Person
+  known: KnownPerson
+  tracked: tracking.TrackedVideo
+
+  @property
+  def comment(self) -> str:
+    """The mark of what is made of it; a stranger is named there."""
+    alike = self.known.resembles(self.tracked.track.look)
+    if alike is None or alike >= resemblance.SAME:
+      return video_writer.COMMENT
+    return f"{video_writer.COMMENT}; {_STRANGER}"
+
+
+class Windows(NamedTuple):
+  """What the networks are shown of some frames.
+
+  Attributes:
+    place: of each in its part of the video.
+    number: of each in the video.
+    image: in it, nothing under the mask counts.
+    cover: the mask.
+  """
+
+  place: Int[np.ndarray, "b"]
+  number: Int[np.ndarray, "b"]
+  image: UInt8[np.ndarray, "b n n 3"]
+  cover: Bool[np.ndarray, "b n n"]
+
+
+def open_source(
+  person: Person | Path,
+  video: Path,
+  *,
+  face: int | Path | None = None,
+  force: bool = False,
+) -> Source:
+  """Tracks a trained person in a video; a known video is not tracked again.
+
+  Args:
+    person: from `load`, or the folder of its runs. Of several people that it
+      was trained on, the one of this video is taken.
+    video: of the person.
+    face: which face of the video, counted from the largest, or a picture of
+      it; by default whoever looks like the trained person.
+    force: also takes somebody else, which the source's comment then names.
+
+  Raises:
+    InputError: the networks are not whole, the video cannot be read or shows
+      none of the people they were trained on. A stranger is refused unless
+      forced.
+  """
+  info = video_reader.probe(video)
+  if not isinstance(person, Person):
+    person = load(person)
+  known = person_in(person.people, info.sha256)
+  person = person.with_identity(known.identity, known.stats)
+  expected = known.look if len(known.look) else None
+  if expected is None:
+    print(
+      "Whether the video shows the trained person cannot be decided: the "
+      "networks were trained before that was recorded."
+    )
+  tracked = seen.track(
+    video,
+    video=info,
+    phases=person.phases,
+    face=face,
+    expected=expected,
+    refuse=not force,
+    **known.tracking_options(),
+  )
+  for remark in info.remarks:
+    print(f"{info.name}: {remark}.")
+  source = Source(person, known, tracked)
+  if source.comment != video_writer.COMMENT:
+    alike = known.resembles(tracked.track.look)
+    print(f"This is {_STRANGER} (resemblance {alike:.2f}).")
+  return source
+
+
+def cut_out(
+  source: Source, frames: Iterator[Numbered], size: int
+) -> Iterator[tuple[list[Numbered], Windows | None]]:
+  """Yields parts of a video and their windows; None without a face.
+
+  Args:
+    source: the video, and who is cut out for.
+    frames: of it, each with its number; they may come in any order.
+    size: of a part.
+  """
+  tracked, phases = source.tracked, source.person.phases
+  side, resolution = source.known.window_side, source.person.resolution
+  while True:
+    begin = time.perf_counter()
+    part = list(itertools.islice(frames, size))
+    if not part:
+      return
+    phases.add("decode", time.perf_counter() - begin, len(part))
+    shown = np.array([number for number, _ in part])
+    place = np.flatnonzero(tracked.track.present[shown])
+    if not len(place):
+      yield part, None
+      continue
+    chosen = shown[place]
+    with phases.measure("masks and crops", len(place)):
+      windows = [
+        crops.network_window(
+          crops.crop_window(part[i][1], tracked.track.window[number], side),
+          mask,
+          resolution,
+          tracked.track.mask_window[number],
+        )
+        for i, number, mask in zip(
+          place, chosen, tracked.face_masks(chosen, side), strict=True
+        )
+      ]
+    images, covers = (np.stack(x) for x in zip(*windows, strict=True))
+    yield part, Windows(place, chosen, images, covers)
+
+
+def inpaint(
+  source: Source,
+  windows: Windows | None,
+  wanted: Float[np.ndarray, "b e"],
+  kept: Bool[np.ndarray, "e"],
+) -> dict[int, Float[np.ndarray, "n n 3"]]:
+  """Returns place in the part -> window, for the frames with a face.
+
+  Args:
+    source: whose networks inpaint.
+    windows: from `cut_out`.
+    wanted: expression of each frame of the part.
+    kept: coefficients that are left as the source frame has them.
+  """
+  if windows is None:
+    return {}
+  tracked = source.tracked
+  images = source.person.inpaint(
+    windows.image.astype(np.float32) / 127.5 - 1,
+    windows.cover[..., None].astype(np.float32),
+    tracked.mask_cameras(windows.number),
+    np.where(
+      kept,
+      tracked.track.expression[windows.number],
+      wanted[windows.place],
+    ),
+  )
+  return dict(zip(windows.place.tolist(), images, strict=True))
+
+
+def paste(
+  source: Source,
+  part: list[Numbered],
+  windows: Windows | None,
+  images: dict[int, Float[np.ndarray, "n n 3"]],
+) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
+  """Yields (frame, the same with its window); without a face, the very same."""
+  covers = {}
+  if windows is not None:
+    covers = dict(zip(windows.place.tolist(), windows.cover, strict=True))
+  for i, (number, frame) in enumerate(part):
+    if i not in images:
+      yield frame, frame
+      continue
+    with source.person.phases.measure("composite"):
+      square = source.tracked.mask_square(number)
+      result = blending.paste(frame, square, images[i], covers[i])
+    yield frame, result
