@@ -40,8 +40,8 @@ class Streamed:
 
   def predict(self, state, waveform, *who):
     """Predicts in pieces; see `Speaking.predict`."""
-    stream = self.stage.stream(
-      state, *who, look_ahead=self.look_ahead, step=live.STEP
+    stream = self.stage.speaker(state).stream(
+      *who, look_ahead=self.look_ahead, step=live.STEP
     )
     waveform = _LEVEL * np.asarray(waveform)
     parts = [

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
   from pir_jax.data.dataset import Clip
   from pir_jax.evaluation.reenactment import evaluate
   from pir_jax.inference.live import stream
-  from pir_jax.inference.person import Person, load
+  from pir_jax.inference.opening import load
+  from pir_jax.inference.person import Person
   from pir_jax.inference.reenactor import reenact
   from pir_jax.preparation.clip import prepare
   from pir_jax.types import (
@@ -44,7 +45,7 @@ __all__ = [
 _HOMES = {
   "evaluate": "evaluation.reenactment",
   "Person": "inference.person",
-  "load": "inference.person",
+  "load": "inference.opening",
   "reenact": "inference.reenactor",
   "stream": "inference.live",
   "Clip": "data.dataset",

@@ -107,6 +107,20 @@ def cache_directory() -> pathlib.Path:
   return pathlib.Path(base).expanduser() / "pir_jax"
 
 
+def kept_directory(name: str) -> pathlib.Path | None:
+  """Returns where results of one kind are kept to be quick the next time.
+
+  In $PIR_JAX_KEEP, else in `kept` of the cache folder; None where that is
+  empty: then nothing of videos and people is kept.
+  """
+  folder = os.environ.get("PIR_JAX_KEEP")
+  if folder == "":
+    return None
+  if folder is None:
+    return cache_directory() / "kept" / name
+  return pathlib.Path(folder).expanduser() / name
+
+
 def fetch(name: str) -> pathlib.Path:
   """Path of an asset in the cache, downloaded first if it is not there.
 

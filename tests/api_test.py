@@ -18,8 +18,7 @@ from flax import nnx
 import pir_jax
 from pir_jax.data import synthetic, timing
 from pir_jax.data.dataset import Dataset
-from pir_jax.inference import exporter, viewer
-from pir_jax.inference import person as person_lib
+from pir_jax.inference import exporter, loading, viewer
 from pir_jax.media import video_reader, video_writer
 from pir_jax.models import (
   faceformer,
@@ -73,7 +72,7 @@ def write_runs(folder, data):
   """Writes the three runs, real networks of tiny sizes as they start."""
   stages = {
     "expression": expression.Config(
-      model=faceformer.Config(width=16, ffn=16, num_heads=2),
+      model=faceformer.Config(context=20, width=16, ffn=16, num_heads=2),
       encoder="whisper",
       encoder_path="",
       weights=expression.Weights(expression=1.0, lips=0.0),
@@ -251,13 +250,13 @@ def test_an_export_names_no_place_of_the_machine(folder, exported):
   record = read_record(exported / "triplane.safetensors")
   assert record["config"]["data"]["path"] == ""
   card = (exported / "README.md").read_text()
-  assert person_lib.known_people(exported)[0].source in card
+  assert loading.known_people(exported)[0].source in card
 
 
 def test_a_base_is_exported_without_whom_it_learnt_from(folder, tmp_path):
   runs, base = folder / "runs" / "me", tmp_path / "base"
   exporter.export(runs, base, base=True)
-  known = person_lib.known_people(runs)[0]
+  known = loading.known_people(runs)[0]
   content = b"".join(path.read_bytes() for path in base.iterdir())
   for text in known.source, known.sha256, str(folder):
     assert text.encode() not in content
@@ -368,10 +367,10 @@ def test_what_makes_no_face_is_refused(person, folder):
 
 
 def test_all_batches_of_a_person_are_one_program(person, monkeypatch):
-  stage = person._inpainting.stage
+  stage = person.networks.inpaint.func.__self__
   for name in ("inpaint", "features", "render"):
     # A second trace fails: batches of any number of frames have one shape.
-    once = chex.assert_max_traces(getattr(stage, f"_{name}_phase"), n=1)
+    once = chex.assert_max_traces(getattr(stage, f"{name}_phase"), n=1)
     attribute = {"features": "_render_features"}.get(name, f"_{name}")
     monkeypatch.setattr(stage, attribute, jax.jit(once))
   for num in (1, 4, 6):

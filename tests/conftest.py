@@ -30,7 +30,7 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # A track that an earlier version left would hide a fault of this one.
-os.environ["PIR_JAX_SEEN"] = ""
+os.environ["PIR_JAX_KEEP"] = ""
 
 import jax
 import jaxtyping

@@ -11,7 +11,7 @@ from flax import nnx
 
 from pir_jax import train
 from pir_jax.data import synthetic
-from pir_jax.inference import person as person_lib
+from pir_jax.inference import opening
 from pir_jax.models import vgg, whisper
 from pir_jax.profiling import abstract_stage
 from pir_jax.runs import frozen_networks, network_file
@@ -87,7 +87,7 @@ def test_one_step_is_finite_and_moves_every_network(trained, name):
 
 @pytest.mark.slow
 def test_a_person_cannot_see_under_the_mask(trained):
-  person = person_lib.load(trained, batch_size=2)
+  person = opening.load(trained, batch_size=2)
   side = person.resolution
   random = np.random.default_rng(0)
   image = random.uniform(-1, 1, (3, side, side, 3)).astype(np.float32)
@@ -107,7 +107,7 @@ def test_a_person_cannot_see_under_the_mask(trained):
 
 @pytest.mark.slow
 def test_speech_of_any_length_gives_a_frame_each_40_ms(trained):
-  person = person_lib.load(trained)
+  person = opening.load(trained)
   predicted = person.predict_expression(np.zeros(16000 * 3 + 5, np.float32))
   assert predicted.shape == (76, len(person.expression_names))
 
@@ -158,7 +158,7 @@ def test_the_base_is_whole_small_and_shows_nobody():
     record = run_lib.read_record(run_lib.place_of(folder, name))
     assert record["people"] == []
   with pytest.raises(InputError, match="a base and shows nobody"):
-    person_lib.load(folder)
+    opening.load(folder)
 
 
 @pytest.mark.parametrize("variant", ["demo", "small"])

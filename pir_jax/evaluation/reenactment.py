@@ -14,7 +14,8 @@ from pir_jax.data.dataset import Clip
 from pir_jax.evaluation import held_out_frames, mask_leakage
 from pir_jax.evaluation.held_out_frames import SIZE, HeldOut, Pictures
 from pir_jax.face import detector, morphable, resemblance
-from pir_jax.inference.person import Person, load
+from pir_jax.inference.opening import load
+from pir_jax.inference.person import Person
 from pir_jax.media import blending, crops, plots
 from pir_jax.metrics import (
   flicker,

@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from pir_jax.evaluation import reenactment
 from pir_jax.face import detector, eyelids, morphable
-from pir_jax.inference.person import known_people, person_in
+from pir_jax.inference.loading import known_people
+from pir_jax.inference.person import person_in
 from pir_jax.media import blending, crops, fill, plots, video_reader
 from pir_jax.metrics import flicker, jitter, lids, lips, seam
 from pir_jax.preparation import seen, tracking

@@ -24,10 +24,11 @@ from pir_jax.inference import source as source_lib
 from pir_jax.inference import upper_face
 from pir_jax.inference.person import Person
 from pir_jax.media import fill, live_writer, pcm, prefetch
+from pir_jax.stages.speaker import LIVE_STEP
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
-STEP = 2  # Ticks that are predicted, and frames inpainted, at once.
-MOST_AHEAD = 2.0  # Seconds.
+STEP = LIVE_STEP
+MOST_AHEAD = 1.0  # Seconds.
 _WAITING = 8  # Chunks of sound that may lie before the network.
 _POLL = 0.1  # Seconds after which a waiting thread looks whether it is over.
 

@@ -5,22 +5,21 @@ expression and i identity coefficients.
 """
 
 import copy
+import dataclasses
 import pathlib
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.face import masks, morphable, resemblance
 from pir_jax.media import blending, fill, speech_waveform, video_reader
-from pir_jax.runs import network_file, speech_shift
-from pir_jax.runs.experiment import prior_of
-from pir_jax.runs.run import Run, check_person, open_run, place_of, read_record
 from pir_jax.runtime import section_timer
 from pir_jax.stages import conditioning
+from pir_jax.stages.speaker import Speaker
 from pir_jax.stages.speech_stream import SpeechStream
 from pir_jax.types import Cameras, ExpressionStats, FaceSpace, InputError
 
@@ -94,16 +93,6 @@ class KnownPerson(NamedTuple):
     return {"identity": self.identity, "config": self.masks, "model": head}
 
 
-def known_people(model: Path) -> list[KnownPerson]:
-  """Reads whom the runs in a folder were trained on, opening no network.
-
-  Raises:
-    InputError: there are no such runs.
-  """
-  record = read_record(place_of(pathlib.Path(model), "inpainting"))
-  return [KnownPerson.from_record(person) for person in record["people"]]
-
-
 def person_in(people: list[KnownPerson], sha256: str) -> KnownPerson:
   """Returns who is in a video: the one trained on it, or the only one.
 
@@ -124,13 +113,37 @@ def person_in(people: list[KnownPerson], sha256: str) -> KnownPerson:
   return known[0]
 
 
+class Networks(NamedTuple):
+  """Three trained networks, ready to run.
+
+  Attributes:
+    speaker: speech -> expressions.
+    inpaint: (image, mask, conditions) -> image: one program for each number of
+      frames.
+    render: (conditions) -> image of the implicit face.
+    space: of the coefficients.
+    resolution: side of the windows, in pixels.
+    prior: what they began from, see `experiment.prior_of`.
+    shifts: ticks by which the sound of videos was late, by their hashes.
+  """
+
+  speaker: Speaker
+  inpaint: Callable[..., Any]
+  render: Callable[..., Any]
+  space: FaceSpace
+  resolution: int
+  prior: str = ""
+  shifts: Mapping[str, int] = types.MappingProxyType({})
+
+
 class Person:
   """The three trained networks, and one person whose face they render.
 
   `load` opens one from the folder of its runs.
 
   Attributes:
-    people: everyone the networks were trained on.
+    networks: to run.
+    people: everyone these were trained on.
     identity: coefficients of this one.
     stats: of their expression.
     space: of the coefficients.
@@ -143,8 +156,7 @@ class Person:
 
   def __init__(
     self,
-    expression: Run,
-    inpainting: Run,
+    networks: Networks,
     people: list[KnownPerson],
     identity: Float[np.ndarray, "i"],
     stats: ExpressionStats | None = None,
@@ -152,23 +164,11 @@ class Person:
     batch_size: int = 8,
     phases: section_timer.SectionTimer | None = None,
   ):
-    """Joins two opened runs; the second holds the tri-plane network, frozen.
-
-    Raises:
-      InputError: they were trained with different face models.
-    """
-    self._expression, self._inpainting = expression, inpainting
-    stages = (run.experiment.stage for run in (expression, inpainting))
-    self.prior = prior_of(*stages)
-    self.people = people
+    """Takes networks, and who of their people it is."""
+    self.networks, self.people = networks, people
     self.identity, self.stats = np.asarray(identity, np.float32), stats
-    self.space: FaceSpace = inpainting.space
-    if not self.space.is_like(expression.space):
-      raise InputError(
-        "the runs were trained with different face models: train them again on "
-        "one data set."
-      )
-    self.resolution = inpainting.experiment.data.resolution
+    self.space, self.resolution = networks.space, networks.resolution
+    self.prior = networks.prior
     self.phases = phases or section_timer.SectionTimer()
     self._batch_size = batch_size
 
@@ -202,15 +202,14 @@ class Person:
       look_ahead: ticks of sound after a tick that it waits for.
       step: ticks predicted at once.
     """
-    run = self._expression
-    return run.stage.stream(
-      run.state, self.identity, self.stats, look_ahead=look_ahead, step=step
+    return self.networks.speaker.stream(
+      self.identity, self.stats, look_ahead=look_ahead, step=step
     )
 
-  def in_step(self, clip: Clip) -> Clip:
-    """Returns a clip whose sound is in step, as far as the networks know it."""
-    people = self._expression.people
-    return speech_shift.recorded(Dataset([clip]), people)[0]
+  def in_step(self, clip: Any) -> Any:
+    """Returns a `Clip` whose sound is in step, as far as the networks know."""
+    shift = self.networks.shifts.get(clip.manifest.sha256, 0)
+    return dataclasses.replace(clip, shift=shift)
 
   def predict_expression(
     self, audio: Path | Float[np.ndarray, "n"]
@@ -229,11 +228,8 @@ class Person:
     """
     if isinstance(audio, str | pathlib.Path):
       audio = read_speech(audio)
-    return self._expression.stage.predict(
-      self._expression.state,
-      speech_waveform.normalize(audio),
-      self.identity,
-      self.stats,
+    return self.networks.speaker.predict(
+      speech_waveform.normalize(audio), self.identity, self.stats
     )
 
   def render(
@@ -287,12 +283,11 @@ class Person:
       expression: raw coefficients of the face.
     """
     inputs = (image, mask, self._conditions(cameras, expression))
-    return self._in_batches("inpaint", self._inpainting.stage.inpaint, inputs)
+    return self._in_batches("inpaint", self.networks.inpaint, inputs)
 
   def _render(self, cameras, expression, finish=None) -> np.ndarray:
     inputs = (self._conditions(cameras, expression),)
-    stage = self._inpainting.stage
-    return self._in_batches("render", stage.render, inputs, finish)
+    return self._in_batches("render", self.networks.render, inputs, finish)
 
   def _conditions(self, cameras, expression) -> conditioning.Conditions:
     identity = np.repeat(self.identity[None], len(expression), 0)
@@ -305,7 +300,7 @@ class Person:
     inputs: tuple[Any, ...],
     finish: Callable[[np.ndarray], np.ndarray] | None = None,
   ) -> np.ndarray:
-    """Returns a function of the inpainting run's state, batch by batch."""
+    """Returns what a function makes of the inputs, batch by batch."""
     count = len(jax.tree.leaves(inputs)[0])
     results = []
     for start in range(0, count, self._batch_size):
@@ -314,57 +309,10 @@ class Person:
       at = np.minimum(start + np.arange(self._batch_size), count - 1)
       part = jax.tree.map(lambda x: x[at], inputs)  # noqa: B023
       with self.phases.measure(phase, self._batch_size):
-        result = np.asarray(function(self._inpainting.state, *part))
+        result = np.asarray(function(*part))
       result = result[: count - start]
       results.append(finish(result) if finish else result)
     return np.concatenate(results)
-
-
-def load(
-  model: Path,
-  *,
-  person: int = 0,
-  batch_size: int = 8,
-  phases: section_timer.SectionTimer | None = None,
-) -> Person:
-  """Opens a person: the runs of the three stages, each once.
-
-  Args:
-    model: folder with the runs `expression`, `triplane` and `inpainting`, or
-      one that `python -m pir_jax.export` wrote.
-    person: which one, counted from 0, where they were trained on several.
-    batch_size: frames rendered at once.
-    phases: where the time of every batch is recorded.
-
-  Raises:
-    InputError: a run is missing or has no checkpoint, they were trained with
-      different face models, or there is no such person.
-  """
-  model = pathlib.Path(model)
-  check_person(model)
-  if (model / network_file.INDEX).exists():
-    network_file.check(model)
-  people = known_people(model)
-  if not people:
-    raise InputError(
-      f"{model} is a base and shows nobody: train a person from it, "
-      f"--config.stage.init_from={model}."
-    )
-  if not 0 <= person < len(people):
-    raise InputError(
-      f"the people of {model} are numbered from 0 to {len(people) - 1}: there "
-      f"is no person={person}."
-    )
-  names = ("expression", "inpainting")
-  runs = [open_run(place_of(model, name)) for name in names]
-  return Person(
-    *runs,
-    people,
-    people[person].identity,
-    people[person].stats,
-    batch_size=batch_size,
-    phases=phases,
-  )
 
 
 def read_speech(path: Path) -> Float[np.ndarray, "n"]:

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pir_jax.data import timing
 from pir_jax.inference import source as source_lib
 from pir_jax.inference import upper_face
-from pir_jax.inference.person import Person, load, person_in, read_speech
+from pir_jax.inference.opening import load
+from pir_jax.inference.person import Person, person_in, read_speech
 from pir_jax.media import (
   crops,
   fill,

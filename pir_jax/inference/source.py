@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.face import resemblance
-from pir_jax.inference.person import KnownPerson, Person, load, person_in
+from pir_jax.inference.opening import load
+from pir_jax.inference.person import KnownPerson, Person, person_in
 from pir_jax.media import blending, crops, video_reader, video_writer
 from pir_jax.preparation import seen, tracking
 

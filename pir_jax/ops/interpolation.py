@@ -46,21 +46,6 @@ def resample_linear(
   return left + weight * (right - left)
 
 
-def crossfade(
-  left: Float[Array, "b o d"], right: Float[Array, "b t d"]
-) -> Float[Array, "b t d"]:
-  """Fades in the first o frames of `right` while `left` fades out.
-
-  Frame i of the overlap has (i + 1/2) / o of the right: a window of a network
-  knows least at its ends, so each end counts least.
-  """
-  overlap = left.shape[1]
-  share = ((jnp.arange(overlap) + 0.5) / max(overlap, 1))[:, None]
-  share = share.astype(right.dtype)
-  mixed = left * (1 - share) + right[:, :overlap] * share
-  return jnp.concatenate([mixed, right[:, overlap:]], axis=1)
-
-
 def stack_neighbours(
   x: Float[Array, "b t d"], radius: int
 ) -> Float[Array, "b t c"]:

@@ -9,10 +9,7 @@ used longest ago goes when the folder grows.
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
-import shutil
-import uuid
 from typing import Any
 
 import numpy as np
@@ -24,12 +21,11 @@ from pir_jax.data import track as track_lib
 from pir_jax.face import fitting, masks, morphable, resemblance
 from pir_jax.media import video_reader
 from pir_jax.preparation import tracking
-from pir_jax.runtime import progress
+from pir_jax.runtime import kept, progress
 from pir_jax.types import InputError
 
 # Of tracker, fit and masks: counts up when they give other values.
 VERSION = 1
-_MAX_BYTES = 2 * 2**30
 _FIT = "fit.safetensors"
 _NUM_FACES = "num_faces.json"
 
@@ -85,25 +81,19 @@ def remember(tracked: tracking.TrackedVideo) -> None:
 def root() -> pathlib.Path | None:
   """Returns the folder with the tracks of all known videos.
 
-  $PIR_JAX_SEEN, else one in the cache folder; None where that is empty: then
-  nothing is kept.
+  None where nothing is to be kept, see `assets.kept_directory`.
   """
-  folder = os.environ.get("PIR_JAX_SEEN")
-  if folder is not None:
-    return pathlib.Path(folder).expanduser() if folder else None
-  return assets.cache_directory() / "seen"
+  return assets.kept_directory("tracks")
 
 
 def size() -> tuple[int, int]:
   """Returns how many videos are known, and their bytes."""
-  entries = _entries()
-  return len(entries), sum(map(_bytes_of, entries))
+  return kept.size(root())
 
 
 def clear() -> None:
   """Forgets all of them."""
-  for place in _entries():
-    shutil.rmtree(place)
+  kept.clear(root())
 
 
 def _place(video, face, identity, config, model) -> pathlib.Path | None:
@@ -129,7 +119,7 @@ def _resembles(look, expected) -> bool:
 
 def _recall(place, path, video, config, model) -> tracking.TrackedVideo | None:
   """Returns None where nothing is kept, or it is damaged."""
-  if place is None or not place.exists():
+  if not kept.use(place):
     return None
   try:
     track, _ = track_lib.load_track(place)
@@ -141,50 +131,21 @@ def _recall(place, path, video, config, model) -> tracking.TrackedVideo | None:
     *(InputError, OSError, TypeError, ValueError),
     safetensors.SafetensorError,
   ):
-    shutil.rmtree(place, ignore_errors=True)
+    kept.drop(place)
     return None
-  os.utime(place)
   return tracking.TrackedVideo(
     path, video, model, fit, track, num_faces, config
   )
 
 
 def _keep(place: pathlib.Path | None, tracked: tracking.TrackedVideo) -> None:
-  """Writes a track, whole or not at all; a full disk is no error."""
-  if place is None:
-    return
-  hidden = place.with_name(f".{uuid.uuid4().hex}")
-  try:
-    hidden.mkdir(parents=True)
+  def make(folder: pathlib.Path) -> None:
     count = len(tracked.track.times)
-    track_lib.save_track(hidden, tracked.track, np.arange(count))
+    track_lib.save_track(folder, tracked.track, np.arange(count))
     fit = tracked.fit._asdict()
     del fit["expression"]  # The track's.
-    arrays = {k: np.ascontiguousarray(v) for k, v in fit.items()}
-    (hidden / _FIT).write_bytes(safetensors.numpy.save(arrays))
-    (hidden / _NUM_FACES).write_text(json.dumps(tracked.num_faces))
-    shutil.rmtree(place, ignore_errors=True)
-    hidden.replace(place)
-    _forget_oldest()
-  except OSError:
-    pass  # It is tracked again the next time.
-  finally:
-    shutil.rmtree(hidden, ignore_errors=True)
+    arrays = {k: np.array(v, order="C") for k, v in fit.items()}
+    (folder / _FIT).write_bytes(safetensors.numpy.save(arrays))
+    (folder / _NUM_FACES).write_text(json.dumps(tracked.num_faces))
 
-
-def _forget_oldest() -> None:
-  entries = sorted(_entries(), key=lambda x: x.stat().st_mtime, reverse=True)
-  total = 0
-  for place in entries:
-    total += _bytes_of(place)
-    if total > _MAX_BYTES:
-      shutil.rmtree(place, ignore_errors=True)
-
-
-def _entries() -> list[pathlib.Path]:
-  folder = root()
-  return [x for x in folder.glob("[!.]*") if x.is_dir()] if folder else []
-
-
-def _bytes_of(place: pathlib.Path) -> int:
-  return sum(file.stat().st_size for file in place.glob("*"))
+  kept.write(place, make)

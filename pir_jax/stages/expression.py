@@ -8,9 +8,11 @@ expression coefficients, p coordinates of lip points.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, PyTree
@@ -26,18 +28,19 @@ from pir_jax.stages import (
   base,
   person_scale,
   precision,
-  speaking,
+  speaker,
   train_state,
 )
 from pir_jax.stages.train_state import Metrics, TrainState
 from pir_jax.types import (
   AnyArray,
   ConfigError,
+  ExpressionStats,
   FaceSpace,
   SpeechBatch,
 )
 
-HOP = speaking.HOP  # Samples of a frame.
+HOP = speaker.HOP  # Samples of a frame.
 MODES = ("autoregressive", "teacher_forced")
 ENCODERS = ("wav2vec2", "whisper")
 # Whisper was trained on recordings, not unit variance: speech at about -20 dB.
@@ -119,7 +122,7 @@ class Config:
   remat: str = "none"
 
 
-class Expression(speaking.Speaking):
+class Expression(base.Stage):
   """Trains the expression decoder, and its speech encoder, on the face fits."""
 
   name = "expression"
@@ -170,6 +173,9 @@ class Expression(speaking.Speaking):
     self._optimizer = optim_lib.build(config.optim, num_steps)
     self._train = self.compile_step(self._train_phase)
     self._evaluate = self.compile_rarely_run(self._evaluate_phase)
+    self._encode_window = self.jit(self.encode_phase)
+    self._start = self.jit(self.start_phase, static_argnames="num_frames")
+    self._extend = self.jit(self.extend_phase, donate_argnums=1)
 
   def init_state(self, key: Key[Array, ""]) -> TrainState:
     """Initialises the decoder; `fresh` inserts a tuned encoder's parameters."""
@@ -223,12 +229,34 @@ class Expression(speaking.Speaking):
     del key
     return self._evaluate(state, self.frozen, batch)
 
+  def speaker(self, state: TrainState) -> speaker.Speaker:
+    """Returns a trained network ready for use."""
+    return speaker.Speaker(
+      functools.partial(self._encode_window, state, self.frozen),
+      functools.partial(self._start, state),
+      functools.partial(self._extend, state),
+      window=self.config.window,
+      margin=self.config.margin,
+      context=self.config.model.context,
+      relative=self.config.relative,
+    )
+
+  def predict(
+    self,
+    state: TrainState,
+    waveform: Float[AnyArray, "n"],
+    identity: Float[AnyArray, "i"],
+    stats: ExpressionStats | None = None,
+  ) -> Float[np.ndarray, "t e"]:
+    """Predicts raw expressions, see `Speaker.predict`."""
+    return self.speaker(state).predict(waveform, identity, stats)
+
   def _train_phase(self, state, frozen, batch, key):
     params = {name: net.params for name, net in state.nets.items()}
 
     def objective(params, batch, key):
       terms = self._terms(
-        params, speaking.buffers(state), frozen, batch, key, self.config.mode
+        params, _buffers(state), frozen, batch, key, self.config.mode
       )
       return train_state.total(terms, self._weights)
 
@@ -243,8 +271,8 @@ class Expression(speaking.Speaking):
 
   def _evaluate_phase(self, state, frozen, batch):
     terms = self._terms(
-      speaking.used(state),
-      speaking.buffers(state),
+      _used(state),
+      _buffers(state),
       frozen,
       batch,
       None,
@@ -256,6 +284,23 @@ class Expression(speaking.Speaking):
       target, jnp.zeros_like(target), batch.valid
     )
     return {**metrics, "of_mean": jnp.mean(of_mean)}
+
+  def encode_phase(self, state, frozen, waveform, lengths):
+    nets, num_frames = (_used(state), _buffers(state)), waveform.shape[1] // HOP
+    return self._encode(*nets, frozen, waveform, num_frames, lengths)
+
+  def start_phase(self, state, identity, *, num_frames):
+    return self._bound_decoder(state).start(identity, num_frames=num_frames)
+
+  def extend_phase(self, state, carry, features, stats):
+    carry, part = self._bound_decoder(state).extend(carry, features)
+    part = person_scale.from_relative(self.space, part, stats, self._lips)
+    return carry, part
+
+  def _bound_decoder(self, state):
+    return self.decoder.bind(
+      _used(state)["decoder"], _buffers(state)["decoder"]
+    )
 
   def _terms(
     self,
@@ -321,3 +366,12 @@ class Expression(speaking.Speaking):
       features = encoder(waveform * WHISPER_LEVEL, num_frames, **options)
       features = jax.lax.stop_gradient(features)
     return interpolation.stack_neighbours(features, self.config.context_frames)
+
+
+def _used(state):
+  """Returns the averaged parameters where they are kept, else the trained."""
+  return {name: net.params for name, net in state.nets.items()} | state.ema
+
+
+def _buffers(state):
+  return {name: net.buffers for name, net in state.nets.items()}

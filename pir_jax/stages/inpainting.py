@@ -216,9 +216,9 @@ class Inpainting(base.Stage):
     }
     self._train = self.compile_step(self._train_phase)
     self._evaluate = self.compile_rarely_run(self._evaluate_phase)
-    self._inpaint = self.jit(self._inpaint_phase)
-    self._render_features = self.jit(self._features_phase)
-    self._render = self.jit(self._render_phase)
+    self._inpaint = self.jit(self.inpaint_phase)
+    self._render_features = self.jit(self.features_phase)
+    self._render = self.jit(self.render_phase)
 
   def init_state(self, key: Key[Array, ""]) -> TrainState:
     """Initialises the networks and the averages of those that are used."""
@@ -369,25 +369,25 @@ class Inpainting(base.Stage):
     return model(masked, feature_image).image
 
   def _evaluate_phase(self, state, frozen, batch, key):
-    feature_image = self._features_phase(
+    feature_image = self.features_phase(
       state, frozen, conditioning.conditions(batch)
     )
-    image = self._inpaint_phase(state, batch.image, batch.mask, feature_image)
+    image = self.inpaint_phase(state, batch.image, batch.mask, feature_image)
     terms = self._reconstruction(frozen, image, batch, key)
     return train_state.total(terms, self._weights)[1]
 
-  def _inpaint_phase(self, state, image, mask, feature_image):
+  def inpaint_phase(self, state, image, mask, feature_image):
     model = self.inpainting.bind(
       state.ema["inpainting"], state.nets["inpainting"].buffers
     )
     masked = conditioning.masked(image, mask, self.config.blank)
     return model(masked, feature_image).image
 
-  def _features_phase(self, state, frozen, conditions):
+  def features_phase(self, state, frozen, conditions):
     params = state.ema.get("generator", frozen["generator"][0])
     return self._feature_image(params, frozen, conditions)
 
-  def _render_phase(self, state, frozen, conditions):
+  def render_phase(self, state, frozen, conditions):
     params = state.ema.get("generator", frozen["generator"][0])
     model = self.generator.bind(params, frozen["generator"][1])
     image = model(*conditioning.inputs(self.space, *conditions)).image

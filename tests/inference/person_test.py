@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pir_jax.face import masks
+from pir_jax.inference import loading
 from pir_jax.inference import person as person_lib
 from pir_jax.runtime import checkpoint
 from pir_jax.types import InputError
@@ -23,7 +24,7 @@ OTHER = KNOWN | {"sha256": "b", "identity": [3.0, 4.0], "masks": {}}
 
 def person_in(tmp_path, *people):
   checkpoint.write_record(tmp_path / "inpainting", {"people": list(people)})
-  return person_lib.person_in(person_lib.known_people(tmp_path), "a")
+  return person_lib.person_in(loading.known_people(tmp_path), "a")
 
 
 def test_masks_are_those_the_person_was_trained_with(tmp_path):

@@ -29,12 +29,6 @@ class AgreementTest(chex.TestCase):
     )
 
   @chex.variants(with_jit=True, without_jit=True)
-  def test_crossfade_goes_from_left_to_right(self):
-    left, right = jnp.zeros((1, 4, 1)), jnp.ones((1, 6, 1))
-    out = self.variant(interpolation.crossfade)(left, right)[0, :, 0]
-    np.testing.assert_allclose(out, [0.125, 0.375, 0.625, 0.875, 1, 1])
-
-  @chex.variants(with_jit=True, without_jit=True)
   def test_neighbours_are_the_frames_around(self):
     x = jnp.arange(5.0).reshape(1, 5, 1)
     stack = self.variant(lambda x: interpolation.stack_neighbours(x, 1))
@@ -52,7 +46,6 @@ def test_values_and_gradients_are_finite_at_extremes(extreme):
     y = interpolation.resample_linear(
       x, 9, lengths=lengths, new_lengths=lengths
     )
-    y = interpolation.crossfade(y[:, :4], y)
     return jnp.sum(interpolation.stack_neighbours(y, 2))
 
   chex.assert_tree_all_finite(jax.jit(jax.value_and_grad(total))(x))
@@ -86,11 +79,3 @@ def test_gradient_is_the_weight_of_each_frame():
 def test_nothing_to_resample_is_refused():
   with pytest.raises(ValueError, match="cannot resample 0 frames to 3"):
     interpolation.resample_linear(jnp.zeros((1, 0, 2)), 3)
-
-
-def test_crossfade_of_equal_halves_changes_nothing():
-  x = jax.random.normal(jax.random.key(0), (2, 9, 3))
-  out = interpolation.crossfade(x[:, :4], x)
-  # Two shares that sum to one, in float32.
-  np.testing.assert_allclose(out, x, atol=1e-6)
-  np.testing.assert_array_equal(interpolation.crossfade(x[:, :0], x), x)

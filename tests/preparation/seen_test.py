@@ -19,7 +19,7 @@ MODEL = morphable.load()
 
 @pytest.fixture
 def video(tmp_path, monkeypatch):
-  monkeypatch.setenv("PIR_JAX_SEEN", str(tmp_path / "seen"))
+  monkeypatch.setenv("PIR_JAX_KEEP", str(tmp_path / "seen"))
   path = tmp_path / "a 'video'.mp4"
   synthetic.write_video(path, num_frames=NUM_FRAMES)
   return path
@@ -73,7 +73,7 @@ def test_the_second_look_is_recalled_whole(video, tracked, capsys):
   for name in ("fit", "track"):
     pairs = zip(getattr(first, name), getattr(second, name), strict=True)
     for before, after in pairs:
-      np.testing.assert_array_equal(before, after)
+      np.testing.assert_array_equal(before, after, strict=True)
       assert np.asarray(before).dtype == np.asarray(after).dtype
 
 
@@ -148,7 +148,7 @@ def test_what_is_damaged_is_tracked_again(video, tracked, name):
 
 
 def test_nothing_is_kept_where_nobody_wants_it(video, tracked, monkeypatch):
-  monkeypatch.setenv("PIR_JAX_SEEN", "")
+  monkeypatch.setenv("PIR_JAX_KEEP", "")
   _track(video)
   _track(video)
   assert len(tracked) == 2
@@ -157,9 +157,9 @@ def test_nothing_is_kept_where_nobody_wants_it(video, tracked, monkeypatch):
 
 
 def test_by_default_tracks_lie_in_the_cache(monkeypatch, tmp_path):
-  monkeypatch.delenv("PIR_JAX_SEEN")
+  monkeypatch.delenv("PIR_JAX_KEEP")
   monkeypatch.setenv("PIR_JAX_CACHE", str(tmp_path))
-  assert seen.root() == tmp_path / "seen"
+  assert seen.root() == tmp_path / "kept/tracks"
 
 
 def test_a_full_disk_is_no_error(video, tracked, monkeypatch):
@@ -188,7 +188,7 @@ def test_what_was_used_longest_ago_goes(video, tracked, monkeypatch):
       os.utime(place, (1000 * i + age, 1000 * i + age))
   count, size = seen.size()
   assert count == 3
-  monkeypatch.setattr(seen, "_MAX_BYTES", size)
+  monkeypatch.setattr(seen.kept, "MAX_BYTES", size)
   _track(video, identity=IDENTITY + 3)
   assert seen.size()[0] == 3
   seen.clear()

@@ -8,8 +8,8 @@ import pytest
 
 from pir_jax.stages import base
 
-# `_start_phase` has one for each length, where a decoder has no context.
-PHASES = ("_evaluate_phase", "_encode_phase", "_extend_phase")
+# `start_phase` has one for each length, where a decoder has no context.
+PHASES = ("_evaluate_phase", "encode_phase", "extend_phase")
 
 _COUNT = itertools.count()
 
