@@ -3,10 +3,10 @@
 Each part of a frame, or of a window of speech, then the whole, with random
 weights, on which the time does not depend. Needs neither data nor published
 weights. `inpainting` adds a whole reenactment, from the source file to the new
-one, per frame.
+one, per frame. `live` times whole reenactments end to end, and how late frames
+come of speech that comes in real time.
 """
 
-import dataclasses
 import functools
 import pathlib
 import runpy
@@ -18,13 +18,13 @@ from ml_collections import config_flags
 
 from pir_jax.profiling import expression as expression_lib
 from pir_jax.profiling import inpainting as inpainting_lib
-from pir_jax.profiling import parts, pipeline
+from pir_jax.profiling import live, parts, pipeline
 from pir_jax.profiling import triplane as triplane_lib
 from pir_jax.runs.experiment import STAGES, Experiment, checked
 from pir_jax.runtime import app, loop
-from pir_jax.stages import expression, triplane
+from pir_jax.stages import triplane
 
-TOPICS = ("expression", "triplane", "inpainting")
+TOPICS = ("expression", "triplane", "inpainting", "live")
 # Of the loop only its length is used, by a schedule.
 _PAPER = functools.partial(Experiment, loop=loop.Config(num_steps=1000))
 # Seconds a frame that the pipeline takes from the table.
@@ -52,6 +52,13 @@ _PEAK = flags.DEFINE_float(
 _PIPELINE = flags.DEFINE_boolean(
   "pipeline", True, "Inpainting: times a whole reenactment as well."
 )
+_MODEL = flags.DEFINE_string(
+  "model", None, "Live: a trained person; else random weights of --config."
+)
+_VIDEO = flags.DEFINE_string("video", None, "Live: of that person.")
+_SECONDS = flags.DEFINE_float(
+  "seconds", 10.0, "Live: of speech to a file, and six times that as it comes."
+)
 
 
 def _experiment(topic: str) -> Experiment:
@@ -72,24 +79,6 @@ def _beside(topic: str) -> Experiment:
   return runpy.run_path(str(path))["get_config"](variant)
 
 
-def _sized(experiment: Experiment, renderer: triplane.Config) -> Experiment:
-  """Returns a stage at the flags' sizes, of images at the tri-plane's."""
-  data = {"batch_size": _BATCH.value}
-  if not isinstance(experiment.stage, expression.Config):
-    data["resolution"] = renderer.model.resolution
-  return dataclasses.replace(
-    experiment,
-    stage=_typed(experiment.stage),
-    data=dataclasses.replace(experiment.data, **data),
-  )
-
-
-def _typed(stage):
-  dtype = _DTYPE.value or stage.dtype
-  model = dataclasses.replace(stage.model, dtype=dtype)
-  return dataclasses.replace(stage, model=model, dtype=dtype)
-
-
 def _rows(
   topic: str, experiment: Experiment, renderer: triplane.Config
 ) -> Iterator[parts.Row]:
@@ -98,14 +87,24 @@ def _rows(
     return expression_lib.measure(experiment, *options)
   if topic == "triplane":
     return triplane_lib.measure(experiment, *options)
-  return inpainting_lib.measure(experiment, _typed(renderer).model, *options)
+  return inpainting_lib.measure(
+    experiment, parts.typed(renderer, _DTYPE.value).model, *options
+  )
 
 
 def main(topic: str) -> None:
-  """Times one network."""
+  """Times one network, or all of them in use."""
+  if topic == "live":
+    person = app.required(_MODEL, _VIDEO) if _MODEL.value else None
+    experiments = [_beside(name) for name in TOPICS[:3]]
+    for line in live.lines(person, experiments, _SECONDS.value, _REPEATS.value):
+      print(line, flush=True)
+    return
   experiment = _experiment(topic)
   renderer = experiment if topic == "triplane" else _beside("triplane")
-  experiment = _sized(experiment, renderer.stage)
+  experiment = parts.sized(
+    experiment, renderer.stage, _BATCH.value, _DTYPE.value
+  )
   # Seconds of a compilation, not of reading the last one.
   jax.config.update("jax_enable_compilation_cache", False)
   dtype, peak = experiment.stage.dtype, _PEAK.value or parts.cpu_tflops()

@@ -5,6 +5,7 @@ coefficients.
 """
 
 import pathlib
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
@@ -44,11 +45,13 @@ class Reenacted(NamedTuple):
     num_frames: that were written.
     num_unchanged: of these, frames without a face.
     phases: how long each part took.
+    first: when the first frame was there, on `time.perf_counter`'s clock.
   """
 
   num_frames: int
   num_unchanged: int
   phases: section_timer.SectionTimer
+  first: float
 
 
 def reenact(
@@ -99,6 +102,42 @@ def reenact(
   known = person_in(person.people, video_reader.probe(video).sha256)
   upper_face.check(brows, blinks, known.masks.region)
   source = source_lib.open_source(person, video, face=face, force=force)
+  sheet = _Sheet()
+  done = write(
+    *(source, waveform, audio, output),
+    brows=brows,
+    blinks=blinks,
+    way=way,
+    sheet=sheet if contact_sheet else None,
+  )
+  if contact_sheet:
+    sheet.save(contact_sheet)
+  return done
+
+
+def write(
+  source: source_lib.Source,
+  waveform: Float[np.ndarray, "n"],
+  audio: Path,
+  output: Path,
+  *,
+  brows: str = "source",
+  blinks: str = "source",
+  way: str = "bounce",
+  sheet: "_Sheet | None" = None,
+) -> Reenacted:
+  """Writes the video of an opened source; see `reenact`.
+
+  Args:
+    source: the person and their video.
+    waveform: the speech, at SAMPLE_RATE.
+    audio: file of the speech, whose sound the video gets.
+    output: the mp4 to write.
+    brows: see `reenact`.
+    blinks: likewise.
+    way: likewise.
+    sheet: takes a few frames.
+  """
   tracked, phases = source.tracked, source.person.phases
   rate, num_source = tracked.video.rate, len(tracked.track.times)
   asked = max(1, round(len(waveform) / SAMPLE_RATE * rate))
@@ -108,7 +147,7 @@ def reenact(
     predicted = source.person.predict_expression(waveform)
   wanted, kept = upper_face.apply(
     _at_rate(predicted, count, rate),
-    person.expression_names,
+    source.person.expression_names,
     np.arange(count) / float(rate),
     tracked.track.expression[tracked.track.present],
     brows,
@@ -118,8 +157,9 @@ def reenact(
     print("The speech ends before the video, whose rest is left out.")
   if count < asked - rate / 2:
     print("The video ends before the speech, whose rest is left out.")
-  num_unchanged = 0
-  sheet = _Sheet(count, tracked.track.window[index])
+  num_unchanged, first = 0, 0.0
+  if sheet is not None:
+    sheet.expect(tracked.track.window[index])
   with video_writer.VideoWriter(
     output,
     (tracked.video.width, tracked.video.height),
@@ -130,23 +170,28 @@ def reenact(
   ) as sink:
     pairs = inpaint_frames(source, index, wanted, kept)
     for before, after in progress.track(pairs, "inpainting", count):
+      first = first or time.perf_counter()
       num_unchanged += after is before
-      sheet.add(before, after)
+      if sheet is not None:
+        sheet.add(before, after)
       with phases.measure("encode"):
         sink.write(after)
-  if contact_sheet:
-    sheet.save(contact_sheet)
-  return Reenacted(count, num_unchanged, phases)
+  return Reenacted(count, num_unchanged, phases, first)
 
 
 class _Sheet:
   """A few frames before and after, side by side."""
 
-  def __init__(self, count: int, windows: Float[np.ndarray, "count 3"]):
-    places = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS))
-    self._places, self._windows = set(places.astype(int).tolist()), windows
+  def __init__(self):
+    self._places: set[int] = set()
     self._number = 0
     self._rows = {"real": [], "reenacted": []}
+
+  def expect(self, windows: Float[np.ndarray, "count 3"]) -> None:
+    """Takes the windows of all frames, of which a few are chosen."""
+    count = len(windows)
+    places = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS))
+    self._places, self._windows = set(places.astype(int).tolist()), windows
 
   def add(self, *frames: UInt8[np.ndarray, "h w 3"]) -> None:
     """Takes the next frame of both, or leaves it."""
@@ -157,6 +202,7 @@ class _Sheet:
     self._number += 1
 
   def save(self, path: Path) -> None:
+    """Writes the sheet."""
     rows = {name: np.stack(row) for name, row in self._rows.items()}
     with whole_file.written(path) as hidden:
       plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(hidden)

@@ -4,6 +4,7 @@ Every part of a frame's way is a program of its own; `profiling.triplane` and
 `profiling.inpainting` list them.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from pir_jax.models import triplane_generator
 from pir_jax.profiling import abstract_stage, stopwatch
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import compiler_options, memory, sharding
-from pir_jax.stages import base
+from pir_jax.stages import base, expression, triplane
 from pir_jax.types import Cameras, FaceBatch
 
 GRADIENT = "forward and backward"
@@ -40,6 +41,30 @@ GFLOP: matrix products and convolutions of the traced program, two for a product
 and its sum, loops multiplied; of convolutions by tiles, what the tiles take.
 Memory: arguments, outputs, temporaries.
 """
+
+
+def sized(
+  experiment: Experiment,
+  renderer: triplane.Config,
+  batch: int,
+  dtype: str | None,
+) -> Experiment:
+  """Returns a stage at these sizes, of images at the tri-plane's."""
+  data: dict[str, Any] = {"batch_size": batch}
+  if not isinstance(experiment.stage, expression.Config):
+    data["resolution"] = renderer.model.resolution
+  return dataclasses.replace(
+    experiment,
+    stage=typed(experiment.stage, dtype),
+    data=dataclasses.replace(experiment.data, **data),
+  )
+
+
+def typed(stage: Any, dtype: str | None) -> Any:
+  """Returns a stage's config with another dtype; None keeps its own."""
+  dtype = dtype or stage.dtype
+  model = dataclasses.replace(stage.model, dtype=dtype)
+  return dataclasses.replace(stage, model=model, dtype=dtype)
 
 
 class Part(NamedTuple):

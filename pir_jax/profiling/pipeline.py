@@ -59,7 +59,7 @@ class Stage(NamedTuple):
   note: str
 
 
-class _Scene(NamedTuple):
+class Scene(NamedTuple):
   """The source video: a track, its synthetic frames and their masks."""
 
   track: Track
@@ -81,7 +81,7 @@ def measure(
     networks: stages already measured: seconds a frame by name.
     repeats: of which the median is reported.
   """
-  scene = _film(side)
+  scene = film(side)
 
   def clock(
     work: Callable[[], object], num_frames: int = NUM_FRAMES, most: int = 99
@@ -91,7 +91,7 @@ def measure(
 
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "film.mp4"
-    _encode(path, scene.images)
+    encode(path, scene.images)
     size = f"{side}x{side}"
     seconds = clock(lambda: sum(1 for _ in video_reader.read_frames(path)))
     yield Stage("decode", seconds, f"H.264, {size}")
@@ -101,7 +101,7 @@ def measure(
     for name, seconds in networks.items():
       yield Stage(name, seconds, "from the table above")
     yield _compositing(scene, side, clock)
-    seconds = clock(lambda: _encode(path, scene.images))
+    seconds = clock(lambda: encode(path, scene.images))
     yield Stage("encode", seconds, f"H.264, {size}, crf {encoders.QUALITY}")
 
 
@@ -123,23 +123,25 @@ def _line(stage: Stage) -> str:
   return f"{stage.name:{_NAMES}}{cell:>12}  {stage.note}"
 
 
-def _film(side: int) -> _Scene:
+def film(side: int, num_frames: int = NUM_FRAMES) -> Scene:
+  """Renders a synthetic face of NUM_FITTED frames, the first of them."""
   track = synthetic.synthetic_track(NUM_FITTED, size=side)
-  frames = [synthetic.render_face(track, i, side) for i in range(NUM_FRAMES)]
+  frames = [synthetic.render_face(track, i, side) for i in range(num_frames)]
   images = np.stack([frame.image for frame in frames])
   grain = np.random.default_rng(0).normal(0, _GRAIN, images.shape)
   images = np.clip(images + grain, 0, 255).astype(np.uint8)
-  return _Scene(track, images, np.stack([frame.mask for frame in frames]))
+  return Scene(track, images, np.stack([frame.mask for frame in frames]))
 
 
-def _encode(path: pathlib.Path, images: UInt8[np.ndarray, "t s s 3"]) -> None:
+def encode(path: pathlib.Path, images: UInt8[np.ndarray, "t s s 3"]) -> None:
+  """Writes a video."""
   size = images.shape[2], images.shape[1]
   with video_writer.VideoWriter(path, size, Fraction(FRAME_RATE)) as sink:
     for image in images:
       sink.write(image)
 
 
-def _tracking(scene: _Scene, clock: Callable) -> Iterator[Stage]:
+def _tracking(scene: Scene, clock: Callable) -> Iterator[Stage]:
   name = "track"
   try:
     # No frame counts as empty: a synthetic face costs as much as a real one.
@@ -158,7 +160,7 @@ def _tracking(scene: _Scene, clock: Callable) -> Iterator[Stage]:
   yield Stage(name, clock(work), "detector once, mesh twice")
 
 
-def _fitting(scene: _Scene, side: int, clock: Callable) -> Iterator[Stage]:
+def _fitting(scene: Scene, side: int, clock: Callable) -> Iterator[Stage]:
   names = "fit the head", "window, mask and crop"
   try:
     model = morphable.load()
@@ -166,7 +168,7 @@ def _fitting(scene: _Scene, side: int, clock: Callable) -> Iterator[Stage]:
     yield from (Stage(name, None, str(error)) for name in names)
     return
   identity = np.zeros(len(model.identity_basis), np.float32)
-  points = _landmarks(scene.track, model, identity, side)
+  points = landmarks(scene.track, model, identity, side)
   present, fits = np.ones(NUM_FITTED, bool), []
 
   def fit_clip():
@@ -190,7 +192,7 @@ def _fitting(scene: _Scene, side: int, clock: Callable) -> Iterator[Stage]:
   yield Stage(names[1], clock(work), f"at {side} px")
 
 
-def _landmarks(
+def landmarks(
   track: Track,
   model: morphable.FaceModel,
   identity: Float[np.ndarray, "i"],
@@ -242,7 +244,7 @@ def _expression(speech: Experiment, clock: Callable) -> Stage:
   return Stage("speech to expression", seconds, note)
 
 
-def _compositing(scene: _Scene, side: int, clock: Callable) -> Stage:
+def _compositing(scene: Scene, side: int, clock: Callable) -> Stage:
   window = np.float32([side / 2, side / 2, side])
   generated = np.float32(scene.images[::-1]) / 127.5 - 1
 
