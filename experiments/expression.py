@@ -22,7 +22,7 @@ from pir_jax.types import ConfigError
 
 def get_config(variant: str = "") -> Experiment:
   """The paper's size, or one of the variants."""
-  variants = {"demo": demo, "small": demo, "scratch": scratch}
+  variants = {"demo": demo, "live": demo, "small": demo, "scratch": scratch}
   if variant in variants:
     return variants[variant]()
   if variant:
