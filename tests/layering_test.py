@@ -32,7 +32,8 @@ ROOMS = {
   "stages": "models losses geometry ops runtime metrics",
   "runs": "stages pretrained models data face media runtime assets",
   "preparation": "face media data metrics runtime assets",
-  "inference": "runs stages preparation face media data geometry runtime",
+  "inference": "runs stages preparation face media data geometry runtime "
+  "assets",
   "evaluation": "inference runs stages preparation face media data geometry "
   "metrics runtime assets",
   "profiling": "inference runs stages preparation pretrained face media data "

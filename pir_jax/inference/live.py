@@ -39,11 +39,13 @@ class Moment(NamedTuple):
   Attributes:
     time: seconds from the beginning.
     frame: of the video.
+    before: the source's own; the very same where it shows no face.
     sound: mono, at the rate at which it came; silence where it came too late.
   """
 
   time: float
   frame: UInt8[np.ndarray, "h w 3"]
+  before: UInt8[np.ndarray, "h w 3"]
   sound: Float[np.ndarray, "n"]
 
 
@@ -168,6 +170,8 @@ def write(
     raise InputError(
       f"whoever reads the video closed it after {count} frames."
     ) from error
+  if not count:
+    raise InputError("no sound came: is the command before the pipe right?")
   return count
 
 
@@ -200,8 +204,8 @@ def _moments(source, chunks, sample_rate, look_ahead, way, upper, patience):
   try:
     for group, parts in prefetch.taken(made(), depth=1):
       pairs = source_lib.paste(source, *parts)
-      for frame, (_, image) in zip(group, pairs, strict=False):
-        yield Moment(float(frame.number / rate), image, frame.sound)
+      for frame, (before, after) in zip(group, pairs, strict=False):
+        yield Moment(float(frame.number / rate), after, before, frame.sound)
   finally:
     over.set()
 

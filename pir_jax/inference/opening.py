@@ -42,10 +42,10 @@ def load(
   def opened():
     return importlib.import_module(heavy).open_networks(model)[0]
 
-  found = ready.read(place, opened)
-  if found is None:
-    found = importlib.import_module(heavy).open_networks(model, place)
-  networks, people = found
+  opened_before = ready.read(place, opened)
+  if opened_before is None:
+    opened_before = importlib.import_module(heavy).open_networks(model, place)
+  networks, people = opened_before
   if not 0 <= person < len(people):
     raise InputError(
       f"the people of {model} are numbered from 0 to {len(people) - 1}: there "

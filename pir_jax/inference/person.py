@@ -21,7 +21,13 @@ from pir_jax.runtime import section_timer
 from pir_jax.stages import conditioning
 from pir_jax.stages.speaker import Speaker
 from pir_jax.stages.speech_stream import SpeechStream
-from pir_jax.types import Cameras, ExpressionStats, FaceSpace, InputError
+from pir_jax.types import (
+  SAMPLE_RATE,
+  Cameras,
+  ExpressionStats,
+  FaceSpace,
+  InputError,
+)
 
 Path = str | pathlib.Path
 
@@ -315,13 +321,24 @@ class Person:
     return np.concatenate(results)
 
 
-def read_speech(path: Path) -> Float[np.ndarray, "n"]:
+def read_speech(
+  path: Path, most: float | None = None
+) -> Float[np.ndarray, "n"]:
   """Reads the sound of a file, mono at SAMPLE_RATE; silence becomes zeros.
+
+  Args:
+    path: of the file.
+    most: seconds that are read, if it holds so many.
 
   Raises:
     InputError: the file cannot be read, or holds no sound.
   """
-  waveform = video_reader.read_audio(path)
+  if most is None:
+    waveform = video_reader.read_audio(path)
+  else:
+    blocks = video_reader.stream_audio(path, round(most * SAMPLE_RATE))
+    waveform = next(blocks)
+    blocks.close()
   audible = speech_waveform.check(waveform, silence=True)
   for remark in video_reader.sound_remarks(path, waveform):
     print(f"{pathlib.Path(path).name} {remark}.")

@@ -231,7 +231,7 @@ def read(
 
   Args:
     place: from `place_of`.
-    otherwise: opens the runs, for what is not kept: other numbers of frames,
+    otherwise: opens the runs, for what is not kept: batches of other sizes,
       and the implicit face alone.
   """
   if not kept.use(place):

@@ -4,18 +4,19 @@ t source frames, count frames of the output, h and w their sides, e expression
 coefficients.
 """
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.data import timing
+from pir_jax.inference import live, upper_face
 from pir_jax.inference import source as source_lib
-from pir_jax.inference import upper_face
 from pir_jax.inference.opening import load
 from pir_jax.inference.person import Person, person_in, read_speech
 from pir_jax.media import (
@@ -32,6 +33,8 @@ from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
 # Frames whose masks are made and whose faces are inpainted together.
 _CHUNK = 16
+LONG = 300.0  # Seconds of speech that are read at once.
+_BLOCK = SAMPLE_RATE // 2  # Samples of longer speech that are.
 _SHEET_COLUMNS = 6
 _SHEET_SIDE = 256
 
@@ -97,13 +100,14 @@ def reenact(
   """
   output = pathlib.Path(output)
   _check_output(output, video, audio, contact_sheet)
-  waveform = read_speech(audio)
+  waveform = read_speech(audio, LONG)
   person = load(person) if not isinstance(person, Person) else person
   known = person_in(person.people, video_reader.probe(video).sha256)
   upper_face.check(brows, blinks, known.masks.region)
   source = source_lib.open_source(person, video, face=face, force=force)
   sheet = _Sheet()
-  done = write(
+  is_long = len(waveform) >= round(LONG * SAMPLE_RATE)
+  done = (write_long if is_long else write)(
     *(source, waveform, audio, output),
     brows=brows,
     blinks=blinks,
@@ -176,6 +180,63 @@ def write(
         sheet.add(before, after)
       with phases.measure("encode"):
         sink.write(after)
+  return Reenacted(count, num_unchanged, phases, first)
+
+
+def write_long(
+  source: source_lib.Source,
+  waveform: Float[np.ndarray, "n"],
+  audio: Path,
+  output: Path,
+  *,
+  sheet: "_Sheet | None" = None,
+  **options: Any,
+) -> Reenacted:
+  """Does the same for speech of any length, in the memory of a minute's.
+
+  It is read piece by piece, as if it came through a pipe, but with a look-ahead
+  at which lips follow as well as those of whole speech.
+
+  Args:
+    source: the person and their video.
+    waveform: the beginning of the speech, which its progress is counted by.
+    audio: file of the speech.
+    output: the mp4 to write.
+    sheet: takes a few frames of the beginning.
+    **options: `brows`, `blinks` and `way`, see `reenact`.
+  """
+  print(
+    f"The speech is longer than {LONG / 60:g} minutes: it is read on the way."
+  )
+  tracked, phases = source.tracked, source.person.phases
+  video = tracked.video
+  begun = round(len(waveform) / SAMPLE_RATE * video.rate)
+  if sheet is not None:
+    way = options.get("way", "bounce")
+    index = fill.frame_indices(len(tracked.track.times), begun, way)
+    sheet.expect(tracked.track.window[index])
+  blocks = video_reader.stream_audio(audio, _BLOCK)
+  moments = live.moments(source, blocks, look_ahead=live.MOST_AHEAD, **options)
+  count, num_unchanged, first = 0, 0, 0.0
+  with (
+    contextlib.closing(moments),
+    video_writer.VideoWriter(
+      output,
+      (video.width, video.height),
+      video.rate,
+      audio=audio,
+      colors=video.colors,
+      comment=source.comment,
+    ) as sink,
+  ):
+    for moment in progress.track(moments, "inpainting", begun):
+      first = first or time.perf_counter()
+      count += 1
+      num_unchanged += moment.frame is moment.before
+      if sheet is not None and count <= begun:
+        sheet.add(moment.before, moment.frame)
+      with phases.measure("encode"):
+        sink.write(moment.frame)
   return Reenacted(count, num_unchanged, phases, first)
 
 

@@ -17,7 +17,8 @@ class SectionTimer:
   """The runs of every section, in the order in which sections began.
 
   Attributes:
-    spans: of each section, in their order.
+    spans: of each section the first, and all later ones as one: an hour of them
+      takes no more memory than a minute.
   """
 
   def __init__(self):
@@ -32,7 +33,9 @@ class SectionTimer:
 
   def add(self, name: str, seconds: float, frames: int) -> None:
     """Adds a run that was timed elsewhere."""
-    self.spans.setdefault(name, []).append(Span(seconds, frames))
+    first, *rest = [*self.spans.get(name, []), Span(seconds, frames)]
+    sums = (sum(values) for values in zip(*rest, strict=True))
+    self.spans[name] = [first, Span(*sums)] if rest else [first]
 
   def table(self) -> str:
     """Returns a line for each section, and their sum.
