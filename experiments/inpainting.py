@@ -7,8 +7,9 @@ Variants: none is the paper's size, which has not been trained; `:demo` adapts
 the base of many people to a clip of 8 s at 512x512, at 192 pixels, in 162 s of
 steps on two CPU cores (held-out, fitted expression: 22.3 dB inside the mask,
 LPIPS of the mouth 0.11); `:small` does so at 256 pixels, for longer (23.2 dB,
-0.08), `:live` at 128, with which two CPU cores keep up; `:scratch` is the network from nothing at 128 pixels, 190 s (22.8 dB,
-0.13, on an earlier stage 2).
+0.08); `:live` at 128, for speech in real time (22.4 dB, 0.14); `:scratch` is
+the network from nothing at 128 pixels, 190 s (22.8 dB, 0.13, on an earlier
+stage 2).
 At the paper's size activations are bfloat16 and those within a block are
 computed again for the gradient, so that 8 examples fit a chip of 16 GB: our
 choices, for the paper names neither. Both small ones are float32 and keep them.

@@ -1,16 +1,19 @@
 """Live speech: every frame once, whatever the chunks; nothing piles up."""
 
+import io
 import itertools
 import threading
 import time
 import types
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
+import soundfile
 
-from pir_jax.inference import live
-from pir_jax.media import fill
+from pir_jax.inference import live, reenactor
+from pir_jax.media import fill, video_reader
 from pir_jax.stages import speech_stream
 from pir_jax.types import SAMPLE_RATE, InputError
 from tests.inference.reenactor_test import (
@@ -239,3 +242,64 @@ def test_what_is_no_sound_is_refused(source, chunk):
 
 def test_no_sound_is_no_frame(source):
   assert list(live.moments(source, [])) == []
+
+
+class Pipe(io.RawIOBase):
+  """Takes some bytes, then is gone."""
+
+  def __init__(self, most=10**9):
+    self.left = most
+    self.data = bytearray()
+
+  def writable(self):
+    return True
+
+  def write(self, data):
+    if len(self.data) + len(data) > self.left:
+      raise BrokenPipeError(32, "Broken pipe")
+    self.data += bytes(data)
+    return len(data)
+
+
+@pytest.fixture
+def colored(source):
+  video = source.tracked.video
+  look = types.SimpleNamespace(
+    **vars(source.known), resembles=lambda look: None
+  )
+  assert video.colors
+  return source._replace(known=look)
+
+
+def test_a_stream_is_a_video_with_sound(colored):
+  pipe = Pipe()
+  count = live.write(colored, _chunks(_sound(2), 640), pipe)
+  assert count == 50
+  with av.open(io.BytesIO(bytes(pipe.data))) as container:
+    assert sum(1 for _ in container.decode(video=0)) == 50
+    assert "AI-generated" in container.metadata["comment"]
+    assert len(container.streams.audio) == 1
+
+
+def test_a_reader_that_leaves_ends_it_in_a_sentence(colored):
+  with pytest.raises(InputError, match="whoever reads the video closed it"):
+    live.write(colored, _chunks(_sound(4), 640), Pipe(most=20_000), kind="raw")
+
+
+def test_a_pipe_without_sound_is_an_error(colored):
+  with pytest.raises(InputError, match="no sound came"):
+    live.write(colored, [], Pipe(), kind="raw")
+
+
+def test_long_speech_is_read_on_the_way(colored, tmp_path, capsys):
+  speech = tmp_path / "speech.wav"
+  soundfile.write(speech, _sound(3), SAMPLE_RATE)
+  sheet = reenactor._Sheet()
+  done = reenactor.write_long(
+    colored, _sound(1), speech, tmp_path / "out.mp4", sheet=sheet
+  )
+  assert done.num_frames == 75 and done.num_unchanged
+  info = video_reader.probe(tmp_path / "out.mp4")
+  assert info.has_audio and info.num_frames == 75
+  sheet.save(tmp_path / "sheet.png")
+  assert "is read on the way" in capsys.readouterr().out

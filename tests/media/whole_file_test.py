@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -90,3 +92,36 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     for _ in range(50):
       sink.write(noise)
   assert list(tmp_path.iterdir()) == []
+
+
+def test_standard_output_gets_nothing_but_what_is_written():
+  code = """
+import os
+from pir_jax.media import whole_file
+with whole_file.opened("-", ()) as file:
+  print("progress")
+  os.write(1, b"a library's word")
+  file.write(b"data")
+print("after")
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, check=True
+  )
+  assert done.stdout == b"dataafter\n"
+  assert b"progress" in done.stderr and b"library" in done.stderr
+
+
+def test_a_file_is_opened_whole_or_not_at_all(tmp_path):
+  path = tmp_path / "a b.raw"
+  with whole_file.opened(str(path), (".raw",)) as file:
+    file.write(b"data")
+    assert not path.exists()
+  assert path.read_bytes() == b"data"
+  with (
+    pytest.raises(KeyError),
+    whole_file.opened(str(path), (".raw",)) as file,
+  ):
+    file.write(b"other")
+    raise KeyError
+  assert path.read_bytes() == b"data"
+  assert list(tmp_path.iterdir()) == [path]
