@@ -185,7 +185,7 @@ def _moments(source, chunks, sample_rate, look_ahead, way, upper, patience):
   frames = fill.read_endless(tracked.path, tracked.track.times, way)
   person = source.person.in_batches_of(STEP)
   source = source._replace(person=person)
-  cut_out = prefetch.taken(source_lib.cut_out(source, frames, STEP), depth=2)
+  cut_out = prefetch.taken(source_lib.cut_out(source, frames, STEP), depth=8)
 
   def made():
     for group, (part, windows) in zip(wanted_frames, cut_out, strict=False):

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.data import timing
-from pir_jax.inference import live, upper_face
+from pir_jax.inference import live, ready, upper_face
 from pir_jax.inference import source as source_lib
 from pir_jax.inference.opening import load
 from pir_jax.inference.person import Person, person_in, read_speech
@@ -31,8 +31,7 @@ from pir_jax.media import (
 from pir_jax.runtime import progress, section_timer
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
-# Frames whose masks are made and whose faces are inpainted together.
-_CHUNK = 16
+_CHUNK = ready.BATCHES[-1]  # Frames that are inpainted together.
 LONG = 300.0  # Seconds of speech that are read at once.
 _BLOCK = SAMPLE_RATE // 2  # Samples of longer speech that are.
 _SHEET_COLUMNS = 6

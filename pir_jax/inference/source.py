@@ -21,6 +21,7 @@ from pir_jax.preparation import seen, tracking
 
 # Of windows and masks of frames that may be shown again.
 _MAX_BYTES = 2**27
+_MASKS = 16  # Frames whose masks are made together.
 _STRANGER = "another person than the networks were trained on"
 
 Path = str | pathlib.Path
@@ -131,7 +132,7 @@ def cut_out(
     size: of a part.
   """
   tracked, phases = source.tracked, source.person.phases
-  kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+  cutter = _Cutter(source)
   while True:
     begin = time.perf_counter()
     part = list(itertools.islice(frames, size))
@@ -145,29 +146,46 @@ def cut_out(
       continue
     chosen = shown[place]
     with phases.measure("masks and crops", len(place)):
-      _add(kept, source, dict(zip(chosen, place, strict=True)), part)
-      images, covers = zip(*(kept[number] for number in chosen), strict=True)
-    yield part, Windows(place, chosen, np.stack(images), np.stack(covers))
-    if len(kept) * (images[0].nbytes + covers[0].nbytes) > _MAX_BYTES:
-      kept.clear()
+      pairs = [
+        cutter.cut(int(number), part[i][1])
+        for number, i in zip(chosen, place, strict=True)
+      ]
+      images, covers = (np.stack(x) for x in zip(*pairs, strict=True))
+    yield part, Windows(place, chosen, images, covers)
 
 
-def _add(kept: dict, source: Source, places: dict, part: list) -> None:
-  """Adds the windows and masks of the frames that are not kept yet."""
-  missing = np.array([n for n in places if n not in kept], int)
-  if not len(missing):
-    return
-  track, side = source.tracked.track, source.known.window_side
-  resolution = source.person.resolution
-  masks = source.tracked.face_masks(missing, side)
-  for number, mask in zip(missing, masks, strict=True):
-    share = track.mask_window[number]
-    square = source.tracked.mask_square(int(number))
-    frame = part[places[number]][1]
-    kept[number] = (
-      crops.crop_window(frame, square, resolution),
-      crops.covered(mask, resolution, share),
-    )
+class _Cutter:
+  """Cuts windows and masks out, and keeps those of a short video."""
+
+  def __init__(self, source: Source):
+    self._source = source
+    self._covers: dict[int, np.ndarray] = {}
+    self._images: dict[int, np.ndarray] = {}
+
+  def cut(self, number: int, frame: UInt8[np.ndarray, "h w 3"]):
+    """Returns the window of a frame, and the mask in it."""
+    if number not in self._covers:
+      self._add_covers(number)
+    if number not in self._images:
+      square = self._source.tracked.mask_square(number)
+      resolution = self._source.person.resolution
+      self._images[number] = crops.crop_window(frame, square, resolution)
+    pair = self._images[number], self._covers[number]
+    if len(self._images) * sum(x.nbytes for x in pair) > _MAX_BYTES:
+      self._images.clear()
+      self._covers.clear()
+    return pair
+
+  def _add_covers(self, first: int) -> None:
+    """Adds the masks of some frames: together they take half of the time."""
+    source, track = self._source, self._source.tracked.track
+    ahead = np.arange(first, min(first + _MASKS, len(track.times)))
+    ahead = ahead[track.present[ahead]]
+    masks = source.tracked.face_masks(ahead, source.known.window_side)
+    for number, mask in zip(ahead.tolist(), masks, strict=True):
+      self._covers[number] = crops.covered(
+        mask, source.person.resolution, track.mask_window[number]
+      )
 
 
 def inpaint(

@@ -16,6 +16,7 @@ from pir_jax.types import InputError
 # Forward, backward and so on; again and again; its last frame; no further.
 WAYS = ("bounce", "loop", "hold", "cut")
 CHUNK = 48  # Frames decoded at once when going backward.
+_MAX_BYTES = 2**28  # Of a whole video that is kept: 13 s of 512x512 pixels.
 
 
 def frame_indices(
@@ -61,39 +62,49 @@ def read_endless(
   path: str | pathlib.Path, times: Float[np.ndarray, "t"], way: str
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
   """Yields (index, frame) for ever, see `endless`."""
+  kept: dict[int, np.ndarray] = {}
   for indices in endless(len(times), way):
-    yield from read(path, times, indices)
+    yield from read(path, times, indices, kept)
 
 
 def read(
   path: str | pathlib.Path,
   times: Float[np.ndarray, "t"],
   indices: Int[np.ndarray, "_"],
+  kept: dict[int, np.ndarray] | None = None,
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
   """Yields (index, frame) for each of the indices.
+
+  Frames of a short video stay in memory, so that they are decoded once.
 
   Args:
     path: of the video.
     times: of its frames, from `video_reader.read_frames`.
     indices: from `frame_indices`: it is quick where they go up or down by one
       or stay.
+    kept: frames by their indices, of earlier calls; the new ones are added.
   """
   start, last = 0, None
+  kept = {} if kept is None else kept
   while start < len(indices):
     stop = _end_of_leg(indices, start)
     leg = indices[start:stop]
     step = leg[1] - leg[0] if len(leg) > 1 else 1
-    if step == 0:
+    if kept.keys() >= set(leg.tolist()):
+      for index in leg.tolist():
+        last = index, kept[index]
+        yield last
+    elif step == 0:
       if last is None or last[0] != leg[0]:
-        last = next(_forward(path, times, int(leg[0]), int(leg[0]) + 1))
+        last = next(_forward(path, times, int(leg[0]), int(leg[0]) + 1, kept))
       yield from itertools.repeat(last, len(leg))
     elif step > 0:
-      for last in _forward(path, times, int(leg[0]), int(leg[-1]) + 1):
+      for last in _forward(path, times, int(leg[0]), int(leg[-1]) + 1, kept):
         yield last
     else:
       for high in range(int(leg[0]) + 1, int(leg[-1]), -CHUNK):
         low = max(high - CHUNK, int(leg[-1]))
-        yield from reversed(list(_forward(path, times, low, high)))
+        yield from reversed(list(_forward(path, times, low, high, kept)))
     start = stop
 
 
@@ -106,7 +117,7 @@ def _end_of_leg(indices, start: int) -> int:
   return start + 1 + (int(turns[0]) if len(turns) else len(steps))
 
 
-def _forward(path, times, low, high):
+def _forward(path, times, low, high, kept):
   """Yields frames [low, high), each with its index."""
   frames = video_reader.read_frames(path, start=float(times[low]))
   first = next(frames, None)
@@ -118,4 +129,6 @@ def _forward(path, times, low, high):
   for index, (_, image) in enumerate(itertools.chain([first], frames), low):
     if index >= high:
       return
+    if len(times) * image.nbytes <= _MAX_BYTES:
+      kept[index] = image
     yield index, image
