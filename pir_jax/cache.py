@@ -21,6 +21,8 @@ def main() -> None:
   kinds = (("compiled programs", compilation_cache), ("known videos", seen))
   kinds += (("people ready to start", ready),)
   for name, kind in kinds:
+    if kind.root() is None:  # Nothing of this kind is to be kept.
+      continue
     count, size = kind.size()
     if _CLEAR.value:
       kind.clear()

@@ -19,6 +19,7 @@ import pir_jax
 from pir_jax.data import synthetic, timing
 from pir_jax.data.dataset import Dataset
 from pir_jax.inference import exporter, loading, viewer
+from pir_jax.inference import person as person_lib
 from pir_jax.media import video_reader, video_writer
 from pir_jax.models import (
   faceformer,

@@ -50,7 +50,9 @@ def machine(tmp_path):
   }.items():
     (tools / name).write_text(text)
     (tools / name).chmod(0o755)
-  return os.environ | {
+  # As `make test PYTHON=python3.12` exports it.
+  outside = {k: v for k, v in os.environ.items() if k != "PYTHON"}
+  return outside | {
     "PATH": f"{tools}:{os.environ['PATH']}",
     "LOG": str(tmp_path / "log"),
     "WORKDIR": str(work),

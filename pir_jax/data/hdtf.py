@@ -170,7 +170,7 @@ class _OneThread(video_writer.VideoWriter):
 
   def _open(self) -> None:
     super()._open()
-    self._stream.codec_context.thread_count = 1
+    self._pictures.stream.codec_context.thread_count = 1
 
 
 def _crop(

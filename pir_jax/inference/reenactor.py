@@ -100,8 +100,9 @@ def reenact(
   output = pathlib.Path(output)
   _check_output(output, video, audio, contact_sheet)
   waveform = read_speech(audio, LONG)
-  person = load(person) if not isinstance(person, Person) else person
-  known = person_in(person.people, video_reader.probe(video).sha256)
+  sha256 = video_reader.probe(video).sha256
+  person = person if isinstance(person, Person) else load(person)
+  known = person_in(person.people, sha256)
   upper_face.check(brows, blinks, known.masks.region)
   source = source_lib.open_source(person, video, face=face, force=force)
   sheet = _Sheet()

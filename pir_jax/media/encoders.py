@@ -28,6 +28,7 @@ class PictureEncoder:
 
   Attributes:
     num_frames: encoded so far.
+    stream: of the container.
   """
 
   num_frames = 0
@@ -63,7 +64,7 @@ class PictureEncoder:
     context.colorspace, context.color_range = frames.BT709, 1  # Studio range.
     context.color_primaries, context.color_trc = colors
     context.time_base = 1 / frame_rate
-    self._stream = stream
+    self.stream = stream
 
   def write(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Adds the next frame.
@@ -89,12 +90,12 @@ class PictureEncoder:
       interpolation=frames.EXACT_COLOURS,
     )
     frame.pts, frame.time_base = self.num_frames, 1 / self._rate
-    self._container.mux(self._stream.encode(frame))
+    self._container.mux(self.stream.encode(frame))
     self.num_frames += 1
 
   def finish(self) -> None:
     """Writes what the encoder holds back."""
-    self._container.mux(self._stream.encode(None))
+    self._container.mux(self.stream.encode(None))
 
 
 class SoundEncoder:

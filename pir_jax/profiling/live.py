@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import soundfile
 from jaxtyping import Float
@@ -29,11 +28,10 @@ from pir_jax.inference import source as source_lib
 from pir_jax.inference.person import KnownPerson, Person
 from pir_jax.media import video_reader
 from pir_jax.preparation import tracking
-from pir_jax.profiling import abstract_stage, parts, pipeline
+from pir_jax.profiling import abstract_stage, pipeline
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runs.run import Run
 from pir_jax.runtime import memory, section_timer, sharding
-from pir_jax.stages import train_state
 from pir_jax.types import SAMPLE_RATE, ExpressionStats
 
 CHUNK = SAMPLE_RATE // 50  # Samples that come at once: 20 ms.
@@ -197,16 +195,7 @@ def random_source(
   runs = []
   for experiment in (speech, inpainting):
     stage = abstract_stage.make_stage(experiment, renderer.stage.model, mesh)
-    shapes = stage.abstract_state()
-    nets = {
-      name: train_state.NetState(
-        *parts.random_arrays((net.params, net.buffers)), None
-      )
-      for name, net in shapes.nets.items()
-    }
-    ema = {name: nets[name].params for name in shapes.ema}
-    state = train_state.TrainState(jnp.int32(0), nets, ema)
-    stage.frozen = parts.random_arrays(stage.frozen)
+    state = pipeline.random_state(stage)
     runs.append(Run(experiment, stage, state, stage.space, 0, []))
   tracked = _film(folder / "film.mp4", side)
   space = runs[0].space

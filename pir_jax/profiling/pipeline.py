@@ -34,7 +34,7 @@ from pir_jax.models import triplane_generator
 from pir_jax.profiling import abstract_stage, parts, stopwatch
 from pir_jax.runs.experiment import Experiment
 from pir_jax.runtime import sharding
-from pir_jax.stages import expression, train_state
+from pir_jax.stages import base, expression, train_state
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, ExpressionStats, InputError
 
 NUM_FRAMES = 24  # Pictures in memory at once.
@@ -184,7 +184,9 @@ def _fitting(scene: Scene, side: int, clock: Callable) -> Iterator[Stage]:
   def work():
     chosen = masks.window(model, fit)[: len(images)]
     frames = np.arange(len(images))
-    near = masks.neighbours(scene.track.times, present, frames, seconds_near)
+    near = masks.neighbours(
+      scene.track.times, present, frames, seconds_near, scene.track.shot
+    )
     masks.face_mask(model, fit, chosen, side, frames=frames, near=near)
     for image, window in zip(images, chosen, strict=True):
       crops.crop_window(image, window, side).astype(np.float32) / 127.5 - 1
@@ -215,17 +217,7 @@ def landmarks(
 def _expression(speech: Experiment, clock: Callable) -> Stage:
   mesh = sharding.make_mesh(1, jax.devices()[:1])
   stage = abstract_stage.make_stage(speech, triplane_generator.Config(), mesh)
-  # Not `init`: the optimizer's state of a large encoder is not needed.
-  shapes = stage.abstract_state()
-  nets = {
-    name: train_state.NetState(
-      *parts.random_arrays((net.params, net.buffers)), None
-    )
-    for name, net in shapes.nets.items()
-  }
-  ema = {name: nets[name].params for name in shapes.ema}
-  state = train_state.TrainState(jnp.int32(0), nets, ema)
-  stage.frozen = parts.random_arrays(stage.frozen)
+  state = random_state(stage)
   sound = speech_waveform.normalize(
     synthetic.speech_like(float(SECONDS), SAMPLE_RATE)
   )
@@ -242,6 +234,21 @@ def _expression(speech: Experiment, clock: Callable) -> Stage:
   config: expression.Config = speech.stage
   note = f"{config.encoder}, {SECONDS} s of speech, windows of {config.window}"
   return Stage("speech to expression", seconds, note)
+
+
+def random_state(stage: base.Stage) -> train_state.TrainState:
+  """Returns a state of random weights, and gives the frozen ones such, too."""
+  # Not `init`: the optimizer's state of a large encoder is not needed.
+  shapes = stage.abstract_state()
+  nets = {
+    name: train_state.NetState(
+      *parts.random_arrays((net.params, net.buffers)), None
+    )
+    for name, net in shapes.nets.items()
+  }
+  ema = {name: nets[name].params for name in shapes.ema}
+  stage.frozen = parts.random_arrays(stage.frozen)
+  return train_state.TrainState(jnp.int32(0), nets, ema)
 
 
 def _compositing(scene: Scene, side: int, clock: Callable) -> Stage:

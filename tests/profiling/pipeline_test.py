@@ -68,7 +68,7 @@ def test_landmarks_to_be_fitted_are_an_upright_face_in_the_frame():
   track = synthetic.synthetic_track(9, size=side)
   identity = np.zeros(morphable.NUM_IDENTITY, np.float32)
   model = morphable.load()
-  all_points = pipeline._landmarks(track, model, identity, side)
+  all_points = pipeline.landmarks(track, model, identity, side)
   assert all_points.shape == (9, morphable.NUM_LANDMARKS, 3)
   points = all_points[:, model.landmark_valid]
   assert points[..., :2].min() > 0 and points[..., :2].max() < side
