@@ -71,8 +71,8 @@ _AUDIO_RATE = flags.DEFINE_integer(
 _LOOK_AHEAD = flags.DEFINE_float(
   "look_ahead",
   0.2,
-  "With --audio=-: seconds of speech that a frame waits for; the lips follow "
-  "better the more there are.",
+  "With --audio=-: seconds of speech that a frame waits for, 0 to 1; the lips "
+  "follow better the more there are.",
 )
 _PATIENCE = flags.DEFINE_float(
   "patience",
@@ -87,6 +87,8 @@ _FORMAT = flags.DEFINE_enum(
   "With --audio=-: fragmented mp4, or RGB frames without sound.",
 )
 
+_LIVE_FLAGS = ("audio_rate", "look_ahead", "patience", "format")
+
 
 def main() -> None:
   """Runs the command."""
@@ -94,6 +96,9 @@ def main() -> None:
   if _AUDIO.value == "-":
     _live(*args)
     return
+  for name in _LIVE_FLAGS:
+    if flags.FLAGS[name].present:
+      raise InputError(f"--{name} is for speech from a pipe: --audio=-.")
   if _OUTPUT.value == "-":
     raise InputError(
       "--output=- is for speech that comes through a pipe: ffmpeg -i "
@@ -133,6 +138,7 @@ def _live(model: str, video: str, _: str, output: str) -> None:
     "brows": _BROWS.value,
     "blinks": _BLINKS.value,
   }
+  live.check(_AUDIO_RATE.value, _LOOK_AHEAD.value, _PATIENCE.value)
   with whole_file.opened(output, (f".{_FORMAT.value}",)) as file:
     source = source_lib.open_source(model, video, **_who())
     count = live.write(source, pcm.read(0), file, **options)

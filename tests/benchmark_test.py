@@ -128,7 +128,7 @@ def test_the_table_has_every_row_in_the_order_of_the_way(run, tmp_path):
   for word in ("CPU cores", "jax ", "bfloat16", "batch of 2", "2 repeats"):
     assert word in lines[0]
   table = {}
-  for line in lines[2 : 2 + len(ROWS)]:
+  for line in lines[3 : 3 + len(ROWS)]:
     table[line[:WIDTH].strip()] = line[WIDTH:].split()
   assert list(table) == ROWS
   for name, cells in table.items():
@@ -167,7 +167,7 @@ def test_inpainting_takes_the_triplane_beside_it(run, tmp_path):
   assert code == 0, errors
   assert lines[0].startswith("inpainting on cpu")
   table = {}
-  for line in lines[2 : 2 + len(INPAINTING_ROWS)]:
+  for line in lines[3 : 3 + len(INPAINTING_ROWS)]:
     table[line[:WIDTH].strip()] = line[WIDTH:].split()
   assert list(table) == INPAINTING_ROWS
   for name, (median, _, gflop, *_) in table.items():
@@ -185,7 +185,7 @@ def test_training_adds_a_gradient_and_a_step(run, tmp_path):
   )
   assert code == 0, errors
   frame, gradient, step = (
-    line[WIDTH:].split() for line in lines[1 + len(ROWS) : 4 + len(ROWS)]
+    line[WIDTH:].split() for line in lines[2 + len(ROWS) : 5 + len(ROWS)]
   )
   # A gradient by all parameters: the products of the frame and about twice as
   # many, but for the conditions' own.
@@ -203,7 +203,7 @@ def test_speech_has_its_rows_and_a_training_step(run, tmp_path):
   )
   assert code == 0, errors
   assert lines[0].startswith("expression on cpu")
-  table = {line[:WIDTH].strip(): line[WIDTH:].split() for line in lines[2:7]}
+  table = {line[:WIDTH].strip(): line[WIDTH:].split() for line in lines[3:8]}
   assert list(table) == [
     "speech encoder",
     "decoder, frame by frame",
@@ -231,7 +231,7 @@ def test_training_of_inpainting_and_the_whole_way(run, tmp_path):
   )
   assert code == 0, errors
   names = [line[:WIDTH].strip() for line in lines]
-  assert names[14:16] == ["forward and backward", "training step"]
+  assert names[15:17] == ["forward and backward", "training step"]
   start = names.index("reenactment, a frame")
   way = names[start + 1 :]
   assert way[0] == "decode" and way[-2] == "encode"

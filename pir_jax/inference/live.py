@@ -29,6 +29,7 @@ from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 
 STEP = LIVE_STEP
 MOST_AHEAD = 1.0  # Seconds.
+MOST_PATIENCE = 3600.0  # Seconds.
 _WAITING = 8  # Chunks of sound that may lie before the network.
 _POLL = 0.1  # Seconds after which a waiting thread looks whether it is over.
 
@@ -115,16 +116,25 @@ def moments(
   Raises:
     InputError: an argument has no such value, or the sound is none.
   """
-  pcm.check_rate(sample_rate)
-  if not 0 <= look_ahead <= MOST_AHEAD:
-    raise InputError(
-      f"look_ahead={look_ahead} must lie in 0 to {MOST_AHEAD:g} seconds."
-    )
+  check(sample_rate, look_ahead, patience)
   upper_face.check(brows, blinks, source.known.masks.region)
   fill.frame_indices(1, 1, way)  # Refuses another way before the first frame.
   return _moments(
     source, chunks, sample_rate, look_ahead, way, (brows, blinks), patience
   )
+
+
+def check(sample_rate: int, look_ahead: float, patience: float | None) -> None:
+  """Raises InputError for values that `moments` does not take."""
+  pcm.check_rate(sample_rate)
+  if not 0 <= look_ahead <= MOST_AHEAD:
+    raise InputError(
+      f"look_ahead={look_ahead} must lie in 0 to {MOST_AHEAD:g} seconds."
+    )
+  if patience is not None and not 0 < patience <= MOST_PATIENCE:
+    raise InputError(
+      f"patience={patience} must lie above 0, up to {MOST_PATIENCE:g} seconds."
+    )
 
 
 def write(

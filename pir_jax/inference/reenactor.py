@@ -164,15 +164,19 @@ def write(
   num_unchanged, first = 0, 0.0
   if sheet is not None:
     sheet.expect(tracked.track.window[index])
-  with video_writer.VideoWriter(
-    output,
-    (tracked.video.width, tracked.video.height),
-    rate,
-    audio=audio,
-    colors=tracked.video.colors,
-    comment=source.comment,
-  ) as sink:
-    pairs = inpaint_frames(source, index, wanted, kept)
+  pairs = inpaint_frames(source, index, wanted, kept)
+  with (
+    # Its threads must not outlive an interruption.
+    contextlib.closing(pairs),
+    video_writer.VideoWriter(
+      output,
+      (tracked.video.width, tracked.video.height),
+      rate,
+      audio=audio,
+      colors=tracked.video.colors,
+      comment=source.comment,
+    ) as sink,
+  ):
     for before, after in progress.track(pairs, "inpainting", count):
       first = first or time.perf_counter()
       num_unchanged += after is before
@@ -322,5 +326,6 @@ def inpaint_frames(
       images = source_lib.inpaint(source, windows, expression, kept)
       yield part, windows, images
 
-  for made in prefetch.taken(inpainted(), depth=1):
-    yield from source_lib.paste(source, *made)
+  with contextlib.closing(prefetch.taken(inpainted(), depth=1)) as made:
+    for part in made:
+      yield from source_lib.paste(source, *part)

@@ -99,5 +99,5 @@ class LiveWriter:
       self._container.close()
       return
     # Whoever read may be gone.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, av.error.FFmpegError):
       self._container.close()

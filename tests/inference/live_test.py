@@ -223,6 +223,7 @@ def test_an_error_of_the_sender_is_raised(source):
   [
     ({"sample_rate": 100}, "sample_rate=100 must lie in 8000 to"),
     ({"look_ahead": -0.1}, "look_ahead=-0.1 must lie in 0 to 1"),
+    ({"patience": -1.0}, "patience=-1.0 must lie above 0"),
     ({"way": "back"}, "fill=back must be one of"),
     ({"blinks": "none"}, "--mask_region=face"),
   ],

@@ -82,10 +82,13 @@ def test_raw_frames_are_their_bytes():
   np.testing.assert_array_equal(frames, np.stack([_frame(i) for i in range(3)]))
 
 
-def test_a_reader_that_is_gone_is_an_error():
+@pytest.mark.parametrize("most", [0, 1000, 5000])
+def test_a_reader_that_is_gone_is_an_error(most):
   class Gone(Pipe):
     def write(self, data):
-      raise BrokenPipeError(32, "Broken pipe")
+      if len(self.data) > most:
+        raise BrokenPipeError(32, "Broken pipe")
+      return super().write(data)
 
   with pytest.raises(BrokenPipeError):
     list(_write(Gone(), 100))
