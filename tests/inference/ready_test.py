@@ -105,7 +105,7 @@ def test_other_networks_are_not_taken_for_these(model, keep):
   assert ready.place_of(model) == before
 
 
-@pytest.mark.parametrize("name", ["about.json", "arrays.safetensors", "start"])
+@pytest.mark.parametrize("name", ["about.json", "start"])
 def test_what_is_damaged_is_made_again(model, keep, name):
   pir_jax.load(model)
   place = ready.place_of(model)
