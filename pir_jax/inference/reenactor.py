@@ -161,30 +161,10 @@ def write(
     print("The speech ends before the video, whose rest is left out.")
   if count < asked - rate / 2:
     print("The video ends before the speech, whose rest is left out.")
-  num_unchanged, first = 0, 0.0
   if sheet is not None:
     sheet.expect(tracked.track.window[index])
   pairs = inpaint_frames(source, index, wanted, kept)
-  with (
-    # Its threads must not outlive an interruption.
-    contextlib.closing(pairs),
-    video_writer.VideoWriter(
-      output,
-      (tracked.video.width, tracked.video.height),
-      rate,
-      audio=audio,
-      colors=tracked.video.colors,
-      comment=source.comment,
-    ) as sink,
-  ):
-    for before, after in progress.track(pairs, "inpainting", count):
-      first = first or time.perf_counter()
-      num_unchanged += after is before
-      if sheet is not None:
-        sheet.add(before, after)
-      with phases.measure("encode"):
-        sink.write(after)
-  return Reenacted(count, num_unchanged, phases, first)
+  return _deliver(source, pairs, count, audio, output, sheet)
 
 
 def write_long(
@@ -212,18 +192,32 @@ def write_long(
   print(
     f"The speech is longer than {LONG / 60:g} minutes: it is read on the way."
   )
-  tracked, phases = source.tracked, source.person.phases
-  video = tracked.video
-  begun = round(len(waveform) / SAMPLE_RATE * video.rate)
+  track = source.tracked.track
+  begun = round(len(waveform) / SAMPLE_RATE * source.tracked.video.rate)
   if sheet is not None:
     way = options.get("way", "bounce")
-    index = fill.frame_indices(len(tracked.track.times), begun, way)
-    sheet.expect(tracked.track.window[index])
+    index = fill.frame_indices(len(track.times), begun, way)
+    sheet.expect(track.window[index])
   blocks = video_reader.stream_audio(audio, _BLOCK)
-  moments = live.moments(source, blocks, look_ahead=live.MOST_AHEAD, **options)
-  count, num_unchanged, first = 0, 0, 0.0
+
+  def pairs():
+    moments = live.moments(
+      source, blocks, look_ahead=live.MOST_AHEAD, **options
+    )
+    with contextlib.closing(moments):
+      for moment in moments:
+        yield moment.before, moment.frame
+
+  return _deliver(source, pairs(), begun, audio, output, sheet)
+
+
+def _deliver(source, pairs, count, audio, output, sheet) -> Reenacted:
+  """Writes frames, of which there will be about so many."""
+  video, phases = source.tracked.video, source.person.phases
+  num_frames, num_unchanged, first = 0, 0, 0.0
   with (
-    contextlib.closing(moments),
+    # Its threads must not outlive an interruption.
+    contextlib.closing(pairs),
     video_writer.VideoWriter(
       output,
       (video.width, video.height),
@@ -233,15 +227,15 @@ def write_long(
       comment=source.comment,
     ) as sink,
   ):
-    for moment in progress.track(moments, "inpainting", begun):
+    for before, after in progress.track(pairs, "inpainting", count):
       first = first or time.perf_counter()
-      count += 1
-      num_unchanged += moment.frame is moment.before
-      if sheet is not None and count <= begun:
-        sheet.add(moment.before, moment.frame)
+      num_frames += 1
+      num_unchanged += after is before
+      if sheet is not None:
+        sheet.add(before, after)
       with phases.measure("encode"):
-        sink.write(moment.frame)
-  return Reenacted(count, num_unchanged, phases, first)
+        sink.write(after)
+  return Reenacted(num_frames, num_unchanged, phases, first)
 
 
 class _Sheet:

@@ -176,13 +176,17 @@ class _Cutter:
       self._covers.clear()
     return pair
 
-  def _add_covers(self, first: int) -> None:
-    """Adds the masks of some frames: together they take half of the time."""
+  def _add_covers(self, number: int) -> None:
+    """Adds the masks of the frames about one: together they take half the time.
+
+    A block is the same whichever way the video is played.
+    """
     source, track = self._source, self._source.tracked.track
-    ahead = np.arange(first, min(first + _MASKS, len(track.times)))
-    ahead = ahead[track.present[ahead]]
-    masks = source.tracked.face_masks(ahead, source.known.window_side)
-    for number, mask in zip(ahead.tolist(), masks, strict=True):
+    first = number // _MASKS * _MASKS
+    block = np.arange(first, min(first + _MASKS, len(track.times)))
+    block = block[track.present[block]]
+    masks = source.tracked.face_masks(block, source.known.window_side)
+    for number, mask in zip(block.tolist(), masks, strict=True):
       self._covers[number] = crops.covered(
         mask, source.person.resolution, track.mask_window[number]
       )

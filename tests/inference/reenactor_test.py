@@ -206,3 +206,19 @@ def test_who_is_looked_for(monkeypatch, capsys, kept, face, force):
   out = capsys.readouterr().out
   assert ("cannot be decided" in out) == (not kept)
   assert "a: odd." in out
+
+
+def test_masks_are_made_once_whichever_way_the_video_plays(clip):
+  calls = []
+
+  class Counting(TrackedVideo):
+    def face_masks(self, frames, side):
+      calls.append(frames)
+      return super().face_masks(frames, side)
+
+  index = np.arange(NUM_FRAMES)[::-1]
+  source = source_of(Counting(*clip), GreyPerson())
+  frames = fill.read(clip.path, clip.track.times, index)
+  list(source_lib.cut_out(source, frames, 4))
+  assert len(calls) == 2  # Blocks of 16.
+  assert len(np.concatenate(calls)) == clip.track.present.sum()
