@@ -58,12 +58,14 @@ class Windows(NamedTuple):
     number: of each in the video.
     image: in it, nothing under the mask counts.
     cover: the mask.
+    borders: of the mask in each frame, for pasting.
   """
 
   place: Int[np.ndarray, "b"]
   number: Int[np.ndarray, "b"]
   image: UInt8[np.ndarray, "b n n 3"]
   cover: Bool[np.ndarray, "b n n"]
+  borders: list[blending.Border]
 
 
 def open_source(
@@ -146,12 +148,17 @@ def cut_out(
       continue
     chosen = shown[place]
     with phases.measure("masks and crops", len(place)):
-      pairs = [
-        cutter.cut(int(number), part[i][1])
-        for number, i in zip(chosen, place, strict=True)
-      ]
-      images, covers = (np.stack(x) for x in zip(*pairs, strict=True))
-    yield part, Windows(place, chosen, images, covers)
+      images, covers, borders = zip(
+        *(
+          cutter.cut(int(number), part[i][1])
+          for number, i in zip(chosen, place, strict=True)
+        ),
+        strict=True,
+      )
+    yield (
+      part,
+      Windows(place, chosen, np.stack(images), np.stack(covers), [*borders]),
+    )
 
 
 class _Cutter:
@@ -159,22 +166,26 @@ class _Cutter:
 
   def __init__(self, source: Source):
     self._source = source
-    self._covers: dict[int, np.ndarray] = {}
-    self._images: dict[int, np.ndarray] = {}
+    sides = source.known.window_side, source.person.resolution
+    self._place = seen.masks_place(source.tracked, *sides)
+    self._covers = seen.recall_masks(self._place)
+    self._images: dict[int, tuple[np.ndarray, blending.Border]] = {}
 
   def cut(self, number: int, frame: UInt8[np.ndarray, "h w 3"]):
-    """Returns the window of a frame, and the mask in it."""
+    """Returns the window of a frame, the mask in it, and its border."""
     if number not in self._covers:
       self._add_covers(number)
+    cover = self._covers[number]
     if number not in self._images:
       square = self._source.tracked.mask_square(number)
-      resolution = self._source.person.resolution
-      self._images[number] = crops.crop_window(frame, square, resolution)
-    pair = self._images[number], self._covers[number]
-    if len(self._images) * sum(x.nbytes for x in pair) > _MAX_BYTES:
+      image = crops.crop_window(frame, square, len(cover))
+      self._images[number] = image, blending.border(frame, square, cover)
+    image, border = self._images[number]
+    size = sum(x.nbytes for x in (image, cover, *border))
+    if len(self._images) * size > _MAX_BYTES:
       self._images.clear()
       self._covers.clear()
-    return pair
+    return image, cover, border
 
   def _add_covers(self, number: int) -> None:
     """Adds the masks of the frames about one: together they take half the time.
@@ -190,6 +201,8 @@ class _Cutter:
       self._covers[number] = crops.covered(
         mask, source.person.resolution, track.mask_window[number]
       )
+    if len(self._covers) == np.count_nonzero(track.present):
+      seen.keep_masks(self._place, self._covers)
 
 
 def inpaint(
@@ -229,14 +242,14 @@ def paste(
   images: dict[int, Float[np.ndarray, "n n 3"]],
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
   """Yields (frame, the same with its window); without a face, the very same."""
-  covers = {}
+  borders = {}
   if windows is not None:
-    covers = dict(zip(windows.place.tolist(), windows.cover, strict=True))
+    borders = dict(zip(windows.place.tolist(), windows.borders, strict=True))
   for i, (number, frame) in enumerate(part):
     if i not in images:
       yield frame, frame
       continue
     with source.person.phases.measure("composite"):
       square = source.tracked.mask_square(number)
-      result = blending.paste(frame, square, images[i], covers[i])
+      result = blending.blend(frame, square, images[i], borders[i])
     yield frame, result

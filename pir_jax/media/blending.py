@@ -1,8 +1,11 @@
 """Blends an inpainted window into its frame without a seam.
 
 r rows and c columns of the frame, h and w of the part of it that is changed,
-s side of the inpainted window, g side of the grid on which colours are matched.
+s side of the inpainted window, k of the grid of its opacity, g of that on which
+colours are matched.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -31,6 +34,23 @@ _FROM_LINEAR = np.searchsorted(
 ).astype(np.uint8)
 
 
+class Border(NamedTuple):
+  """What blending needs of a frame and a mask, whatever is inpainted there.
+
+  Attributes:
+    opacity: of the window, see `feather`.
+    ring: cells around the mask, by which colours are matched; empty where there
+      are none.
+    light: of the frame in the ring, spread out.
+    total: the same, summed up.
+  """
+
+  opacity: Float[np.ndarray, "k k"]
+  ring: Bool[np.ndarray, "g g"]
+  light: Float[np.ndarray, "g g 3"]
+  total: Float[np.ndarray, "3"]
+
+
 def paste(
   frame: UInt8[np.ndarray, "r c 3"],
   window: Float[np.ndarray, "3"],
@@ -53,39 +73,61 @@ def paste(
   Raises:
     ValueError: no pixel of the frame lies inside the window.
   """
+  return blend(frame, window, inpainted, border(frame, window, mask))
+
+
+def border(
+  frame: UInt8[np.ndarray, "r c 3"],
+  window: Float[np.ndarray, "3"],
+  mask: Bool[np.ndarray, "s s"],
+) -> Border:
+  """Measures what `blend` needs of a frame; the arguments are those of `paste`.
+
+  Where the same frame comes again, this is half of the work.
+  """
+  grid = int(max(1, min(_COLOURS, len(mask), int(window[2]))))
+  # Shrunk so that each pixel counts in the cells that it touches only.
+  box = Image.Resampling.BOX
+  ring = _ring(_cells(mask, grid), grid)
+  light = _ring_light(crops.crop_window(frame, window, grid, box), ring)
+  return Border(
+    feather(mask, window[2]), ring, _spread(light), light.sum((0, 1))
+  )
+
+
+def blend(
+  frame: UInt8[np.ndarray, "r c 3"],
+  window: Float[np.ndarray, "3"],
+  inpainted: Float[np.ndarray, "s s 3"],
+  border: Border,
+) -> UInt8[np.ndarray, "r c 3"]:
+  """Does what `paste` does, with what `border` measured."""
   result = frame.copy()
-  opacity = feather(mask, window[2])
-  if not opacity.any():
+  if not border.opacity.any():
     return result
   patch = to_bytes(inpainted)
-  grid = max(1, min(_COLOURS, len(mask), int(window[2])))
-  box = Image.Resampling.BOX
-  gain = match(crops.crop_window(frame, window, grid, box), patch, mask)
   size = (frame.shape[1], frame.shape[0])
-  place = crops.placement(window, size, crops.bounds(opacity > 0))
+  place = crops.placement(window, size, crops.bounds(border.opacity > 0))
   linear = Image.Resampling.BILINEAR
-  cover = np.clip(place.put(opacity, linear), 0, 1)
+  cover = np.clip(place.put(border.opacity, linear), 0, 1)
   # Interpolation rounds; not a bit of the frame may come through.
   cover[cover > 1 - 1e-4] = 1
-  light = _TO_LINEAR[place.put(patch)]
-  under = frame[place.rows, place.columns]
-  blended = _TO_LINEAR[under]
+  changed = cover > 0
+  gain, made = match(border, patch), place.put(patch)
+  # One colour at a time lies together in memory.
   for i in range(3):
-    colour = light[..., i] * place.put(
-      np.ascontiguousarray(gain[..., i]), linear
-    )
-    blended[..., i] += cover * (np.minimum(colour, 1) - blended[..., i])
-  blended = _FROM_LINEAR[(blended * 65535 + 0.5).astype(np.uint16)]
-  result[place.rows, place.columns] = np.where(
-    cover[..., None] > 0, blended, under
-  )
+    under = result[place.rows, place.columns, i]
+    behind = _TO_LINEAR.take(under)
+    light = _TO_LINEAR.take(made[..., i])
+    light *= place.put(np.ascontiguousarray(gain[..., i]), linear)
+    light = behind + cover * (np.minimum(light, 1) - behind)
+    blended = _FROM_LINEAR.take((light * 65535 + 0.5).astype(np.uint16))
+    np.copyto(under, blended, where=changed)
   return result
 
 
 def match(
-  source: UInt8[np.ndarray, "g g 3"],
-  inpainted: UInt8[np.ndarray, "s s 3"],
-  mask: Bool[np.ndarray, "s s"],
+  border: Border, inpainted: UInt8[np.ndarray, "s s 3"]
 ) -> Float[np.ndarray, "g g 3"]:
   """Computes factors of linear light that match the window to its source.
 
@@ -93,30 +135,30 @@ def match(
   of the whole ring; 1 without a ring, as for a mask of the whole window.
 
   Args:
-    source: the frame's window, shrunk so that each pixel counts in the cells
-      that it touches only.
+    border: of the frame.
     inpainted: the whole inpainted window.
-    mask: of the pixels that are ignored.
   """
-  grid = len(source)
-  ring = _ring(_cells(mask, grid), grid)
-  if not ring.any():
+  grid = len(border.ring)
+  if not border.ring.any():
     return np.ones((grid, grid, 3), np.float32)
-  real, made = (
-    np.where(ring[..., None], _TO_LINEAR[image], 0)
-    for image in (source, crops.shrink(inpainted, grid))
-  )
-  whole = (real.sum((0, 1)) + _DARK) / (made.sum((0, 1)) + _DARK)
+  made = _ring_light(crops.shrink(inpainted, grid), border.ring)
+  whole = (border.total + _DARK) / (made.sum((0, 1)) + _DARK)
   # Sums, not a mean of ratios: dark or distant pixels weigh little, and far
   # from the ring its overall factor applies.
-  spread = (_SIGMA * grid, _SIGMA * grid, 0)
-  real, made = (
-    ndimage.gaussian_filter(light, spread, mode="constant")
-    for light in (real, made)
-  )
-  local = (real + _DARK * whole) / (made + _DARK) / whole
+  local = (border.light + _DARK * whole) / (_spread(made) + _DARK) / whole
   whole = np.clip(whole, 1 / _WHOLE, _WHOLE)
   return np.clip(local, 1 / _LOCAL, _LOCAL).astype(np.float32) * whole
+
+
+def _ring_light(
+  image: UInt8[np.ndarray, "g g 3"], ring: Bool[np.ndarray, "g g"]
+) -> Float[np.ndarray, "g g 3"]:
+  return np.where(ring[..., None], _TO_LINEAR[image], np.float32(0))
+
+
+def _spread(light: Float[np.ndarray, "g g 3"]) -> Float[np.ndarray, "g g 3"]:
+  spread = _SIGMA * len(light)
+  return ndimage.gaussian_filter(light, (spread, spread, 0), mode="constant")
 
 
 def feather(

@@ -1,4 +1,4 @@
-"""Tracks of known videos, kept so that they need not be tracked again.
+"""Tracks and masks of known videos, kept so that none are made again.
 
 Tracking a face and fitting the head take longer than all the rest of a
 reenactment. The track depends on the pixels, on whose identity is fitted and
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from pir_jax import assets
 from pir_jax.data import track as track_lib
@@ -28,6 +28,7 @@ from pir_jax.types import InputError
 VERSION = 1
 _FIT = "fit.safetensors"
 _NUM_FACES = "num_faces.json"
+_MASKS = "masks.safetensors"
 
 
 def track(
@@ -78,6 +79,66 @@ def remember(tracked: tracking.TrackedVideo) -> None:
   _keep(place, tracked)
 
 
+def masks_place(
+  tracked: tracking.TrackedVideo, side: int, resolution: int
+) -> pathlib.Path | None:
+  """Names the masks of a video as a network is shown them.
+
+  Args:
+    tracked: the video.
+    side: of the windows in which they are made.
+    resolution: of the network.
+
+  Returns:
+    Where `keep_masks` puts them; None where nothing is to be kept.
+  """
+  folder = assets.kept_directory("masks")
+  if folder is None:
+    return None
+  track, config = tracked.track, dataclasses.asdict(tracked.config)
+  text = json.dumps([VERSION, config, tracked.model.sha256, side, resolution])
+  digest = hashlib.sha256(text.encode())
+  names = ("identity", "times", "present", "shot", "pose", "intrinsics")
+  for name in (*names, "window", "mask_window"):
+    digest.update(np.ascontiguousarray(getattr(track, name)).tobytes())
+  return folder / digest.hexdigest()[:32]
+
+
+def recall_masks(
+  place: pathlib.Path | None,
+) -> dict[int, Bool[np.ndarray, "r r"]]:
+  """Returns the masks by their frames; none where none are kept."""
+  if not kept.use(place):
+    return {}
+  try:
+    arrays = safetensors.numpy.load_file(place / _MASKS)
+    frames, bits = arrays["frames"].tolist(), arrays["bits"]
+    masks = np.unpackbits(bits, axis=-1, count=bits.shape[1]).astype(bool)
+    return dict(zip(frames, masks, strict=True))
+  except (
+    *(KeyError, IndexError, OSError, ValueError),
+    safetensors.SafetensorError,
+  ):
+    kept.drop(place)
+    return {}
+
+
+def keep_masks(
+  place: pathlib.Path | None, masks: dict[int, Bool[np.ndarray, "r r"]]
+) -> None:
+  """Keeps the masks of all frames that have one."""
+  if place is None:
+    return
+  arrays = {
+    "frames": np.array([*masks], np.int64),
+    "bits": np.packbits(np.stack([*masks.values()]), axis=-1),
+  }
+  kept.write(
+    place,
+    lambda folder: safetensors.numpy.save_file(arrays, folder / _MASKS),
+  )
+
+
 def root() -> pathlib.Path | None:
   """Returns the folder with the tracks of all known videos.
 
@@ -87,13 +148,15 @@ def root() -> pathlib.Path | None:
 
 
 def size() -> tuple[int, int]:
-  """Returns how many videos are known, and their bytes."""
-  return kept.size(root())
+  """Returns how many videos are known, and the bytes of tracks and masks."""
+  count, num_bytes = kept.size(root())
+  return count, num_bytes + kept.size(assets.kept_directory("masks"))[1]
 
 
 def clear() -> None:
   """Forgets all of them."""
   kept.clear(root())
+  kept.clear(assets.kept_directory("masks"))
 
 
 def _place(video, face, identity, config, model) -> pathlib.Path | None:

@@ -208,7 +208,10 @@ def test_who_is_looked_for(monkeypatch, capsys, kept, face, force):
   assert "a: odd." in out
 
 
-def test_masks_are_made_once_whichever_way_the_video_plays(clip):
+def test_masks_are_made_once_whichever_way_the_video_plays(
+  clip, monkeypatch, tmp_path
+):
+  monkeypatch.setenv("PIR_JAX_KEEP", str(tmp_path))
   calls = []
 
   class Counting(TrackedVideo):
@@ -217,8 +220,17 @@ def test_masks_are_made_once_whichever_way_the_video_plays(clip):
       return super().face_masks(frames, side)
 
   index = np.arange(NUM_FRAMES)[::-1]
-  source = source_of(Counting(*clip), GreyPerson())
-  frames = fill.read(clip.path, clip.track.times, index)
-  list(source_lib.cut_out(source, frames, 4))
+  model = types.SimpleNamespace(sha256="a")
+  source = source_of(Counting(*clip)._replace(model=model), GreyPerson())
+
+  def cut_out():
+    frames = fill.read(clip.path, clip.track.times, index)
+    parts = list(source_lib.cut_out(source, frames, 4))
+    return np.concatenate([part.cover for _, part in parts if part])
+
+  covers = cut_out()
   assert len(calls) == 2  # Blocks of 16.
   assert len(np.concatenate(calls)) == clip.track.present.sum()
+  # Nor are they made anew the next time.
+  np.testing.assert_array_equal(cut_out(), covers, strict=True)
+  assert len(calls) == 2

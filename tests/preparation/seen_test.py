@@ -147,11 +147,35 @@ def test_what_is_damaged_is_tracked_again(video, tracked, name):
   assert len(tracked) == 2
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_masks_are_recalled_unless_they_are_damaged(video, tracked, damaged):
+  clip = _track(video)
+  place = seen.masks_place(clip, 64, 20)
+  covers = {frame: np.eye(20, k=frame, dtype=bool) for frame in (3, 0, 7)}
+  assert seen.recall_masks(place) == {}
+  seen.keep_masks(place, covers)
+  if damaged:
+    (file,) = place.iterdir()
+    file.write_bytes(file.read_bytes()[:-8])
+  recalled = seen.recall_masks(place)
+  assert [*recalled] == ([] if damaged else [*covers])
+  for frame, cover in recalled.items():
+    np.testing.assert_array_equal(cover, covers[frame], strict=True)
+
+
+def test_masks_are_of_one_track_and_one_size(video, tracked):
+  clip = _track(video)
+  moved = clip._replace(track=clip.track._replace(pose=clip.track.pose + 1))
+  places = [seen.masks_place(clip, *sides) for sides in ((64, 20), (64, 24))]
+  assert len({*places, seen.masks_place(moved, 64, 20)}) == 3
+
+
 def test_nothing_is_kept_where_nobody_wants_it(video, tracked, monkeypatch):
   monkeypatch.setenv("PIR_JAX_KEEP", "")
   _track(video)
   _track(video)
   assert len(tracked) == 2
+  seen.keep_masks(seen.masks_place(_track(video), 64, 20), {})
   assert seen.size() == (0, 0)
   seen.clear()
 
