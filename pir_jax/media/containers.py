@@ -52,6 +52,11 @@ def open_media(path: Path):
       f"{path} is an animated WebP, which FFmpeg does not read: convert it to "
       "mp4 first."
     )
+  if _begins(path, 4) == b"RIFX":
+    raise InputError(
+      f"{path} is a wav of the big-endian kind (RIFX), which FFmpeg reads as "
+      "noise: convert it with another program first, such as SoX."
+    )
   try:
     container = av.open(
       # "file:" keeps names such as "a:b.mp4" from being read as addresses.
@@ -74,13 +79,17 @@ def open_media(path: Path):
 
 def is_animated_webp(path: pathlib.Path) -> bool:
   """Returns whether a file is a WebP of several pictures (RFC 9649)."""
-  try:
-    with open(path, "rb") as file:
-      head = file.read(21)
-  except OSError:  # Whoever opens it says why.
-    return False
+  head = _begins(path, 21)
   webp = len(head) == 21 and head[:4] + head[8:16] == b"RIFFWEBPVP8X"
   return webp and bool(head[20] & 2)
+
+
+def _begins(path: pathlib.Path, count: int) -> bytes:
+  try:
+    with open(path, "rb") as file:
+      return file.read(count)
+  except OSError:  # Whoever opens it says why.
+    return b""
 
 
 def reason(error: Exception) -> str:
@@ -138,10 +147,17 @@ def _chosen(streams: list, path: Path):
   default = av.stream.Disposition.default
   marked = [s for s in open_ones if s.disposition & default]
   stream = (marked or open_ones)[0]
-  if stream.codec_context.codec_tag in _ENCRYPTED:
+  if _tag(stream) in _ENCRYPTED:
     raise _encrypted(path)
   stream.thread_type = "AUTO"
   return stream
+
+
+def _tag(stream) -> str:
+  try:
+    return stream.codec_context.codec_tag
+  except UnicodeDecodeError:  # A number, as of G.722 in a wav.
+    return ""
 
 
 def video_stream(container, path: Path):

@@ -133,6 +133,50 @@ def test_packed_sound_keeps_its_length_and_pitch(tmp_path, name, options):
   assert np.argmax(spectrum) / 2.0 == pytest.approx(440, abs=0.5)
 
 
+@pytest.mark.parametrize(
+  ("name", "codec", "sample_rate"),
+  [
+    ("alaw.wav", "pcm_alaw", 8000),
+    ("g722.wav", "g722", 16000),
+    ("adpcm.wav", "adpcm_ima_wav", 22050),
+    ("voice.amr", "libopencore_amrnb", 8000),
+    ("a.webm", "libopus", 48000),
+    ("a.aiff", "pcm_s16be", 44100),
+    ("a.caf", "alac", 44100),
+    ("a.ac3", "ac3", 48000),
+  ],
+)
+def test_sound_of_telephones_and_studios_is_read(
+  tmp_path, name, codec, sample_rate
+):
+  path = tmp_path / name
+  with av.open(path, "w") as file:
+    stream = file.add_stream(codec, rate=sample_rate)
+    stream.layout = "mono"
+    kind = stream.codec_context.format.name
+    frame = av.AudioFrame.from_ndarray(
+      _tone(2.0, sample_rate)[None], "flt", "mono"
+    )
+    frame.sample_rate = sample_rate
+    convert = av.AudioResampler(kind, "mono", sample_rate)
+    for part in (*convert.resample(frame), None):
+      file.mux(stream.encode(part))
+  got = video_reader.read_audio(path)
+  # Coders of speech work in blocks, and add what they look back to.
+  assert abs(len(got) / SAMPLE_RATE - 2) < 0.1
+  spectrum = np.abs(np.fft.rfft(got))
+  assert np.argmax(spectrum) / (len(got) / SAMPLE_RATE) == pytest.approx(
+    440, abs=1
+  )
+
+
+def test_what_would_be_read_as_noise_is_refused(tmp_path):
+  path = tmp_path / "big 'endian'.wav"
+  soundfile.write(path, _tone(0.5, 16000), 16000, format="WAV", endian="BIG")
+  with pytest.raises(InputError, match="RIFX.*convert it"):
+    video_reader.read_audio(path)
+
+
 def test_50_ms_can_drive_a_face_and_10_ms_cannot(tmp_path):
   path = tmp_path / "short.wav"
   soundfile.write(path, _tone(0.05, 48000), 48000)
