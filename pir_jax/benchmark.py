@@ -132,4 +132,4 @@ def main(topic: str) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main, TOPICS)
+  app.run(main, TOPICS, continues=False)

@@ -147,4 +147,4 @@ def _live(model: str, video: str, _: str, output: str) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, continues=False)

@@ -182,6 +182,8 @@ def write(
     ) from error
   if not count:
     raise InputError("no sound came: is the command before the pipe right?")
+  if options.get("way") == "cut" and count == len(source.tracked.track.times):
+    print("The video has ended, and with it what it is cut to (--fill).")
   return count
 
 
@@ -234,10 +236,15 @@ def _wanted(
 ) -> Iterator[_Wanted]:
   """Yields each frame to be made as soon as its expression is known."""
   speech = source.person.begin_speech(round(look_ahead * FRAME_RATE), STEP)
+  phases = source.person.phases
   resampler = pcm.Resampler(sample_rate, SAMPLE_RATE)
   line = _Timeline(source.tracked.video.rate, sample_rate)
   for chunk in incoming:
-    line.add(chunk, speech.push(resampler.push(chunk)))
+    begin = time.perf_counter()
+    ticks = speech.push(resampler.push(chunk))
+    if len(ticks):
+      phases.add("speech", time.perf_counter() - begin, len(ticks))
+    line.add(chunk, ticks)
     yield from line.frames()
   for rest in (speech.push(resampler.finish()), speech.finish()):
     line.add(np.zeros(0, np.float32), rest)

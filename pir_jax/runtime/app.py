@@ -26,7 +26,12 @@ _DISK_ERRORS = (
 )
 
 
-def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
+def run(
+  main: Callable[..., None],
+  topics: tuple[str, ...] = (),
+  *,
+  continues: bool = True,
+) -> None:
   """Runs `main` under absl; an InputError is one line and exit code 1.
 
   A preempted run that has saved ends with exit code 0 after SIGTERM, and with
@@ -37,6 +42,7 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
     main: the command.
     topics: words of which the user must choose one, without dashes; `main`
       takes it as its argument. Without any, `main` takes nothing.
+    continues: whether the same command goes on where it was interrupted.
   """
 
   def guarded(argv: list[str]) -> None:
@@ -57,10 +63,8 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
       print(error, file=sys.stderr)
       sys.exit(error.code)
     except KeyboardInterrupt:
-      print(
-        "stopped: the same command continues from what was saved, if anything.",
-        file=sys.stderr,
-      )
+      hint = ": the same command continues from what was saved, if anything"
+      print(f"stopped{hint if continues else ''}.", file=sys.stderr)
       sys.exit(130)
     except OSError as error:
       if error.errno not in _DISK_ERRORS or not error.filename:

@@ -282,6 +282,17 @@ def test_a_stream_is_a_video_with_sound(colored):
     assert len(container.streams.audio) == 1
 
 
+@pytest.mark.parametrize("way", ["cut", "hold"])
+def test_where_the_video_ends_the_stream_that_is_told(colored, capsys, way):
+  count = live.write(
+    colored, _chunks(_sound(4), 640), Pipe(), kind="raw", way=way
+  )
+  ended = "The video has ended" in capsys.readouterr().out
+  assert ended == (way == "cut")
+  assert (count == len(colored.tracked.track.times)) == (way == "cut")
+  assert "speech" in colored.person.phases.spans
+
+
 def test_a_reader_that_leaves_ends_it_in_a_sentence(colored):
   with pytest.raises(InputError, match="whoever reads the video closed it"):
     live.write(colored, _chunks(_sound(4), 640), Pipe(most=20_000), kind="raw")
