@@ -65,9 +65,9 @@ def report(
   options = known.tracking_options()
   if len(known.look):  # As `reenact`: whoever looks like them.
     options |= {"face": None, "expected": known.look}
-  tracked = seen.track(source, video=before, **options)
-  names = pathlib.Path(video).name, tracked.video.name
   seconds = float(made.duration)
+  tracked = seen.track(source, video=before, seconds=seconds + 1, **options)
+  names = pathlib.Path(video).name, tracked.video.name
   parts: list[tuple[float, float | None]] = [(0.0, None)]
   if seconds >= 2 * MINUTE:
     parts = [(0.0, MINUTE), (seconds - MINUTE, MINUTE)]

@@ -34,6 +34,7 @@ from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
 _CHUNK = ready.BATCHES[-1]  # Frames that are inpainted together.
 LONG = 300.0  # Seconds of speech that are read at once.
 _BLOCK = SAMPLE_RATE // 2  # Samples of longer speech that are.
+_SPARE = 1.0  # Seconds of video after the last that is shown: masks spread.
 _SHEET_COLUMNS = 6
 _SHEET_SIDE = 256
 
@@ -104,9 +105,12 @@ def reenact(
   person = person if isinstance(person, Person) else load(person)
   known = person_in(person.people, sha256)
   upper_face.check(brows, blinks, known.masks.region)
-  source = source_lib.open_source(person, video, face=face, force=force)
-  sheet = _Sheet()
   is_long = len(waveform) >= round(LONG * SAMPLE_RATE)
+  needed = None if is_long else len(waveform) / SAMPLE_RATE + _SPARE
+  source = source_lib.open_source(
+    person, video, face=face, force=force, seconds=needed
+  )
+  sheet = _Sheet()
   done = (write_long if is_long else write)(
     *(source, waveform, audio, output),
     brows=brows,
@@ -157,7 +161,7 @@ def write(
     brows,
     blinks,
   )
-  if count < num_source - rate / 2:
+  if count < (tracked.video.num_frames or num_source) - rate / 2:
     print("The speech ends before the video, whose rest is left out.")
   if count < asked - rate / 2:
     print("The video ends before the speech, whose rest is left out.")

@@ -74,6 +74,7 @@ def open_source(
   *,
   face: int | Path | None = None,
   force: bool = False,
+  seconds: float | None = None,
 ) -> Source:
   """Tracks a trained person in a video; a known video is not tracked again.
 
@@ -84,6 +85,7 @@ def open_source(
     face: which face of the video, counted from the largest, or a picture of
       it; by default whoever looks like the trained person.
     force: also takes somebody else, which the source's comment then names.
+    seconds: of the video that are needed at least; None is all of it.
 
   Raises:
     InputError: the networks are not whole, the video cannot be read or shows
@@ -108,6 +110,7 @@ def open_source(
     face=face,
     expected=expected,
     refuse=not force,
+    seconds=seconds,
     **known.tracking_options(),
   )
   for remark in info.remarks:

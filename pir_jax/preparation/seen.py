@@ -9,6 +9,7 @@ used longest ago goes when the folder grows.
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -26,6 +27,7 @@ from pir_jax.types import InputError
 
 # Of tracker, fit and masks: counts up when they give other values.
 VERSION = 1
+_BLOCK = 10.0  # Seconds of a video of which parts are tracked.
 _FIT = "fit.safetensors"
 _NUM_FACES = "num_faces.json"
 _MASKS = "masks.safetensors"
@@ -41,33 +43,43 @@ def track(
   face: int | str | pathlib.Path | None = None,
   expected: Float[np.ndarray, "d"] | None = None,
   refuse: bool = True,
+  seconds: float | None = None,
   **options: Any,
 ) -> tracking.TrackedVideo:
   """Tracks a known person in a video, or recalls their track.
 
-  The arguments are those of `tracking.track`. What is recalled has no `sight`.
-  A file whose content is another is another video, whatever its name.
+  The arguments are those of `tracking.track`; `seconds` are needed at least.
+  What is recalled has no `sight`. A file whose content is another is another
+  video, whatever its name.
   """
   known = {"identity": identity, "config": config, "model": model}
-  place = _place(video, face, **known)
   path = pathlib.Path(path)
-  tracked = _recall(place, path, video, config, model)
-  # Somebody else may have been asked for by force, or another look be expected.
-  if tracked is not None and (
-    not refuse or _resembles(tracked.track.look, expected)
-  ):
-    progress.say("This video is known: its track is used again.")
-    return tracked
+  places = [_place(video, face, **known)]
+  if seconds is not None:
+    # Speech of about the same length shares a track.
+    seconds = _BLOCK * math.ceil(seconds / _BLOCK)
+    seconds = seconds if seconds < video.duration else None
+  if seconds is not None:
+    places.append(_place(video, face, **known, seconds=seconds))
+  for place in places:
+    tracked = _recall(place, path, video, config, model)
+    # Somebody else may have been asked for by force, or another be expected.
+    if tracked is not None and (
+      not refuse or _resembles(tracked.track.look, expected)
+    ):
+      progress.say("This video is known: its track is used again.")
+      return tracked
   tracked = tracking.track(
     path,
     video=video,
     face=face,
     expected=expected,
     refuse=refuse,
+    seconds=seconds,
     **known,
     **options,
   )
-  _keep(place, tracked)
+  _keep(places[-1], tracked)
   return tracked
 
 
@@ -159,16 +171,18 @@ def clear() -> None:
   kept.clear(assets.kept_directory("masks"))
 
 
-def _place(video, face, identity, config, model) -> pathlib.Path | None:
+def _place(
+  video, face, identity, config, model, seconds=None
+) -> pathlib.Path | None:
   """Names a track by all that it depends on; None where none are kept."""
   folder = root()
   if folder is None:
     return None
   if isinstance(face, str | pathlib.Path):  # A picture.
     face = hashlib.sha256(pathlib.Path(face).read_bytes()).hexdigest()
-  text = json.dumps(
-    [VERSION, video.sha256, face, dataclasses.asdict(config), model.sha256]
-  )
+  parts = [VERSION, video.sha256, face, dataclasses.asdict(config)]
+  parts += [model.sha256] + [seconds] * (seconds is not None)
+  text = json.dumps(parts)
   digest = hashlib.sha256(text.encode())
   digest.update(np.float32(identity).tobytes())
   return folder / digest.hexdigest()[:32]

@@ -4,6 +4,7 @@ t source frames, h height, w width, n audio samples, l landmarks, i identity and
 e expression coefficients, r side of a window in pixels, d sides of a look.
 """
 
+import contextlib
 import os
 import pathlib
 import time
@@ -163,6 +164,7 @@ def track(
   config: masks.Config | None = None,
   phases: section_timer.SectionTimer | None = None,
   model: morphable.FaceModel | None = None,
+  seconds: float | None = None,
 ) -> TrackedVideo:
   """Detects, tracks and fits one face.
 
@@ -177,6 +179,7 @@ def track(
     config: of masks and window.
     phases: collects how long each part took.
     model: the parametric head; None is the open one.
+    seconds: of the video that are looked at; None is all of it.
 
   Raises:
     InputError: the video cannot be read, shows no such face, or another person
@@ -189,12 +192,19 @@ def track(
   times: list[float] = []
 
   def frames() -> Iterator[np.ndarray]:
-    for at, image in prefetch.taken(video_reader.read_frames(path)):
-      times.append(float(at))
-      yield image
+    with contextlib.closing(
+      prefetch.taken(video_reader.read_frames(path))
+    ) as all_:
+      for at, image in all_:
+        if seconds is not None and at >= seconds:
+          return
+        times.append(float(at))
+        yield image
 
   rate = float(video.rate)
   total = video.num_frames or round(video.duration * rate)
+  if seconds is not None:
+    total = min(total, round(seconds * rate))
   begin = time.perf_counter()
   seen = progress.track(frames(), "tracking the face", total)
   tracked = landmarks.track(

@@ -99,6 +99,17 @@ def test_what_decides_is_in_the_name(video, tracked, options):
   assert len(tracked) == 2
 
 
+def test_of_a_long_video_only_what_is_needed_is_tracked(
+  video, tracked, monkeypatch
+):
+  monkeypatch.setattr(seen, "_BLOCK", 0.1)
+  for seconds in (0.11, 0.19, 0.21, 5.0, 0.05):
+    _track(video, seconds=seconds)
+  # In steps of the block; the whole, once it is known, is enough for all.
+  asked = [options["seconds"] for options in tracked]
+  assert asked == [pytest.approx(0.2), pytest.approx(0.3), None]
+
+
 def test_another_content_is_another_video(video, tracked):
   _track(video)
   synthetic.write_video(video, num_frames=NUM_FRAMES + 1)
