@@ -1,4 +1,4 @@
-"""Training, evaluation and reenactment show the network the same bits.
+"""Training and evaluation show the network the same bits; in use, nearly so.
 
 On the packaged clip, prepared and tracked for each as it is in use.
 """
@@ -11,9 +11,11 @@ from pir_jax.data import pipelines
 from pir_jax.data.dataset import Clip, Dataset
 from pir_jax.evaluation import held_out_frames
 from pir_jax.inference import reenactor
+from pir_jax.inference import source as source_lib
 from pir_jax.inference.person import KnownPerson, Person
 from pir_jax.media import video_reader
 from pir_jax.preparation import pipeline, tracking
+from pir_jax.runtime import section_timer
 
 SIDE = 128
 
@@ -23,6 +25,7 @@ class Witness(Person):
 
   def __init__(self, clip):
     self.resolution, self.space = SIDE, Dataset([clip]).space
+    self.phases = section_timer.SectionTimer()
     self.stats = clip.expression_stats
     self.shown = []
 
@@ -40,7 +43,7 @@ class Witness(Person):
 
 
 @pytest.mark.slow
-def test_the_network_is_shown_the_same_bits_everywhere(tmp_path):
+def test_the_network_is_shown_the_same_everywhere(tmp_path):
   video = assets.fetch("demo_video")
   pipeline.prepare(video, tmp_path / "me", with_page=False)
   clip = Clip.open(tmp_path / "me")
@@ -53,20 +56,29 @@ def test_the_network_is_shown_the_same_bits_everywhere(tmp_path):
   tracked = tracking.track(video, video=info, **known.tracking_options())
   count, size = len(tracked.track.times), data.space.expression_size
   frames = reenactor.inpaint_frames(
-    witness,
-    tracked,
+    source_lib.Source(witness, known, tracked),
+    np.arange(count),
     np.zeros((count, size), np.float32),
     np.zeros(size, bool),
-    known.window_side,
   )
   assert len(list(frames)) == count
   in_use = dict(
     zip(np.flatnonzero(tracked.track.present), witness.shown, strict=True)
   )
 
+  stored = {}
+
   def compare(index, image, mask, pose, intrinsics):
-    own = in_use[int(index)]
-    for one, other in zip(own, (image, mask, pose, intrinsics), strict=True):
+    *pixels, used_pose, used_intrinsics = in_use[int(index)]
+    np.testing.assert_array_equal(used_pose, pose)
+    np.testing.assert_array_equal(used_intrinsics, intrinsics)
+    # Cut from the frame at once, and not from a stored window: less than a
+    # grey level, and nothing of what is masked in one is shown by the other.
+    seen = (mask < 0.5) & (pixels[1] < 0.5)
+    assert 127.5 * np.abs(pixels[0] - image)[seen[..., 0]].mean() < 1
+    assert (pixels[1] >= mask).all()
+    bits = stored.setdefault(int(index), (image, mask))
+    for one, other in zip(bits, (image, mask), strict=True):
       np.testing.assert_array_equal(one, other)
 
   for split in ("train", "held_out"):
@@ -86,6 +98,7 @@ def test_the_network_is_shown_the_same_bits_everywhere(tmp_path):
         batch.cameras.pose[0],
         batch.cameras.intrinsics[0],
       )
+  assert set(stored) == set(np.flatnonzero(tracked.track.present).tolist())
   held_out = held_out_frames.read_held_out(clip, witness)
   for i, index in enumerate(held_out.index):
     cameras = held_out.cameras
