@@ -128,8 +128,8 @@ def cut_out(
   """Yields parts of a video and their windows; None without a face.
 
   In training a frame's window is stored, and from that the network's is cut;
-  here it is cut from the frame at once, which is quicker and differs by less
-  than a grey level. Pixels that the mask covers are the same or more.
+  here it is cut from the frame at once, which is quicker and differs by about
+  a grey level. Pixels that the mask covers are the same or more.
 
   Args:
     source: the video, and who is cut out for.
