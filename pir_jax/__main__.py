@@ -9,6 +9,7 @@ COMMANDS = {
   "reenact": "Make a person in a video speak other words.",
   "evaluate": "Measure a trained person on held-out frames.",
   "inspect": "Show the implicit face: images, depth, a turntable, a mesh.",
+  "view": "Show the implicit face live in a browser.",
   "export": "Write a person's networks to files to hand on.",
   "convert": "Convert a face model of another project.",
   "benchmark": "Measure the speed of the networks.",

@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from pir_jax import ranges
+from pir_jax.interface import training_view
 from pir_jax.media import whole_file
 from pir_jax.preparation import packaged_clip
 from pir_jax.profiling import abstract_stage, memory_check
@@ -47,6 +48,7 @@ _RESUME_FROM = flags.DEFINE_string(
   "Another run whose state a new one begins with, under a config of its own.",
 )
 flags.adopt_module_key_flags(distributed)
+flags.adopt_module_key_flags(training_view)
 _PROFILE = flags.DEFINE_string(
   "profile", None, "START:STEPS, such as 20:5: these steps are traced."
 )
@@ -57,6 +59,7 @@ def train(
   workdir: pathlib.Path,
   source: pathlib.Path | None = None,
   profile: tuple[int, int] | None = None,
+  viewer: tuple[str, int] | None = None,
 ) -> None:
   """Trains a stage to its last step, resuming the run where there is one.
 
@@ -65,6 +68,7 @@ def train(
     workdir: of the run.
     source: another run, whose state a new one starts from.
     profile: first step and number of steps to trace.
+    viewer: host and port at which the face is shown meanwhile; stage 2 only.
 
   Raises:
     InputError: the experiment, its data or the run cannot be used.
@@ -84,7 +88,10 @@ def train(
   predicted = audio_expressions.training_table(experiment, data, workdir)
   stage = make_stage(experiment, space, workdir, mesh, predicted)
   state = stage.abstract_state()
-  with run_lock.held(workdir):
+  with (
+    training_view.shown_at(viewer, stage, data, space) as watch,
+    run_lock.held(workdir),
+  ):
     if source is not None:
       run_record.adopt(workdir, source, stage)
     if not has_begun(workdir):  # What goes on has fitted before.
@@ -106,6 +113,7 @@ def train(
       compile_ahead=lambda: stage.compile_ahead(
         *abstract_stage.arguments(experiment, stage)
       ),
+      watch=watch,
     )
 
 
@@ -126,7 +134,8 @@ def main() -> None:
     print(f"--config.data.path is not set: {experiment.data.path}")
   source = _RESUME_FROM.value and pathlib.Path(_RESUME_FROM.value)
   with distributed.joined():
-    train(experiment, pathlib.Path(workdir), source, profile)
+    viewer = training_view.address()
+    train(experiment, pathlib.Path(workdir), source, profile, viewer)
 
 
 if __name__ == "__main__":

@@ -172,6 +172,7 @@ def test_speech_report_without_a_model_or_with_a_silent_voice(
     ("reenact", "--model, --video, --audio, --output"),
     ("evaluate", "--model, --data, --output"),
     ("inspect", "--model, --output"),
+    ("view", "--model"),
     ("prepare", "--video or --input, --output or --check"),
   ],
 )

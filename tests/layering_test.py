@@ -11,7 +11,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "pir_jax"
 # What stands at the root of the package; everything else has a room.
 COMMANDS = {
-  *("prepare", "train", "reenact", "evaluate", "inspect", "export"),
+  *("prepare", "train", "reenact", "evaluate", "inspect", "export", "view"),
   *("convert", "benchmark", "compile", "demo", "cache"),
 }
 ROOT = COMMANDS | {"__init__", "__main__", "types", "ranges", "assets"}
@@ -36,6 +36,8 @@ ROOMS = {
   "assets",
   "evaluation": "inference runs stages preparation face media data geometry "
   "metrics runtime assets",
+  "interface": "inference runs preparation face media data geometry runtime "
+  "assets",
   "profiling": "inference runs stages preparation pretrained face media data "
   "models losses geometry ops metrics runtime assets",
 }

@@ -3,6 +3,7 @@
 n side of the grid, p points, v vertices, f faces.
 """
 
+import copy
 import math
 import pathlib
 from typing import NamedTuple
@@ -56,7 +57,7 @@ def default_level(box: float = 1.0) -> float:
 
 
 class Field:
-  """Density and colour of feature planes at points, in chunks of one size."""
+  """Density and colour of feature planes at points, in chunks of few sizes."""
 
   def __init__(self, generator: nnx.Module, planes: Float[Array, "1 3 h w c"]):
     self.box = generator.config.renderer.box_warp
@@ -69,13 +70,22 @@ class Field:
 
     self._decode = jax.jit(decode)
 
+  def of(
+    self, generator: nnx.Module, planes: Float[Array, "1 3 h w c"]
+  ) -> "Field":
+    """Returns the field of others of the same sizes; compiles nothing."""
+    other = copy.copy(self)
+    _, other._params = nnx.split(generator.renderer)
+    other._bordered = triplane.border(planes)
+    return other
+
   def at(
     self, points: Float[np.ndarray, "p 3"]
   ) -> tuple[Float[np.ndarray, "p"], Float[np.ndarray, "p 3"]]:
     """Returns densities, and colours in about [0, 1]."""
     num = len(points)
-    chunk = min(_CHUNK, num)
-    # One chunk size is one compiled program; the filling is thrown away.
+    # Few chunk sizes are few compiled programs; the filling is thrown away.
+    chunk = min(_CHUNK, 1 << max(0, num - 1).bit_length())
     points = np.pad(np.float32(points), ((0, -num % chunk), (0, 0)))
     parts = [
       jax.device_get(

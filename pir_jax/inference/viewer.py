@@ -31,7 +31,7 @@ COMMENT = "AI-generated: face rendered by pir_jax"
 SECONDS = 4  # Of a turntable.
 USUAL = (-0.5, 1.5)  # Raw coefficients outside are far from anything seen.
 _DISTANCE = 2.7  # About where the cameras of prepared clips are.
-_SEEN = 0.5  # Of a ray's light: what less of it meets has no depth.
+SEEN = 0.5  # Of a ray's light: what less of it meets has no depth.
 # As one program: one by one, its operations take longer to compile.
 _orbit = jax.jit(cameras_lib.orbit)
 
@@ -173,6 +173,7 @@ class Viewer:
   Attributes:
     space: of the expressions.
     generator: the network.
+    identity: the person's coefficients.
     mean: the person's expression on average.
     prior: what the network began from, see `experiment.prior_of`.
   """
@@ -189,7 +190,7 @@ class Viewer:
     batch_size: int = 4,
   ):
     self.generator, self.space, self.mean = generator, space, mean
-    self._identity = np.float32(identity)[None]
+    self.identity = np.float32(identity)
     self._batch_size = batch_size
     graphdef, self._params = nnx.split(generator)
 
@@ -250,7 +251,7 @@ class Viewer:
     self, expression: Float[np.ndarray, "e"]
   ) -> Float[Array, "1 k s"]:
     known = self.space.standardise(np.float32(expression))
-    return self._map(self._params, self._identity, known[None])
+    return self._map(self._params, self.identity[None], known[None])
 
   def planes(
     self, expression: Float[np.ndarray, "e"]
@@ -297,13 +298,13 @@ def normals_of_depth(
   # Seen from the camera, down x right comes towards it.
   normal = jnp.cross(down, right)
   length = jnp.linalg.norm(normal, axis=-1, keepdims=True)
-  met = (weight_sum[..., None] > _SEEN) & (length > 0)
+  met = (weight_sum[..., None] > SEEN) & (length > 0)
   return jnp.where(met, normal / jnp.where(met, length, 1.0), 0.0)
 
 
 def share_met(seen: Pictures) -> float:
   """Share of the rays that end in matter."""
-  return float((seen.weight_sum > _SEEN).mean())
+  return float((seen.weight_sum > SEEN).mean())
 
 
 def to_pictures(
@@ -316,7 +317,7 @@ def to_pictures(
   ahead.
   """
   side = seen.image.shape[1]
-  met = seen.weight_sum > _SEEN
+  met = seen.weight_sum > SEEN
   near, far = (
     np.percentile(seen.depth[met], [1, 99]) if met.any() else (0.0, 1.0)
   )

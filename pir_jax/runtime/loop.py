@@ -70,6 +70,7 @@ def fit(
   seed: int,
   profile: tuple[int, int] | None = None,
   compile_ahead: Callable[[], None] = lambda: None,
+  watch: Callable[[int, Any], None] | None = None,
 ) -> Any:
   """Trains `stage` up to `config.num_steps`, from the newest checkpoint.
 
@@ -85,6 +86,8 @@ def fit(
     profile: the first step and the number of steps to trace.
     compile_ahead: called where there is a step to take; may return before the
       phases are compiled.
+    watch: called on this process after every step, with its number and the
+      state, which the next step may overwrite; its time counts as a pause.
 
   Returns:
     The last state.
@@ -123,7 +126,15 @@ def fit(
         compile_ahead()
       state = restored[1] if restored else stage.init(key)
       run = _Run(
-        stage, config, held_out, iterator, checkpoints, reporter, notice, trace
+        stage,
+        config,
+        held_out,
+        iterator,
+        checkpoints,
+        reporter,
+        notice,
+        trace,
+        watch,
       )
       if steps:
         validation.warm_up(stage, state, held_out(), config.best)
@@ -146,6 +157,7 @@ class _Run(NamedTuple):
   reporter: metric_writer.Reporter
   notice: preemption.Notice
   trace: profiler.Trace
+  watch: Callable[[int, Any], None] | None
 
   def due(self, step: int, every: int) -> bool:
     """Returns whether something done every so many steps is due now."""
@@ -184,6 +196,9 @@ def _train(
       checks.resolve()
       with clock.paused():
         run.reporter.say(run.trace.finish())
+    if run.watch is not None:
+      with clock.paused():
+        run.watch(step, state)
     stop, held_out = run.notice.should_stop(step), {}
     if run.due(step, config.evaluate_every) and not stop:
       checks.resolve()

@@ -4,6 +4,7 @@ import collections
 import math
 import types
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -199,3 +200,32 @@ def test_files_hold_the_mesh(mesh, tmp_path, suffix):
   # A byte of linear light is up to 12.92 of sRGB's where it is dark.
   np.testing.assert_allclose(encoded, mesh.colors / 255, atol=6.5 / 255)
   assert got.visual.material.metallicFactor == 0
+
+
+def test_other_planes_and_params_are_decoded_by_the_same_program(monkeypatch):
+  once = chex.assert_max_traces(mesh_lib.activated, n=1)
+  monkeypatch.setattr(mesh_lib, "activated", once)
+  head = scaled_head(1.0)
+  field = mesh_lib.Field(head, jnp.zeros((1, 3, 2, 2, 1)))
+  points = np.zeros((5, 3), np.float32)
+  before = field.at(points)[0]
+  other = field.of(scaled_head(2.0), jnp.ones((1, 3, 2, 2, 1)))
+  # Up to the next power of two it is the same size as well.
+  assert np.all(other.at(points[:5])[0] > before)
+  assert other.at(np.zeros((7, 3), np.float32))[0].shape == (7,)
+  np.testing.assert_array_equal(field.at(points)[0], before)
+
+
+def scaled_head(scale):
+  look = Scaled()
+  look.scale = nnx.Param(jnp.float32(scale))
+  return Head(look)
+
+
+class Scaled(nnx.Module):
+  """A renderer whose density is its one param."""
+
+  def sample(self, bordered, points):
+    del bordered
+    ones = jnp.ones(points.shape[:-1])
+    return renderer.Samples(points, self.scale[...] * ones)

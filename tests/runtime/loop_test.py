@@ -108,7 +108,7 @@ def run(workdir, num_steps, poison=None, *, spoils=None, **options):
   scored = options.pop("scored", list)
   of_fit = {
     name: options.pop(name)
-    for name in ("profile", "compile_ahead")
+    for name in ("profile", "compile_ahead", "watch")
     if name in options
   }
   config = loop.Config(
@@ -140,6 +140,20 @@ def test_stopped_and_resumed_is_bit_identical(tmp_path, whole):
   assert compiled == [True]
   chex.assert_trees_all_equal(state, whole[0])
   assert int(state.step) == 12
+
+
+def test_a_watched_run_is_bit_identical_and_seen_after_each_step(
+  tmp_path, whole
+):
+  steps = []
+
+  def watch(step, state):
+    assert int(state.step) == step
+    steps.append(float(state.ema["line"]["slope"]))
+
+  watched = run(tmp_path, 12, save_every=12, watch=watch)
+  chex.assert_trees_all_equal(watched, whole[0])
+  assert len(set(steps)) == 12
 
 
 def test_finished_run_is_not_trained_further(whole):
