@@ -73,7 +73,11 @@ def view(
     title=pathlib.Path(audio).name,
     cameras=None if clip is None else opening.cameras_of(clip),
   )
-  server.warm_up(first)
+  try:
+    server.warm_up(first)
+  except BaseException:  # Ctrl-C above all.
+    server.close()
+    raise
   return server
 
 

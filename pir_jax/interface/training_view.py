@@ -28,7 +28,7 @@ _PORT = flags.DEFINE_integer(
   "view_port", 8080, "Port for --view; 0 is any free one.", 0, 65535
 )
 _EVERY = 3.0  # Seconds of training between two renders, at least,
-_SHARE = 5  # and so many times what the last one took.
+_SHARE = 5  # and so many times what one takes.
 
 Watch = Callable[[int, Any], None]
 
@@ -132,19 +132,24 @@ class TrainingView:
     )
     self._server.controls.report("The first steps compile.")
     self.url = self._server.url
-    self._due = -math.inf
+    self._due, self._took = -math.inf, math.inf
 
   def __call__(self, step: int, state: Any) -> None:
     """Renders, if a browser is there and it is time."""
-    begin = time.monotonic()
-    if begin < self._due or not self._server.watched:
+    if time.monotonic() < self._due or not self._server.watched:
       return
     self._face.update(self._generator(state, _here))
-    self._server.render_all(f"Step {step}: ")
+    note = f"Step {step}: "
+    if self._took == math.inf:  # The first is mostly compilation.
+      self._server.render_all(note)
+    begin = time.monotonic()
+    self._server.render_all(note)
+    end = time.monotonic()
     # The arrays are the run's own: the next step overwrites them.
     self._face.forget()
-    end = time.monotonic()
-    self._due = end + max(_EVERY, _SHARE * (end - begin))
+    # The least: others may have compiled as well.
+    self._took = min(self._took, end - begin)
+    self._due = end + max(_EVERY, _SHARE * self._took)
 
   def close(self) -> None:
     """Ends the server and its thread."""

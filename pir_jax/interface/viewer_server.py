@@ -311,9 +311,11 @@ class ViewerServer:
       self.num_pictures += 1
     browser.progress.rung = index
     seconds = time.monotonic() - begin
+    first = (kind, rung) not in self._seconds
     self._count(kind, rung, seconds)
     made = "by super-resolution from" if rung.upsampled else "of"
-    self._report(f"{kind} {made} {rung.num}x{rung.num} rays", seconds)
+    sentence = f"{kind} {made} {rung.num}x{rung.num} rays"
+    self._report(f"{sentence}, compiled" if first else sentence, seconds)
 
   def _make_mesh(self, expression, index) -> None:
     begin = time.monotonic()

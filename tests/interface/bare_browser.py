@@ -1,7 +1,7 @@
 """What a browser and viser exchange, without a browser."""
 
+import contextlib
 import io
-import json
 
 import msgspec
 import numpy as np
@@ -40,11 +40,6 @@ class BareBrowser:
     }
     self._socket.send(msgspec.msgpack.encode(message | changes))
 
-  def set(self, uuid, value):
-    message = {"uuid": uuid, "updates": {"value": value}}
-    message["type"] = "GuiUpdateMessage"
-    self._socket.send(msgspec.msgpack.encode(message))
-
   def messages(self, wanted, timeout=20.0):
     """Yields messages of a type, until none comes any more."""
     while True:
@@ -71,7 +66,15 @@ class BareBrowser:
       if isinstance(data, dict):
         data = buffers[data["__binary_index"]]
       return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    raise AssertionError(json.dumps("no picture"))
+    raise AssertionError("no picture was pushed")
+
+  def picture_at_rest(self):
+    """Returns the last picture that is pushed, once none follows."""
+    picture = self.picture()
+    with contextlib.suppress(TimeoutError):
+      while True:
+        picture = self.picture(timeout=0.7)
+    return picture
 
   def close(self):
     self._socket.close()

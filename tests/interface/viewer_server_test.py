@@ -39,15 +39,6 @@ def running(server):
     thread.join()
 
 
-def last_picture(browser):
-  """What a browser shows once everything is at rest."""
-  picture = browser.picture()
-  with contextlib.suppress(TimeoutError):
-    while True:
-      picture = browser.picture(timeout=0.7)
-  return picture
-
-
 def test_it_answers_and_its_thread_ends_with_it():
   before = set(threading.enumerate())
   with serving() as server:
@@ -78,13 +69,13 @@ def test_browsers_have_cameras_of_their_own_and_leave_nothing():
   with serving() as server, running(server):
     near, far = BareBrowser(server.url), BareBrowser(server.url)
     far.look_from(5.0)
-    pictures = [last_picture(browser) for browser in (near, far)]
+    pictures = [browser.picture_at_rest() for browser in (near, far)]
     lit = [(picture.sum(-1) > 60).mean() for picture in pictures]
     assert lit[0] > 1.5 * lit[1] > 0
     # What one moves, both see.
     server.controls.set({"mouthSmileLeft": 1.4})
     for browser, before in zip((near, far), pictures, strict=True):
-      assert np.abs(last_picture(browser) - before).max() > 8
+      assert np.abs(browser.picture_at_rest() - before).max() > 8
     sent = server.num_pictures
     near.close()
     far.close()
