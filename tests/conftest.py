@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 # Tests compile far more than they run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -32,6 +34,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # A track that an earlier version left would hide a fault of this one.
 os.environ["PIR_JAX_KEEP"] = ""
 
+# The user's own signing key is none of the tests' business.
+os.environ["PIR_JAX_KEYS"] = tempfile.mkdtemp(prefix="pir_jax-keys-")
+
 import jax
 import jaxtyping
 import pytest
@@ -39,6 +44,13 @@ import pytest
 jaxtyping.install_import_hook("pir_jax", "beartype.beartype")
 
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def keys_of_the_tests():
+  """The folder of keys goes with the tests."""
+  yield
+  shutil.rmtree(os.environ["PIR_JAX_KEYS"])
 
 
 @pytest.fixture(params=[0.0, 1e-40, 1e4, -1e4])

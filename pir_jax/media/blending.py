@@ -4,8 +4,10 @@ r rows and c columns of the frame, h and w of the part of it that is changed,
 s side of the inpainted window, g side of the grid on which colours are matched.
 """
 
+from collections.abc import Callable
+
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int16, UInt8
 from PIL import Image
 from scipy import ndimage
 
@@ -30,12 +32,18 @@ _FROM_LINEAR = np.searchsorted(
   (_TO_LINEAR[1:] + _TO_LINEAR[:-1]) / 2, np.arange(65536) / 65535
 ).astype(np.uint8)
 
+# Rows and columns of a frame, and the side of the window -> grey levels.
+Pattern = Callable[
+  [slice, slice, float | np.floating], Int16[np.ndarray, "h w 3"]
+]
+
 
 def paste(
   frame: UInt8[np.ndarray, "r c 3"],
   window: Float[np.ndarray, "3"],
   inpainted: Float[np.ndarray, "s s 3"],
   mask: Bool[np.ndarray, "s s"],
+  pattern: Pattern | None = None,
 ) -> UInt8[np.ndarray, "r c 3"]:
   """Returns the frame with the inpainted window where the mask is.
 
@@ -49,6 +57,7 @@ def paste(
     inpainted: the window's new content, in [-1, 1] (clipped).
     mask: of the pixels that the network inpainted; an empty one changes
       nothing.
+    pattern: what is added to the bytes that are inpainted.
 
   Raises:
     ValueError: no pixel of the frame lies inside the window.
@@ -67,7 +76,10 @@ def paste(
   cover = np.clip(place.put(opacity, linear), 0, 1)
   # Interpolation rounds; not a bit of the frame may come through.
   cover[cover > 1 - 1e-4] = 1
-  light = _TO_LINEAR[place.put(patch)]
+  placed = place.put(patch)
+  if pattern is not None:  # Before the blending, which lets it fade out.
+    placed = placed + pattern(place.rows, place.columns, window[2])
+  light = _TO_LINEAR.take(placed, mode="clip")
   under = frame[place.rows, place.columns]
   blended = _TO_LINEAR[under]
   for i in range(3):

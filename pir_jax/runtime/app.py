@@ -26,7 +26,12 @@ _DISK_ERRORS = (
 )
 
 
-def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
+def run(
+  main: Callable[..., None],
+  topics: tuple[str, ...] = (),
+  *,
+  files: bool = False,
+) -> None:
   """Runs `main` under absl; an InputError is one line and exit code 1.
 
   A preempted run that has saved ends with exit code 0 after SIGTERM, and with
@@ -37,10 +42,11 @@ def run(main: Callable[..., None], topics: tuple[str, ...] = ()) -> None:
     main: the command.
     topics: words of which the user must choose one, without dashes; `main`
       takes it as its argument. Without any, `main` takes nothing.
+    files: `main` takes all words, names of files, as its arguments.
   """
 
   def guarded(argv: list[str]) -> None:
-    args = _topic(argv[1:], topics)
+    args = argv[1:] if files else _topic(argv[1:], topics)
     # absl sets the level to INFO, with the news of other libraries.
     logging.set_verbosity(logging.WARNING)
     # Orbax also logs the traceback of what it raises.
