@@ -1,5 +1,6 @@
 """What every test runs under: checked shapes, eight devices, exact matmuls."""
 
+import atexit
 import json
 import os
 import pathlib
@@ -41,16 +42,11 @@ import jax
 import jaxtyping
 import pytest
 
+atexit.register(shutil.rmtree, os.environ["PIR_JAX_KEYS"], ignore_errors=True)
+
 jaxtyping.install_import_hook("pir_jax", "beartype.beartype")
 
 jax.config.update("jax_default_matmul_precision", "highest")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def keys_of_the_tests():
-  """The folder of keys goes with the tests."""
-  yield
-  shutil.rmtree(os.environ["PIR_JAX_KEYS"])
 
 
 @pytest.fixture(params=[0.0, 1e-40, 1e4, -1e4])

@@ -12,8 +12,8 @@ from pir_jax.media import whole_file
 from pir_jax.types import SAMPLE_RATE
 
 _IN_A_PIPE = {
-  "mp4": "no signed manifest but the watermark and the comment",
-  "raw": "no signed manifest and no comment but the watermark",
+  "mp4": "the watermark and the comment",
+  "raw": "the watermark alone",
 }
 
 
@@ -70,7 +70,8 @@ def write(
   with whole_file.opened(output, (f".{kind}",), finish) as file:
     if output == "-" and marking.is_signed:
       print(
-        f"Through a pipe goes {_IN_A_PIPE[kind]}: no manifest, no run card."
+        f"Through a pipe goes {_IN_A_PIPE[kind]}: no signed manifest, no run "
+        "card."
       )
     source = source_lib.open_source(
       model, video, face=face, force=force, marking=marking

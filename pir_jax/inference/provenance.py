@@ -80,10 +80,7 @@ def _record(
       "video": {"name": video.name, "sha256": video.sha256},
       "audio": speech,
     },
-    "model": {
-      "sha256": ready.digest(person.folder) if person.folder else None,
-      "began from": person.prior,
-    },
+    "model": {"sha256": ready.digest(person.folder) if person.folder else None},
     "settings": settings,
     "marks": {
       "mark": marks.mark,

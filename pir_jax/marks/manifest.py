@@ -103,7 +103,7 @@ def sign(
       written = read(signed)
       if written is None or written.state == INVALID:
         raise C2paError(f"it reads back as {written and written.reasons}")
-  except C2paError as error:
+  except (C2paError, FileNotFoundError) as error:
     raise InputError(
       f"{title} cannot be signed ({error}): mend that, or write it without "
       "marks (--mark=none)."

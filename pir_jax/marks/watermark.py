@@ -42,7 +42,8 @@ _STEP, _MOST = 2, 300  # Every second frame; so many in all.
 _NEAR, _AROUND, _QUIET = 9, 17, (4.0, 1.5)
 _WINDOWS = (2, 3, 4, 5, 6, 8, 12)  # Sides of windows, in half tiles.
 _PLACES = 8  # Most windows of a size along a side.
-_SCALES = (1, 2)  # How many times larger the picture was when it was marked.
+# How many times larger the picture was when it was marked, up to a side.
+_SCALES, _LARGEST = (1, 2), 4096
 
 
 class Detection(NamedTuple):
@@ -182,7 +183,8 @@ def score(
     seeds: of the tiles; others than the mark's show what chance does.
   """
   best = 0.0
-  for scale in _SCALES:
+  side = max(planes[0].shape)
+  for scale in (x for x in _SCALES if x == 1 or x * side <= _LARGEST):
     for folded in zip(
       *(_folded(plane, scale * (1 + i)) for i, plane in enumerate(planes)),
       strict=True,
@@ -212,7 +214,8 @@ def _folded(
   for i in (0, 1):
     for j in (0, 1):
       sums[i, j, 1 + i :: 2, 1 + j :: 2] = blocks[i::2, j::2]
-  sums = sums.cumsum(2).cumsum(3)
+  for axis in (2, 3):
+    sums.cumsum(axis, out=sums)
   for size in sorted({min(size, max(counts)) for size in _WINDOWS}):
     height, width = (min(size, count) for count in counts)
     firsts, lefts = (

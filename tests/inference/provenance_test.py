@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pir_jax.inference import live_output, reenactor
+from pir_jax.inference import live_output, ready, reenactor
 from pir_jax.inference import source as source_lib
 from pir_jax.marks import examination, keys, manifest, run_card
 from pir_jax.marks.marking import Marking
@@ -149,3 +149,19 @@ def test_the_label_is_in_every_frame(
   for plain, labelled in zip(*frames, strict=True):
     corner = np.s_[-10:, -20:]
     assert np.abs(np.int16(plain[corner]) - labelled[corner]).max() > 30
+
+
+def test_the_digest_is_of_the_newest_networks(tmp_path):
+  for stage in ("expression", "triplane", "inpainting"):
+    for step in (3, 12):
+      folder = tmp_path / stage / "checkpoints" / str(step)
+      folder.mkdir(parents=True)
+      (folder / "files.json").write_text(f"{stage} {step}")
+    (tmp_path / stage / "run.json").write_text("{}")
+  first = ready.digest(tmp_path)
+  for name, same in (("3", True), ("12", False)):
+    place = tmp_path / "triplane" / "checkpoints" / name / "files.json"
+    place.write_text("other")
+    assert (ready.digest(tmp_path) == first) == same
+  (tmp_path / "triplane.safetensors").write_bytes(b"exported")
+  assert ready.digest(tmp_path) != first
