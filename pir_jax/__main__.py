@@ -7,6 +7,7 @@ COMMANDS = {
   "prepare": "Prepare videos of people talking for training.",
   "train": "Train one of the three stages.",
   "reenact": "Make a person in a video speak other words.",
+  "verify": "Report which marks a video bears, and whether they hold.",
   "evaluate": "Measure a trained person on held-out frames.",
   "inspect": "Show the implicit face: images, depth, a turntable, a mesh.",
   "view": "Show the implicit face live in a browser.",

@@ -11,9 +11,9 @@ Frames without a face pass unchanged. Live, from and to pipes:
 
 from absl import flags
 
-from pir_jax.inference import live, reenactor, upper_face
-from pir_jax.inference import source as source_lib
-from pir_jax.media import fill, live_writer, pcm, whole_file
+from pir_jax.inference import live_output, reenactor, upper_face
+from pir_jax.marks import marking
+from pir_jax.media import fill, live_writer, pcm
 from pir_jax.preparation import tracking
 from pir_jax.runtime import app
 from pir_jax.types import SAMPLE_RATE, InputError
@@ -63,8 +63,15 @@ _FILL = flags.DEFINE_enum(
   "Where the speech is longer than the video: play it there and back, again, "
   "hold its last frame, or cut the speech.",
 )
-
-
+_MARK = flags.DEFINE_enum(
+  "mark",
+  "all",
+  marking.CHOICES,
+  "A signed manifest and a watermark that cannot be seen; or neither.",
+)
+_VISIBLE_MARK = flags.DEFINE_boolean(
+  "visible_mark", False, "Also a label in a corner: AI-generated."
+)
 _AUDIO_RATE = flags.DEFINE_integer(
   "audio_rate", SAMPLE_RATE, "With --audio=-: samples a second of the PCM."
 )
@@ -92,58 +99,50 @@ _LIVE_FLAGS = ("audio_rate", "look_ahead", "patience", "format")
 
 def main() -> None:
   """Runs the command."""
-  args = app.required(_MODEL, _VIDEO, _AUDIO, _OUTPUT)
-  if _AUDIO.value == "-":
-    _live(*args)
+  model, video, audio, output = app.required(_MODEL, _VIDEO, _AUDIO, _OUTPUT)
+  options = {
+    "face": None if _FACE.value is None else tracking.face_of(_FACE.value),
+    "force": _FORCE.value,
+    "brows": _BROWS.value,
+    "blinks": _BLINKS.value,
+    "way": _FILL.value,
+    "mark": _MARK.value,
+    "visible_mark": _VISIBLE_MARK.value,
+  }
+  if audio == "-":
+    _live(model, video, output, options)
     return
   for name in _LIVE_FLAGS:
     if flags.FLAGS[name].present:
       raise InputError(f"--{name} is for speech from a pipe: --audio=-.")
-  if _OUTPUT.value == "-":
+  if output == "-":
     raise InputError(
       "--output=- is for speech that comes through a pipe: ffmpeg -i "
-      f"{_AUDIO.value} -f s16le -ac 1 -ar {SAMPLE_RATE} - | pir-jax reenact "
+      f"{audio} -f s16le -ac 1 -ar {SAMPLE_RATE} - | pir-jax reenact "
       "--audio=- --output=- ..."
     )
   done = reenactor.reenact(
-    *args,
-    contact_sheet=_SHEET.value,
-    brows=_BROWS.value,
-    blinks=_BLINKS.value,
-    way=_FILL.value,
-    **_who(),
+    *(model, video, audio, output), contact_sheet=_SHEET.value, **options
   )
   print(done.phases.table())
   unchanged = ""
   if done.num_unchanged:
     unchanged = f", {done.num_unchanged} unchanged: no face was detected there"
-  print(f"{_OUTPUT.value}: {done.num_frames} frames{unchanged}")
+  print(f"{output}: {done.num_frames} frames{unchanged}")
 
 
-def _who() -> dict:
-  face = None if _FACE.value is None else tracking.face_of(_FACE.value)
-  return {"face": face, "force": _FORCE.value}
-
-
-def _live(model: str, video: str, _: str, output: str) -> None:
+def _live(model: str, video: str, output: str, options: dict) -> None:
   """Reenacts PCM from standard input while it comes."""
   if _SHEET.value:
     raise InputError("--sheet needs the whole speech: give --audio a file.")
-  options = {
-    "sample_rate": _AUDIO_RATE.value,
-    "look_ahead": _LOOK_AHEAD.value,
-    "patience": _PATIENCE.value,
-    "kind": _FORMAT.value,
-    "way": _FILL.value,
-    "brows": _BROWS.value,
-    "blinks": _BLINKS.value,
-  }
-  live.check(_AUDIO_RATE.value, _LOOK_AHEAD.value, _PATIENCE.value)
-  with whole_file.opened(output, (f".{_FORMAT.value}",)) as file:
-    source = source_lib.open_source(model, video, **_who())
-    count = live.write(source, pcm.read(0), file, **options)
-    print(source.person.phases.table())
-    print(f"{output}: {count} frames")
+  live_output.write(
+    *(model, video, pcm.read(0), output),
+    sample_rate=_AUDIO_RATE.value,
+    look_ahead=_LOOK_AHEAD.value,
+    patience=_PATIENCE.value,
+    kind=_FORMAT.value,
+    **options,
+  )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """What every test runs under: checked shapes, eight devices, exact matmuls."""
 
+import atexit
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 # Tests compile far more than they run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -32,9 +35,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # A track that an earlier version left would hide a fault of this one.
 os.environ["PIR_JAX_KEEP"] = ""
 
+# The user's own signing key is none of the tests' business.
+os.environ["PIR_JAX_KEYS"] = tempfile.mkdtemp(prefix="pir_jax-keys-")
+
 import jax
 import jaxtyping
 import pytest
+
+atexit.register(shutil.rmtree, os.environ["PIR_JAX_KEYS"], ignore_errors=True)
 
 jaxtyping.install_import_hook("pir_jax", "beartype.beartype")
 

@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "pir_jax"
 # What stands at the root of the package; everything else has a room.
 COMMANDS = {
   *("prepare", "train", "reenact", "evaluate", "inspect", "export", "view"),
-  *("convert", "benchmark", "compile", "demo", "cache"),
+  *("convert", "benchmark", "compile", "demo", "cache", "verify"),
 }
 ROOT = COMMANDS | {"__init__", "__main__", "types", "ranges", "assets"}
 OPEN = {"types", "ranges"}  # To all.
@@ -22,6 +22,7 @@ ROOMS = {
   "ops": "",
   "geometry": "",
   "media": "",
+  "marks": "media",
   "models": "ops geometry",
   "losses": "ops",
   "metrics": "models ops",
@@ -32,7 +33,7 @@ ROOMS = {
   "stages": "models losses geometry ops runtime metrics",
   "runs": "stages pretrained models data face media runtime assets",
   "preparation": "face media data metrics runtime assets",
-  "inference": "runs stages preparation face media data geometry runtime "
+  "inference": "runs stages preparation face marks media data geometry runtime "
   "assets",
   "evaluation": "inference runs stages preparation face media data geometry "
   "metrics runtime assets",

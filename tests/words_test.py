@@ -38,7 +38,7 @@ WORDS = {word: new for old, new in INSTEAD.items() for word in old.split()}
 # Names that others gave.
 THEIRS = {
   *("dimension_numbers", "ImageDraw", "Draw"),
-  *("FileNotFoundError", "PackageNotFoundError"),
+  *("FileNotFoundError", "PackageNotFoundError", "ManifestNotFound"),
 }
 # The field's own phrases, and a loose one.
 PHRASES = r"ground[- _]truth|standard deviations?"

@@ -23,6 +23,7 @@ from jaxtyping import Float, UInt8
 from pir_jax.inference import source as source_lib
 from pir_jax.inference import upper_face
 from pir_jax.inference.person import Person
+from pir_jax.marks.marking import Marking
 from pir_jax.media import fill, live_writer, pcm, prefetch
 from pir_jax.stages.speaker import LIVE_STEP
 from pir_jax.types import FRAME_RATE, SAMPLE_RATE, InputError
@@ -65,6 +66,8 @@ def stream(
   *,
   face: int | source_lib.Path | None = None,
   force: bool = False,
+  mark: str = "all",
+  visible_mark: bool = False,
   **options: Any,
 ) -> Iterator[tuple[float, UInt8[np.ndarray, "h w 3"]]]:
   """Yields (seconds, frame) of a video that speaks what is still coming.
@@ -75,6 +78,8 @@ def stream(
     chunks: samples of any number, at 16 kHz or `sample_rate`.
     face: see `reenact`.
     force: see `reenact`.
+    mark: "all" or "none"; frames bear the watermark only.
+    visible_mark: also a label in a corner.
     **options: of `moments`: `sample_rate`, `look_ahead`, `way`, `patience`,
       `brows`, `blinks`.
 
@@ -82,10 +87,13 @@ def stream(
     InputError: the video does not show the person, an argument has no such
       value, or the sound is none.
   """
-  source = source_lib.open_source(person, video, face=face, force=force)
+  marking = Marking.of(mark, visible_mark)
+  source = source_lib.open_source(
+    person, video, face=face, force=force, marking=marking
+  )
   with contextlib.closing(moments(source, chunks, **options)) as made:
     for moment in made:
-      yield moment.time, moment.frame
+      yield moment.time, source.marking.labelled(moment.frame)
 
 
 def moments(
@@ -174,7 +182,8 @@ def write(
     with contextlib.closing(made), sink:
       for moment in made:
         with source.person.phases.measure("encode"):
-          sink.write(moment.frame, moment.sound)
+          frame = source.marking.labelled(moment.frame)
+          sink.write(frame, moment.sound)
         count += 1
   except BrokenPipeError as error:
     raise InputError(

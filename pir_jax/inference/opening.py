@@ -51,7 +51,7 @@ def load(
       f"the people of {model} are numbered from 0 to {len(people) - 1}: there "
       f"is no person={person}."
     )
-  return Person(
+  opened_person = Person(
     networks,
     people,
     people[person].identity,
@@ -59,3 +59,5 @@ def load(
     batch_size=batch_size,
     phases=phases,
   )
+  opened_person.folder = model
+  return opened_person

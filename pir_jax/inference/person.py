@@ -156,9 +156,11 @@ class Person:
     resolution: side of the windows that are inpainted, in pixels.
     prior: what the networks began from, see `experiment.prior_of`.
     phases: where the time of every batch is recorded.
+    folder: from which it was opened, if from one.
   """
 
   prior = ""
+  folder: pathlib.Path | None = None
 
   def __init__(
     self,

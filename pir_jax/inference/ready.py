@@ -24,7 +24,12 @@ import safetensors.numpy
 import pir_jax
 from pir_jax import assets
 from pir_jax.inference.person import KnownPerson, Networks
-from pir_jax.runtime import compilation_cache, kept, programs
+from pir_jax.runtime import (
+  checkpoint_integrity,
+  compilation_cache,
+  kept,
+  programs,
+)
 from pir_jax.stages.conditioning import Conditions
 from pir_jax.stages.speaker import HOP, LIVE_STEP, LIVE_WINDOW, Speaker
 from pir_jax.types import Cameras, ExpressionStats, FaceSpace
@@ -71,6 +76,26 @@ def _files(model: pathlib.Path):
   for name in _STAGES:
     yield from model.glob(f"{name}.safetensors")
     yield from (path for path in (model / name).rglob("*") if path.is_file())
+
+
+def digest(model: pathlib.Path) -> str:
+  """Returns a sha256 of a person's networks.
+
+  Of the files that were exported, or of the lists of hashes that the newest
+  checkpoints of the runs hold.
+  """
+  result = hashlib.sha256()
+  for name in _STAGES:
+    paths = [model / f"{name}.safetensors"]
+    if not paths[0].exists():
+      step = max(checkpoint_integrity.steps(model / name), default=0)
+      files = checkpoint_integrity.FILE_LIST
+      paths = [model / name / "run.json"]
+      paths.append(model / name / "checkpoints" / str(step) / files)
+    for path in paths:
+      content = assets.digest(path) if path.exists() else "missing"
+      result.update(f"{path.relative_to(model)}\0{content}\0".encode())
+  return result.hexdigest()
 
 
 @functools.cache

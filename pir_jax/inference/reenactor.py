@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.data import timing
-from pir_jax.inference import live, ready, upper_face
+from pir_jax.inference import live, provenance, ready, upper_face
 from pir_jax.inference import source as source_lib
 from pir_jax.inference.opening import load
 from pir_jax.inference.person import Person, person_in, read_speech
+from pir_jax.marks.marking import Marking
 from pir_jax.media import (
   crops,
   fill,
@@ -69,6 +70,8 @@ def reenact(
   blinks: str = "source",
   contact_sheet: Path = "",
   way: str = "bounce",
+  mark: str = "all",
+  visible_mark: bool = False,
 ) -> Reenacted:
   """Writes a video in which a person speaks other words.
 
@@ -92,6 +95,9 @@ def reenact(
     way: to fill what the speech is longer than the source: "bounce" plays it
       forward, backward and so on, "loop" again and again, "hold" its last
       frame; "cut" ends with it.
+    mark: "all": a watermark where it is inpainted, and a signed manifest; or
+      "none". The run card, a json file beside the output, states which.
+    visible_mark: also a label in a corner.
 
   Raises:
     InputError: a file cannot be read or written, the networks are not whole,
@@ -100,6 +106,8 @@ def reenact(
   """
   output = pathlib.Path(output)
   _check_output(output, video, audio, contact_sheet)
+  marking = Marking.of(mark, visible_mark)
+  provenance.check(output, marking)
   waveform = read_speech(audio, LONG)
   sha256 = video_reader.probe(video).sha256
   person = person if isinstance(person, Person) else load(person)
@@ -108,7 +116,7 @@ def reenact(
   is_long = len(waveform) >= round(LONG * SAMPLE_RATE)
   needed = None if is_long else len(waveform) / SAMPLE_RATE + _SPARE
   source = source_lib.open_source(
-    person, video, face=face, force=force, seconds=needed
+    person, video, face=face, force=force, seconds=needed, marking=marking
   )
   sheet = _Sheet()
   done = (write_long if is_long else write)(
@@ -168,7 +176,8 @@ def write(
   if sheet is not None:
     sheet.expect(tracked.track.window[index])
   pairs = inpaint_frames(source, index, wanted, kept)
-  return _deliver(source, pairs, count, audio, output, sheet)
+  settings = {"brows": brows, "blinks": blinks, "way": way}
+  return _deliver(source, pairs, count, audio, output, sheet, settings)
 
 
 def write_long(
@@ -212,16 +221,21 @@ def write_long(
       for moment in moments:
         yield moment.before, moment.frame
 
-  return _deliver(source, pairs(), begun, audio, output, sheet)
+  return _deliver(source, pairs(), begun, audio, output, sheet, options)
 
 
-def _deliver(source, pairs, count, audio, output, sheet) -> Reenacted:
-  """Writes frames, of which there will be about so many."""
+def _deliver(source, pairs, count, audio, output, sheet, settings) -> Reenacted:
+  """Writes frames, of which there will be about so many, and marks the file."""
   video, phases = source.tracked.video, source.person.phases
   num_frames, num_unchanged, first = 0, 0, 0.0
+
+  def finish(file: pathlib.Path) -> None:
+    record(file, {"frames": num_frames, "unchanged frames": num_unchanged})
+
   with (
     # Its threads must not outlive an interruption.
     contextlib.closing(pairs),
+    provenance.recorded(output, source, audio, settings) as record,
     video_writer.VideoWriter(
       output,
       (video.width, video.height),
@@ -229,6 +243,7 @@ def _deliver(source, pairs, count, audio, output, sheet) -> Reenacted:
       audio=audio,
       colors=video.colors,
       comment=source.comment,
+      finish=finish,
     ) as sink,
   ):
     for before, after in progress.track(pairs, "inpainting", count):
@@ -238,7 +253,7 @@ def _deliver(source, pairs, count, audio, output, sheet) -> Reenacted:
       if sheet is not None:
         sheet.add(before, after)
       with phases.measure("encode"):
-        sink.write(after)
+        sink.write(source.marking.labelled(after))
   return Reenacted(num_frames, num_unchanged, phases, first)
 
 

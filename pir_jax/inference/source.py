@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pir_jax.face import resemblance
 from pir_jax.inference.opening import load
 from pir_jax.inference.person import KnownPerson, Person, person_in
+from pir_jax.marks.marking import ALL_MARKS, Marking
 from pir_jax.media import blending, crops, video_reader, video_writer
 from pir_jax.preparation import seen, tracking
 
@@ -35,11 +36,13 @@ class Source(NamedTuple):
     person: whose networks inpaint, with their identity and phases.
     known: of the people that these were trained on.
     tracked: the video.
+    marking: of what is made of it.
   """
 
   person: Person
   known: KnownPerson
   tracked: tracking.TrackedVideo
+  marking: Marking = ALL_MARKS
 
   @property
   def comment(self) -> str:
@@ -75,6 +78,7 @@ def open_source(
   face: int | Path | None = None,
   force: bool = False,
   seconds: float | None = None,
+  marking: Marking = ALL_MARKS,
 ) -> Source:
   """Tracks a trained person in a video; a known video is not tracked again.
 
@@ -86,6 +90,7 @@ def open_source(
       it; by default whoever looks like the trained person.
     force: also takes somebody else, which the source's comment then names.
     seconds: of the video that are needed at least; None is all of it.
+    marking: of what will be made of it.
 
   Raises:
     InputError: the networks are not whole, the video cannot be read or shows
@@ -115,7 +120,7 @@ def open_source(
   )
   for remark in info.remarks:
     print(f"{info.name}: {remark}.")
-  source = Source(person, known, tracked)
+  source = Source(person, known, tracked, marking)
   if source.comment != video_writer.COMMENT:
     alike = known.resembles(tracked.track.look)
     print(f"This is {_STRANGER} (resemblance {alike:.2f}).")
@@ -244,7 +249,10 @@ def paste(
   windows: Windows | None,
   images: dict[int, Float[np.ndarray, "n n 3"]],
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
-  """Yields (frame, the same with its window); without a face, the very same."""
+  """Yields (frame, the same with its window); without a face, the very same.
+
+  What is inpainted bears the watermark.
+  """
   borders = {}
   if windows is not None:
     borders = dict(zip(windows.place.tolist(), windows.borders, strict=True))
@@ -254,5 +262,7 @@ def paste(
       continue
     with source.person.phases.measure("composite"):
       square = source.tracked.mask_square(number)
-      result = blending.blend(frame, square, images[i], borders[i])
+      result = blending.blend(
+        frame, square, images[i], borders[i], source.marking.pattern
+      )
     yield frame, result

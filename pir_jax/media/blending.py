@@ -5,10 +5,11 @@ s side of the inpainted window, k of the grid of its opacity, g of that on which
 colours are matched.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int16, UInt8
 from PIL import Image
 from scipy import ndimage
 
@@ -33,6 +34,11 @@ _FROM_LINEAR = np.searchsorted(
   (_TO_LINEAR[1:] + _TO_LINEAR[:-1]) / 2, np.arange(65536) / 65535
 ).astype(np.uint8)
 
+# Rows and columns of a frame, and the side of the window -> grey levels.
+Pattern = Callable[
+  [slice, slice, float | np.floating], Int16[np.ndarray, "h w 3"]
+]
+
 
 class Border(NamedTuple):
   """What blending needs of a frame and a mask, whatever is inpainted there.
@@ -56,6 +62,7 @@ def paste(
   window: Float[np.ndarray, "3"],
   inpainted: Float[np.ndarray, "s s 3"],
   mask: Bool[np.ndarray, "s s"],
+  pattern: Pattern | None = None,
 ) -> UInt8[np.ndarray, "r c 3"]:
   """Returns the frame with the inpainted window where the mask is.
 
@@ -69,11 +76,12 @@ def paste(
     inpainted: the window's new content, in [-1, 1] (clipped).
     mask: of the pixels that the network inpainted; an empty one changes
       nothing.
+    pattern: what is added to the bytes that are inpainted.
 
   Raises:
     ValueError: no pixel of the frame lies inside the window.
   """
-  return blend(frame, window, inpainted, border(frame, window, mask))
+  return blend(frame, window, inpainted, border(frame, window, mask), pattern)
 
 
 def border(
@@ -100,6 +108,7 @@ def blend(
   window: Float[np.ndarray, "3"],
   inpainted: Float[np.ndarray, "s s 3"],
   border: Border,
+  pattern: Pattern | None = None,
 ) -> UInt8[np.ndarray, "r c 3"]:
   """Does what `paste` does, with what `border` measured."""
   result = frame.copy()
@@ -114,11 +123,13 @@ def blend(
   cover[cover > 1 - 1e-4] = 1
   changed = cover > 0
   gain, made = match(border, patch), place.put(patch)
+  if pattern is not None:  # Before the blending, which lets it fade out.
+    made = made + pattern(place.rows, place.columns, window[2])
   # One colour at a time lies together in memory.
   for i in range(3):
     under = result[place.rows, place.columns, i]
     behind = _TO_LINEAR.take(under)
-    light = _TO_LINEAR.take(made[..., i])
+    light = _TO_LINEAR.take(made[..., i], mode="clip")
     light *= place.put(np.ascontiguousarray(gain[..., i]), linear)
     light = behind + cover * (np.minimum(light, 1) - behind)
     blended = _FROM_LINEAR.take((light * 65535 + 0.5).astype(np.uint16))

@@ -6,7 +6,7 @@ h height, w width, c sound channels, n samples.
 import contextlib
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import av
@@ -38,6 +38,7 @@ class VideoWriter:
     audio: str | pathlib.Path | None = None,
     comment: str = COMMENT,
     colors: tuple[int, int] = (frames.BT709, frames.BT709),
+    finish: Callable[[pathlib.Path], None] | None = None,
   ):
     """Prepares a writer; the file is opened on entering the context.
 
@@ -48,6 +49,7 @@ class VideoWriter:
       audio: file whose sound is added, from its time 0.
       comment: metadata of the file, which marks it as synthetic.
       colors: primaries and transfer of the frames, see `frames.colors_of`.
+      finish: is called with the finished file before it gets its name.
 
     Raises:
       InputError: the name does not end in .mp4, or cannot be written.
@@ -56,6 +58,7 @@ class VideoWriter:
     self.path = pathlib.Path(path)
     self.size, self.frame_rate = size, Fraction(frame_rate)
     self.audio, self.comment, self.colors = audio, comment, colors
+    self._finish = finish
 
   @property
   def num_frames(self) -> int:
@@ -119,6 +122,8 @@ class VideoWriter:
       if self._sound is not None:
         self._sound.finish()
       self._container.close()
+      if self._finish is not None:
+        self._finish(self._part)
 
 
 class _SoundFeed:

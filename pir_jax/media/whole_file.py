@@ -10,7 +10,7 @@ import os
 import pathlib
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pir_jax.types import InputError
 
@@ -97,7 +97,11 @@ def written(path: Path) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def opened(name: str, suffixes: tuple[str, ...]) -> Iterator[io.IOBase]:
+def opened(
+  name: str,
+  suffixes: tuple[str, ...],
+  finish: Callable[[pathlib.Path], None] | None = None,
+) -> Iterator[io.IOBase]:
   """Opens a file for writing; "-" is standard output.
 
   Then all that is printed goes to standard error.
@@ -105,14 +109,18 @@ def opened(name: str, suffixes: tuple[str, ...]) -> Iterator[io.IOBase]:
   Args:
     name: of the file, or "-".
     suffixes: of which a file must have one.
+    finish: is called with the finished file before it gets its name.
 
   Raises:
     InputError: the file cannot be written; it is written whole or not at all.
   """
   if name != "-":
     check(name, suffixes)
-    with written(name) as hidden, open(hidden, "wb") as file:
-      yield file
+    with written(name) as hidden:
+      with open(hidden, "wb") as file:
+        yield file
+      if finish is not None:
+        finish(hidden)
     return
   # What libraries print must not get between, either.
   sys.stdout.flush()

@@ -31,6 +31,7 @@ def run(
   topics: tuple[str, ...] = (),
   *,
   continues: bool = True,
+  files: bool = False,
 ) -> None:
   """Runs `main` under absl; an InputError is one line and exit code 1.
 
@@ -43,10 +44,11 @@ def run(
     topics: words of which the user must choose one, without dashes; `main`
       takes it as its argument. Without any, `main` takes nothing.
     continues: whether the same command goes on where it was interrupted.
+    files: `main` takes all words, names of files, as its arguments.
   """
 
   def guarded(argv: list[str]) -> None:
-    args = _topic(argv[1:], topics)
+    args = argv[1:] if files else _topic(argv[1:], topics)
     # absl sets the level to INFO, with the news of other libraries.
     logging.set_verbosity(logging.WARNING)
     # Orbax also logs the traceback of what it raises.

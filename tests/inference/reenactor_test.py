@@ -10,6 +10,7 @@ from pir_jax.face import masks
 from pir_jax.inference import reenactor
 from pir_jax.inference import source as source_lib
 from pir_jax.inference.person import Person
+from pir_jax.marks.marking import Marking
 from pir_jax.media import fill, video_reader
 from pir_jax.preparation import tracking
 from pir_jax.runtime import section_timer
@@ -61,7 +62,7 @@ def clip(tmp_path_factory):
   return TrackedVideo(path, info, None, None, track, 1, masks.Config())
 
 
-def run(clip, kept=False):
+def run(clip, kept=False, mark="all"):
   person = GreyPerson()
   size = clip.track.expression.shape[1]
   wanted = np.zeros((WANTED, size), np.float32)
@@ -69,7 +70,7 @@ def run(clip, kept=False):
   mask = np.zeros(size, bool)
   mask[1:] = kept
   index = fill.frame_indices(NUM_FRAMES, WANTED)
-  source = source_of(clip, person)
+  source = source_of(clip, person)._replace(marking=Marking(mark))
   pairs = list(reenactor.inpaint_frames(source, index, wanted, mask))
   timed = person.phases
   counts = {n: sum(s.frames for s in v) for n, v in timed.spans.items()}
@@ -90,7 +91,7 @@ def test_frames_without_a_face_are_the_very_same(clip):
 
 
 def test_each_frame_shows_its_own_expression_and_only_inside_the_mask(clip):
-  pairs, _, wanted = run(clip)
+  pairs, _, wanted = run(clip, mark="none")
   height, width, _ = pairs[0][0].shape
   for (before, after), expression in zip(pairs, wanted, strict=True):
     if after is before:
@@ -104,6 +105,18 @@ def test_each_frame_shows_its_own_expression_and_only_inside_the_mask(clip):
     # feather 0.06 of it and some pixels.
     assert not changed[: round(0.2 * height)].any()
     assert not changed[:, : width // 2 - round(0.3 * height)].any()
+
+
+def test_the_watermark_changes_inpainted_pixels_a_little(clip):
+  marked, plain = (run(clip, mark=mark)[0] for mark in ("all", "none"))
+  for (before, after), (_, other) in zip(marked, plain, strict=True):
+    if after is before:
+      continue
+    change = np.abs(np.int16(after) - other).max(-1)
+    height, width = change.shape
+    assert not change[: round(0.2 * height)].any()
+    middle = change[height // 2 - 8 :, width // 2 - 8 :][:16, :16]
+    assert middle.mean() > 0.5 and change.max() <= 20
 
 
 def test_kept_coefficients_are_the_source_frames_own(clip):

@@ -143,6 +143,19 @@ def test_nothing_stays_when_the_body_raises(tmp_path):
   assert path.read_bytes() == b"the old one"
 
 
+def test_a_finished_file_is_handed_on_before_it_gets_its_name(tmp_path):
+  path = tmp_path / "o.mp4"
+
+  def finish(hidden):
+    assert not path.exists()
+    assert video_reader.probe(hidden).num_frames == 2
+    raise RuntimeError("not finished")
+
+  with pytest.raises(RuntimeError, match="not finished"):
+    _write(path, _frames(2), finish=finish)
+  assert not list(tmp_path.iterdir())
+
+
 def test_refusals_leave_nothing(tmp_path):
   path = tmp_path / "o.mp4"
   with pytest.raises(InputError, match="no frame"):

@@ -125,3 +125,15 @@ def test_a_file_is_opened_whole_or_not_at_all(tmp_path):
     raise KeyError
   assert path.read_bytes() == b"data"
   assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_finished_before_it_gets_its_name(tmp_path):
+  path = tmp_path / "o.raw"
+
+  def finish(hidden):
+    assert hidden.read_bytes() == b"data" and not path.exists()
+    hidden.write_bytes(b"data, finished")
+
+  with whole_file.opened(str(path), (".raw",), finish) as file:
+    file.write(b"data")
+  assert path.read_bytes() == b"data, finished"

@@ -1,0 +1,28 @@
+"""Reports which marks a video bears: `python -m pir_jax.verify FILE ...`.
+
+A signed manifest (C2PA): valid or not, by whom, from which source. A watermark
+in the inpainted pixels, which survives re-encoding. The comment in the
+metadata, and the run card beside the file. Missing marks prove nothing. The
+exit code is 0 when all files could be examined, whatever they bear.
+"""
+
+from absl import flags
+
+from pir_jax.marks import examination
+from pir_jax.runtime import app
+from pir_jax.types import InputError
+
+_JSON = flags.DEFINE_boolean("json", False, "Print JSON, an object a file.")
+
+
+def main(*files: str) -> None:
+  """Runs the command."""
+  if not files:
+    raise InputError("no file is named: pir-jax verify FILE ...")
+  for file in files:
+    marks = examination.examine(file)
+    print(marks.json() if _JSON.value else marks.text(), flush=True)
+
+
+if __name__ == "__main__":
+  app.run(main, files=True)
