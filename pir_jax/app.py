@@ -1,10 +1,11 @@
-"""Opens the page in a browser's reach: `pir-jax app`, then open the address.
+"""Serves the page: `pir-jax app`, then open the address that it prints.
 
 Prepare a video of a person, train, make videos, compare: what the other
 commands do, with buttons. Everything that is uploaded and made stays in
 --folder. Needs gradio: pip install 'pir_jax[app]'.
 """
 
+import contextlib
 import importlib.util
 import ipaddress
 import pathlib
@@ -60,13 +61,19 @@ def main() -> None:
     )
   from pir_jax.interface import page_server
 
-  page_server.serve(
+  with page_server.opened(
     pathlib.Path(_FOLDER.value),
     experiments,
     host=_HOST.value,
     port=_PORT.value,
     most_bytes=_MAX_UPLOAD.value << 20,
-  )
+  ) as (server, listener):
+    host = f"[{_HOST.value}]" if ":" in _HOST.value else _HOST.value
+    print(f"Open http://{host}:{listener.getsockname()[1]}", flush=True)
+    # The server raises the signal again that ended it.
+    with contextlib.suppress(KeyboardInterrupt):
+      server.run(sockets=[listener])
+    print("stopping: what runs is saved first.", file=sys.stderr)
 
 
 def _is_local(host: str) -> bool:

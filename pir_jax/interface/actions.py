@@ -43,6 +43,7 @@ class Actions:
     self.queue = jobs.Queue(folder / "jobs", on_end=self.tidy, **queue_options)
     for person in self.people.all():
       self._tidy_person(person)
+    self.queue.start()
 
   def prepare(self, name: str, upload: object) -> people.Person:
     """Makes a person of a video, and prepares it.
@@ -68,11 +69,7 @@ class Actions:
             f"--output={person.data}",
             f"--max_seconds={LONGEST}",
           ],
-          [
-            "interface.source_copy",
-            f"--video={clip}",
-            f"--output={person.source}",
-          ],
+          ["interface.source_copy", str(clip), str(person.source)],
         ],
       )
     except InputError:
@@ -102,7 +99,7 @@ class Actions:
           "this person's consent."
         )
       person.allow()
-    if variant not in people.VARIANTS:
+    if not isinstance(variant, str) or variant not in people.VARIANTS:
       raise InputError("There is no such size: choose one of the list.")
     if type(steps) not in (int, float) or not 0 <= steps <= _MOST_STEPS:
       raise InputError(f"The steps must be 0 to {_MOST_STEPS}.")

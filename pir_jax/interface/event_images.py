@@ -1,5 +1,6 @@
 """Reads the newest images of a run from its TensorBoard files."""
 
+import functools
 import pathlib
 import struct
 from collections.abc import Iterator
@@ -26,12 +27,23 @@ def newest(folder: pathlib.Path) -> list[Image]:
   """
   images: dict[str, Image] = {}
   for path in sorted(folder.glob("events*")):
-    for event in _events(path):
-      for value in event.summary.value:
-        if value.HasField("image"):
-          png = value.image.encoded_image_string
-          images[value.tag] = Image(value.tag, event.step, png)
+    stat = path.stat()
+    for image in _newest_of(path, stat.st_size, stat.st_mtime_ns):
+      images[image.name] = image
   return [images[name] for name in sorted(images)]
+
+
+@functools.lru_cache(maxsize=32)
+def _newest_of(path: pathlib.Path, size: int, time: int) -> list[Image]:
+  """Reads a file once for as long as its size and time stay the same."""
+  del size, time
+  images = {
+    value.tag: Image(value.tag, event.step, value.image.encoded_image_string)
+    for event in _events(path)
+    for value in event.summary.value
+    if value.HasField("image")
+  }
+  return list(images.values())
 
 
 def _events(path: pathlib.Path) -> Iterator[event_pb2.Event]:

@@ -3,15 +3,20 @@
 A web page of somebody else, in a browser that can see this server, could send
 requests to it, or by a name that it points at this machine (DNS rebinding) also
 read the answers. Both are refused, and so is every address that the page has
-no use for: the API of its framework, and what fetches from other hosts.
+no use for, such as the API of its framework; and so are files that a request
+names, other than uploads: the framework would copy them, or fetch them.
 """
 
 import ipaddress
+import json
+import os
+import pathlib
 import re
 import urllib.parse
 from collections.abc import Iterable
+from typing import Any
 
-from starlette import responses
+from starlette import requests, responses
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +30,7 @@ _GET = re.compile(
 )
 _POST = re.compile(r"/gradio_api/(queue/join|upload|cancel|reset)/?")
 _UPLOAD = "/gradio_api/upload"
+_EVENT = "/gradio_api/queue/join"  # Triggers an event, with its inputs.
 _LARGEST_BODY = 1 << 20  # Bytes of a request that is no upload.
 _OVERHEAD = 1 << 16  # Bytes of an upload's frame.
 
@@ -57,16 +63,24 @@ _HEADERS = {
 class Guard:
   """ASGI middleware around the whole application."""
 
-  def __init__(self, app: ASGIApp, *, hosts: Iterable[str], most_bytes: int):
+  def __init__(
+    self,
+    app: ASGIApp,
+    *,
+    hosts: Iterable[str],
+    uploads: pathlib.Path,
+    most_bytes: int,
+  ):
     """Wraps an application.
 
     Args:
       app: to wrap.
       hosts: names by which the server may be called, besides IP addresses:
         those cannot be pointed elsewhere.
+      uploads: folder of the files that a request may name.
       most_bytes: of an upload.
     """
-    self._app = app
+    self._app, self._uploads = app, uploads
     self._hosts = {"localhost", *(host.lower() for host in hosts)}
     self._most_bytes = most_bytes
 
@@ -96,7 +110,28 @@ class Guard:
         message = {**message, "headers": own + added}
       await send(message)
 
-    await self._app(scope, _limited(receive, limit), guarded_send)
+    receive = _limited(receive, limit)
+    if scope["path"].rstrip("/") == _EVENT and scope["method"] == "POST":
+      body = await requests.Request(scope, receive).body()
+      if not self._may_read(body):
+        sentence = "This names a file that was not uploaded here."
+        response = responses.PlainTextResponse(sentence, 403)
+        await response(scope, receive, send)
+        return
+      receive = _again(body, receive)
+    await self._app(scope, receive, guarded_send)
+
+  def _may_read(self, body: bytes) -> bool:
+    try:
+      return all(
+        isinstance(path, str)
+        and pathlib.PurePath(os.path.normpath(path)).is_relative_to(
+          self._uploads
+        )
+        for path in _paths(json.loads(body))
+      )
+    except (ValueError, RecursionError):
+      return False
 
   def _refusal(
     self, scope: Scope, headers: Headers, limit: int
@@ -132,6 +167,27 @@ class Guard:
     except ValueError:
       return name in self._hosts
     return True
+
+
+def _paths(value: Any) -> Iterable[Any]:
+  """Yields what is called a path anywhere in a value of JSON."""
+  if isinstance(value, dict):
+    if "path" in value:
+      yield value["path"]
+    value = list(value.values())
+  if isinstance(value, list):
+    for item in value:
+      yield from _paths(item)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+  """Hands out a body that was read already, and then what comes."""
+  left = [{"type": "http.request", "body": body, "more_body": False}]
+
+  async def again() -> Message:
+    return left.pop() if left else await receive()
+
+  return again
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

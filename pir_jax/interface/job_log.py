@@ -42,7 +42,7 @@ def read(path: pathlib.Path) -> list[str]:
 
 
 def progress(lines: list[str]) -> Progress:
-  """Returns how far the newest line is that tells."""
+  """Returns how far a job is, from the newest line that shows it."""
   for line in reversed(lines):
     if match := _STEPS.match(line):
       stage, step, total = match[1], int(match[2]), int(match[3])

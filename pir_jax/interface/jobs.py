@@ -73,7 +73,7 @@ class Queue:
     grace: float = GRACE,
     on_end: Callable[[Job], None] = lambda job: None,
   ):
-    """Reads what is on disk, and goes on with what waits.
+    """Reads what is on disk; `start` goes on with what waits.
 
     Args:
       folder: of states and logs; no other queue may have it.
@@ -92,9 +92,12 @@ class Queue:
     for job in self._jobs.values():
       if job.state == RUNNING:
         job.state, job.ended = STOPPED, time.time()
-        job.sentence = "The page was closed meanwhile: start it again."
+        job.sentence = "The server ended meanwhile: start it again."
         self._save(job)
     self._thread = threading.Thread(target=self._run, daemon=True)
+
+  def start(self) -> None:
+    """Runs what waits, and what is added."""
     self._thread.start()
 
   def add(
@@ -246,7 +249,7 @@ class Queue:
           self._save(job)
           continue
         if self._closed or job.name in self._stopping:
-          return STOPPED, "Stopped: what it had is kept, start it to go on."
+          return STOPPED, "Stopped."
       lines = job_log.read(self.log(job))
       return FAILED, job_log.reason(lines, command[0], code)
     return DONE, ""

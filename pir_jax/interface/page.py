@@ -44,7 +44,7 @@ def build(desk: actions.Actions) -> gr.Blocks:
       "Stop", variant="stop", size="sm", visible=False, elem_classes="pir-stop"
     )
     with gr.Tabs():
-      with gr.Tab("1 Prepare"):
+      with gr.Tab("Prepare"):
         with gr.Row():
           with gr.Column():
             gr.Markdown(_PREPARE)
@@ -60,11 +60,10 @@ def build(desk: actions.Actions) -> gr.Blocks:
             sources=["upload", "webcam"],
             webcam_options=gr.WebcamOptions(mirror=False),
             include_audio=True,
-            height=280,
             buttons=[],
           )
         verdict = gr.HTML()
-      with gr.Tab("2 Train"):
+      with gr.Tab("Train"):
         with gr.Row():
           with gr.Column():
             consent = gr.Checkbox(
@@ -87,7 +86,7 @@ def build(desk: actions.Actions) -> gr.Blocks:
             train = gr.Button("Train", variant="primary", interactive=False)
             gr.Markdown("It may be stopped at any time and goes on from there.")
         training = gr.HTML()
-      with gr.Tab("3 Speak"):
+      with gr.Tab("Speak"):
         with gr.Row():
           speech = gr.Audio(
             label="Speech",
@@ -100,7 +99,7 @@ def build(desk: actions.Actions) -> gr.Blocks:
             gr.Markdown(_SPEAK)
             speak = gr.Button("Speak", variant="primary", interactive=False)
         videos = gr.HTML()
-      with gr.Tab("4 Compare"):
+      with gr.Tab("Compare"):
         compare = gr.Button("Measure on held-out frames", interactive=False)
         comparison = gr.HTML()
     with gr.Accordion("Log of the newest job", open=False):

@@ -5,7 +5,7 @@ import os
 import pathlib
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import fastapi
 import filelock
@@ -94,7 +94,12 @@ def application(desk: actions.Actions, hosts: list[str]) -> guard.Guard:
   # Without this the framework does not check the paths of files that it is
   # sent (gradio 6.31, `processing_utils._check_allowed`).
   blocks.has_launched = True
-  return guard.Guard(app, hosts=hosts, most_bytes=desk.uploads.most_bytes)
+  return guard.Guard(
+    app,
+    hosts=hosts,
+    uploads=desk.uploads.folder,
+    most_bytes=desk.uploads.most_bytes,
+  )
 
 
 def _lifespan(desk: actions.Actions):
@@ -116,15 +121,16 @@ def _lifespan(desk: actions.Actions):
   return lifespan
 
 
-def serve(
+@contextlib.contextmanager
+def opened(
   folder: pathlib.Path,
   experiments: pathlib.Path,
   *,
   host: str,
   port: int,
   most_bytes: int,
-) -> None:
-  """Serves the page until it is interrupted.
+) -> Iterator[tuple[uvicorn.Server, socket.socket]]:
+  """Opens the page; yields its server and the socket for the server to run on.
 
   Args:
     folder: of all that the page writes and shows.
@@ -140,17 +146,14 @@ def serve(
   with held(folder), _listening(host, port) as listener:
     desk = actions.Actions(folder, experiments, most_bytes)
     try:
-      app = application(desk, [host, socket.gethostname()])
-      name = f"[{host}]" if ":" in host else host
-      print(f"Open http://{name}:{listener.getsockname()[1]}", flush=True)
       config = uvicorn.Config(
-        app,
+        application(desk, [host, socket.gethostname()]),
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
       )
-      uvicorn.Server(config).run(sockets=[listener])
+      yield uvicorn.Server(config), listener
     finally:
       desk.close()
 

@@ -1,24 +1,22 @@
 """Copies a person's video for browsers, which play few of what cameras write.
 
-`python -m pir_jax.interface.source_copy --video=... --output=...`: the first
-minute as H.264 and AAC, at most 720 pixels high.
+`python -m pir_jax.interface.source_copy VIDEO OUTPUT`: the first minute as
+H.264 and AAC, at most 720 pixels high.
 """
 
 import itertools
 import pathlib
+import sys
 
 import numpy as np
-from absl import flags
 from PIL import Image
 
 from pir_jax.media import video_reader, video_writer
-from pir_jax.runtime import app, progress
+from pir_jax.runtime import progress
+from pir_jax.types import InputError
 
 LONGEST = 60  # Seconds of it.
 _HIGHEST = 720
-
-_VIDEO = flags.DEFINE_string("video", None, "Video to copy.")
-_OUTPUT = flags.DEFINE_string("output", None, "The mp4 to write.")
 
 
 def copy(video: str | pathlib.Path, output: str | pathlib.Path) -> None:
@@ -47,10 +45,15 @@ def copy(video: str | pathlib.Path, output: str | pathlib.Path) -> None:
       sink.write(frame)
 
 
-def main() -> None:
-  """Runs the command."""
-  copy(*app.required(_VIDEO, _OUTPUT))
+def main(video: str, output: str) -> int:
+  """Writes the copy; returns the exit code."""
+  try:
+    copy(video, output)
+  except InputError as error:
+    print(f"source_copy: {error}", file=sys.stderr)
+    return 1
+  return 0
 
 
 if __name__ == "__main__":
-  app.run(main)
+  sys.exit(main(*sys.argv[1:]))

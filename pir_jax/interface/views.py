@@ -81,6 +81,11 @@ def render(desk: actions.Actions, person: people.Person | None) -> Parts:
   }
   own = [job for job in newest.values() if job]
   last = max(own, key=lambda job: job["name"], default=None)
+  # The status shows this one, the others show in their own place.
+  newest = {
+    kind: job if active or job is not last else None
+    for kind, job in newest.items()
+  }
   macros = _template().module
   return Parts(
     status=macros.status(person, [shown(job) for job in active], last),
