@@ -120,16 +120,24 @@ def build(desk: actions.Actions) -> gr.Blocks:
       "concurrency_limit": None,
     }
     look = functools.partial(_look, desk)
-    refresh = {"fn": look, "inputs": looked_at, "outputs": everything, **quiet}
+    # Raw values: a page that is still open when the server was started again
+    # names people that this server has not listed to it.
+    refresh = {
+      "fn": look,
+      "inputs": looked_at,
+      "outputs": everything,
+      "preprocess": False,
+      **quiet,
+    }
 
     def on(trigger, action, inputs, outputs):
-      # Raw values: files are checked by `uploads`, and moved by nobody else.
+      # Raw values, which `actions` and `uploads` check.
       done = trigger(
         _sentences(functools.partial(action, desk)),
         inputs,
         outputs,
         preprocess=False,
-        **{**quiet, "show_progress": "minimal"},
+        **quiet,
       )
       done.then(**refresh)
 
@@ -200,7 +208,7 @@ def _delete(desk, id, sure) -> list[Any]:
   return [_picker(desk, None), False]
 
 
-def _picker(desk, id: str | None) -> dict:
+def _picker(desk, id: object) -> dict:
   """Returns the list of people, one of them chosen, else the newest."""
   everybody = desk.people.all()
   ids = [person.id for person in everybody]
@@ -209,7 +217,7 @@ def _picker(desk, id: str | None) -> dict:
   return gr.update(choices=choices, value=chosen)
 
 
-def _look(desk, id: str | None, shown: list[int]) -> list[Any]:
+def _look(desk, id: object, shown: list[int]) -> list[Any]:
   """Returns what changed since the last look of this browser."""
   picker = _picker(desk, id)
   chosen = picker["value"]
