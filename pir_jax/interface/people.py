@@ -20,8 +20,8 @@ from pir_jax.types import InputError
 STAGES = ("expression", "triplane", "inpainting")
 # Variants of the experiments, and what a user must know of each.
 VARIANTS = {
-  "demo": "Standard: about 5 minutes on two CPU cores",
-  "live": "Small and quick to use, less sharp: about 4 minutes",
+  "demo": "Standard: about five minutes on two CPU cores",
+  "live": "Quick to use, less sharp: about as long",
   "small": "Sharper: about an hour",
 }
 _ID = re.compile(r"[0-9a-f]{16}")

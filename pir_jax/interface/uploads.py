@@ -8,6 +8,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import threading
 import time
 
@@ -127,7 +128,10 @@ class Uploads:
         f"{name} is not {KINDS[kind][1]}: convert it to one of these first."
       )
     target = target.with_name(target.name + suffix)
-    os.link(place, target)
+    try:
+      os.link(place, target)
+    except OSError:  # Not every file system has links.
+      shutil.copyfile(place, target)
     return target
 
   def _forget_gone(self, path: pathlib.Path, target: pathlib.Path) -> None:
