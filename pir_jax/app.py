@@ -1,4 +1,4 @@
-"""Serves the page: `pir-jax app`, then open the address that it prints.
+"""Serves the page: `python -m pir_jax.app`, then open the address it prints.
 
 Prepare a video of a person, train, make videos, compare: what the other
 commands do, with buttons. Everything that is uploaded and made stays in
