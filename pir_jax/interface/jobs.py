@@ -5,6 +5,7 @@ the same after a reload of the page and after a restart of its server, at whose
 end the child ends too (see `child`); what waited then goes on the next time.
 """
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -210,7 +211,7 @@ class Queue:
         self._save(job)
       try:
         state, sentence = self._work(job)
-      except OSError as error:  # A full disk must not end the queue.
+      except OSError as error:  # No room for its log.
         state, sentence = FAILED, f"It could not be started: {error}."
       with self._changed:
         job.state, job.sentence, job.ended = state, sentence, time.time()
@@ -244,27 +245,26 @@ class Queue:
       with self._changed:
         self._let_go()
         self._leash = None
-        if code == 0 and not self._unfinished(job):
+        # A command that saved and stopped may end as if it were done.
+        if self._closed or job.name in self._stopping:
+          return STOPPED, "Stopped."
+        if code == 0:
           job.step += 1
           self._save(job)
           continue
-        if self._closed or job.name in self._stopping:
-          return STOPPED, "Stopped."
       lines = job_log.read(self.log(job))
       return FAILED, job_log.reason(lines, command[0], code)
     return DONE, ""
-
-  def _unfinished(self, job: Job) -> bool:
-    """Whether the command of a stopped job may have ended before its end."""
-    return self._closed or job.name in self._stopping
 
   def _file(self, job: Job) -> pathlib.Path:
     return self._folder / f"{job.name}.json"
 
   def _save(self, job: Job) -> None:
     part = self._folder / f".{job.name}.part"
-    part.write_text(json.dumps(dataclasses.asdict(job), indent=1))
-    part.replace(self._file(job))
+    # A full disk must not end the queue.
+    with contextlib.suppress(OSError):
+      part.write_text(json.dumps(dataclasses.asdict(job), indent=1))
+      part.replace(self._file(job))
 
 
 def _read(folder: pathlib.Path) -> list[Job]:
