@@ -30,7 +30,7 @@ test-optimized: $(VENV)/ready
 	  tests/geometry -m "not slow and not torch" -n 2 --dist loadfile -q
 
 test-slow: $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --editable '.[dev,ray]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,ray,browser,notebook]'
 	$(BIN)/python -m pytest -m "slow and not torch" -q
 
 test-torch: $(VENV)/ready

@@ -15,6 +15,7 @@ COMMANDS = {
   "convert": "Convert a face model of another project.",
   "benchmark": "Measure the speed of the networks.",
   "compile": "Compile a training step for a TPU slice, without one.",
+  "app": "Open a page in a browser that does all of this with buttons.",
   "cache": "Show or clear the compiled programs that are kept.",
   "demo": "Run the whole way on a packaged clip, or on your own.",
 }

@@ -187,7 +187,9 @@ def test_missing_flags_are_named_and_help_explains_them(
   assert re.match("--[a-z]+", missing)[0] in text
 
 
-@pytest.mark.parametrize("module", ["demo", "compile", "benchmark", "convert"])
+@pytest.mark.parametrize(
+  "module", ["app", "demo", "compile", "benchmark", "convert"]
+)
 def test_help_explains_itself(run_command, module):
   code, output, _ = run_command(module, "--help")
   assert code == 0

@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "pir_jax"
 # What stands at the root of the package; everything else has a room.
 COMMANDS = {
   *("prepare", "train", "reenact", "evaluate", "inspect", "export", "view"),
-  *("convert", "benchmark", "compile", "demo", "cache", "verify"),
+  *("convert", "benchmark", "compile", "demo", "cache", "verify", "app"),
 }
 ROOT = COMMANDS | {"__init__", "__main__", "types", "ranges", "assets"}
 OPEN = {"types", "ranges"}  # To all.
@@ -37,8 +37,8 @@ ROOMS = {
   "assets",
   "evaluation": "inference runs stages preparation face media data geometry "
   "metrics runtime assets",
-  "interface": "inference runs preparation face media data geometry runtime "
-  "assets",
+  "interface": "inference runs stages preparation face media data geometry "
+  "runtime assets",
   "profiling": "inference runs stages preparation pretrained face media data "
   "models losses geometry ops metrics runtime assets",
 }
