@@ -35,6 +35,7 @@ def run(tmp_path, run_command):
   return functools.partial(run_command, "compile", PIR_JAX_CACHE=cache)
 
 
+@pytest.mark.slow
 def test_the_answer_names_networks_and_the_peak(run, tmp_path):
   path = tmp_path / "tiny.py"
   path.write_text(EXPERIMENT)

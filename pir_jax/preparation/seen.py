@@ -104,9 +104,9 @@ def masks_place(
   Returns:
     Where `keep_masks` puts them; None where nothing is to be kept.
   """
-  folder = assets.kept_directory("masks")
-  if folder is None:
+  if root() is None:
     return None
+  folder = root().with_name("masks")
   track, config = tracked.track, dataclasses.asdict(tracked.config)
   text = json.dumps([VERSION, config, tracked.model.sha256, side, resolution])
   digest = hashlib.sha256(text.encode())
@@ -161,14 +161,15 @@ def root() -> pathlib.Path | None:
 
 def size() -> tuple[int, int]:
   """Returns how many videos are known, and the bytes of tracks and masks."""
+  masks = root() and root().with_name("masks")
   count, num_bytes = kept.size(root())
-  return count, num_bytes + kept.size(assets.kept_directory("masks"))[1]
+  return count, num_bytes + kept.size(masks)[1]
 
 
 def clear() -> None:
   """Forgets all of them."""
   kept.clear(root())
-  kept.clear(assets.kept_directory("masks"))
+  kept.clear(root() and root().with_name("masks"))
 
 
 def _place(

@@ -40,6 +40,7 @@ def eight(monkeypatch):
   monkeypatch.setattr(roofline, "slice_of", lambda name, kind: where)
 
 
+@pytest.mark.slow
 def test_a_line_holds_what_the_compiler_and_the_model_say(eight):
   made = tpu.forecast(experiment(), triplane_generator.Config(), "eight:8", 2)
   assert made.fits and made.batch == 16
@@ -72,6 +73,7 @@ def test_what_does_not_fit_is_a_line_too(eight, monkeypatch):
   assert " no " in tpu.row(made) and "17.0G of 16.0G" in tpu.row(made)
 
 
+@pytest.mark.slow
 def test_a_program_that_cannot_be_read_still_has_its_memory(eight, monkeypatch):
   def unreadable(compiled):
     raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
