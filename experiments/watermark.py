@@ -238,7 +238,7 @@ def rows(done: set[str]) -> Iterator[dict]:
   for clip in clips:
     for start in starts(clip) or [0]:
       tasks.append(("unmarked ", f"{clip.path.name}@{start}", clip, start))
-  for kind, name, clip, start in sorted(tasks, key=lambda x: _shuffled(x[:2])):
+  for kind, name, clip, start in sorted(tasks, key=_order):
     if kind + name in done:
       continue
     if kind:
@@ -247,8 +247,11 @@ def rows(done: set[str]) -> Iterator[dict]:
       yield marked_row(name, simulate(clip, start))
 
 
-def _shuffled(name: tuple[str, str]) -> str:
-  return hashlib.sha256("".join(name).encode()).hexdigest()
+def _order(task: tuple[str, str, Clip, int]) -> tuple[bool, str]:
+  """Mixes all kinds; large pictures, which take a minute each, come last."""
+  kind, name, clip, _ = task
+  large = clip.manifest.width * clip.manifest.height > 10**6
+  return large, hashlib.sha256(f"{kind}{name}".encode()).hexdigest()
 
 
 def _manifests() -> list[pathlib.Path]:

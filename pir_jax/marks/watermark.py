@@ -186,7 +186,10 @@ def score(
   side = max(planes[0].shape)
   for scale in (x for x in _SCALES if x == 1 or x * side <= _LARGEST):
     for folded in zip(
-      *(_folded(plane, scale * (1 + i)) for i, plane in enumerate(planes)),
+      *(
+        _folded(plane, scale * (1 + i), _WINDOWS[scale - 1 :: scale])
+        for i, plane in enumerate(planes)
+      ),
       strict=True,
     ):
       total = sum(
@@ -200,7 +203,7 @@ def score(
 
 
 def _folded(
-  plane: Float[np.ndarray, "_ _"], scale: int
+  plane: Float[np.ndarray, "_ _"], scale: int, sizes: tuple[int, ...]
 ) -> Iterator[Float[np.ndarray, "k s s"]]:
   """Yields windows of each size, folded to a tile: what repeats adds up."""
   plane = plane.repeat(scale, 0).repeat(scale, 1)
@@ -216,7 +219,7 @@ def _folded(
       sums[i, j, 1 + i :: 2, 1 + j :: 2] = blocks[i::2, j::2]
   for axis in (2, 3):
     sums.cumsum(axis, out=sums)
-  for size in sorted({min(size, max(counts)) for size in _WINDOWS}):
+  for size in sorted({min(size, max(counts)) for size in sizes}):
     height, width = (min(size, count) for count in counts)
     firsts, lefts = (
       np.arange(0, count - extent + 1, -(-count // _PLACES))
