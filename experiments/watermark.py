@@ -41,7 +41,7 @@ _MODEL = flags.DEFINE_multi_string("model", [], "Trained people.")
 _VIDEO = flags.DEFINE_string("video", None, "Of the trained person.")
 _AUDIO = flags.DEFINE_string("audio", None, "Speech for it.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where each row is kept.")
-_MARKED = flags.DEFINE_integer("marked", 200, "Marked segments in all.")
+_MARKED = flags.DEFINE_integer("marked", 200, "Marked segments of --data.")
 
 _SIDE, _BLUR = 192, 1.0  # Of the networks, in pixels.
 _LENGTH = 100  # Frames of a segment.
@@ -233,8 +233,7 @@ def rows(done: set[str]) -> Iterator[dict]:
     if not done.issuperset(names):
       for name, frames in zip(names, reenacted(model), strict=False):
         yield marked_row(name, frames)
-  wanted = _MARKED.value - 10 * len(_MODEL.value)
-  tasks = [("", *task) for task in simulated(clips, wanted)]
+  tasks = [("", *task) for task in simulated(clips, _MARKED.value)]
   for clip in clips:
     for start in starts(clip) or [0]:
       tasks.append(("unmarked ", f"{clip.path.name}@{start}", clip, start))
