@@ -34,7 +34,7 @@ _LUMA = np.float32([0.2126, 0.7152, 0.0722])  # ITU-R BT.709.
 _BLUE = np.float32([0, -0.1873, 1.8556])  # What a step of Cb adds to RGB.
 
 # Of the detector.
-THRESHOLD = 6.4  # See RESULTS: of what chance does.
+THRESHOLD = 7.0  # See RESULTS: of what chance does.
 # What a score gains where nothing was cut off, as one shift is to be looked at
 # and not all of them.
 _IN_PLACE = 1.2
