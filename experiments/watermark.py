@@ -41,7 +41,7 @@ _MODEL = flags.DEFINE_multi_string("model", [], "Trained people.")
 _VIDEO = flags.DEFINE_string("video", None, "Of the trained person.")
 _AUDIO = flags.DEFINE_string("audio", None, "Speech for it.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where each row is kept.")
-_MARKED = flags.DEFINE_integer("marked", 200, "Marked segments in all.")
+_MARKED = flags.DEFINE_integer("marked", 200, "Marked segments of --data.")
 
 _SIDE, _BLUR = 192, 1.0  # Of the networks, in pixels.
 _LENGTH = 100  # Frames of a segment.
@@ -233,12 +233,11 @@ def rows(done: set[str]) -> Iterator[dict]:
     if not done.issuperset(names):
       for name, frames in zip(names, reenacted(model), strict=False):
         yield marked_row(name, frames)
-  wanted = _MARKED.value - 10 * len(_MODEL.value)
-  tasks = [("", *task) for task in simulated(clips, wanted)]
+  tasks = [("", *task) for task in simulated(clips, _MARKED.value)]
   for clip in clips:
     for start in starts(clip) or [0]:
       tasks.append(("unmarked ", f"{clip.path.name}@{start}", clip, start))
-  for kind, name, clip, start in sorted(tasks, key=lambda x: _shuffled(x[:2])):
+  for kind, name, clip, start in sorted(tasks, key=_order):
     if kind + name in done:
       continue
     if kind:
@@ -247,8 +246,11 @@ def rows(done: set[str]) -> Iterator[dict]:
       yield marked_row(name, simulate(clip, start))
 
 
-def _shuffled(name: tuple[str, str]) -> str:
-  return hashlib.sha256("".join(name).encode()).hexdigest()
+def _order(task: tuple[str, str, Clip, int]) -> tuple[bool, str]:
+  """Mixes all kinds; large pictures, which take a minute each, come last."""
+  kind, name, clip, _ = task
+  large = clip.manifest.width * clip.manifest.height > 10**6
+  return large, hashlib.sha256(f"{kind}{name}".encode()).hexdigest()
 
 
 def _manifests() -> list[pathlib.Path]:

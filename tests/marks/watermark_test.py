@@ -12,7 +12,7 @@ from scipy import ndimage
 from pir_jax.marks import watermark
 from pir_jax.media import blending, encoders
 
-HEIGHT, WIDTH, NUM_FRAMES = 192, 256, 16
+HEIGHT, WIDTH, NUM_FRAMES = 192, 256, 32
 WINDOW = np.float32([120.5, 100.25, 160])
 
 
@@ -20,7 +20,7 @@ def _frames():
   """A textured picture that moves under what is inpainted."""
   rng = np.random.default_rng(3)
   texture = rng.normal(size=(HEIGHT + 40, WIDTH + 40, 3))
-  texture = 400 * ndimage.gaussian_filter(texture, (3, 3, 0)) + 120
+  texture = 400 * ndimage.gaussian_filter(texture, (4, 4, 0)) + 120
   for i in range(NUM_FRAMES):
     yield np.clip(texture[i : HEIGHT + i, :WIDTH], 0, 255).astype(np.uint8)
 
