@@ -8,6 +8,7 @@ end the child ends too (see `child`); what waited then goes on the next time.
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import secrets
 import subprocess
@@ -240,6 +241,8 @@ class Queue:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # Else a log may get a terminal's bars in place of lines.
+            env={**os.environ, "FORCE_COLOR": ""},
           )
         code = self._leash.wait()
       with self._changed:
