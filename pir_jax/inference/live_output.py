@@ -1,5 +1,6 @@
 """Writes live speech to a pipe or a file, with the marks that it can bear."""
 
+import gc
 import pathlib
 from collections.abc import Iterable
 
@@ -76,6 +77,9 @@ def write(
     source = source_lib.open_source(
       model, video, face=face, force=force, marking=marking
     )
+    # Modules and networks stay: to look through them for garbage takes as long
+    # as ten frames.
+    gc.freeze()
     count = live.write(source, chunks, file, kind=kind, **options)
     print(source.person.phases.table())
     print(f"{output}: {count} frames")

@@ -7,6 +7,7 @@ n audio samples.
 """
 
 import contextlib
+import gc
 import io
 import pathlib
 import resource
@@ -140,6 +141,7 @@ def follow(source: source_lib.Source, seconds: float) -> Delays:
   # Compiles what live speech needs.
   for _ in live.moments(source, [sound[: 2 * SAMPLE_RATE]]):
     pass
+  gc.freeze()  # As `live_output` does.
   came: list[float] = []
 
   def chunks():
