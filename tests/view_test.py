@@ -31,6 +31,7 @@ app.run(view.main)
 """
 
 
+@pytest.mark.slow
 def test_it_serves_until_ctrl_c():
   child = subprocess.Popen(
     [sys.executable, "-c", CHILD],

@@ -195,6 +195,7 @@ def test_a_near_camera_s_focal_length_is_estimated(model):
   assert _angles(fit, rotation).mean() < 0.7
 
 
+@pytest.mark.slow
 def test_a_face_that_does_not_turn_keeps_the_default_distance(model, clip):
   still = np.tile(clip[0][:1], (20, 1, 1))
   fit = fitting.fit(still, np.ones(20, bool), SIZE, model)
@@ -202,6 +203,7 @@ def test_a_face_that_does_not_turn_keeps_the_default_distance(model, clip):
   assert np.median(distance) == pytest.approx(2.7, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_long_clip_in_pieces_is_like_one_at_once(
   fitted, clip, model, monkeypatch
 ):

@@ -184,7 +184,10 @@ def _write_tagged(path, image, pixels, space, full=False, transfer=0, wide=0):
 @pytest.mark.parametrize(
   ("transfer", "name", "white"),
   # Of white paper, 203 candela a square metre (ITU-R BT.2408).
-  [(16, "PQ", 0.58), (18, "HLG", 0.75)],
+  [
+    (16, "PQ", 0.58),
+    pytest.param(18, "HLG", 0.75, marks=pytest.mark.slow),
+  ],
 )
 def test_hdr_is_tone_mapped_and_said(tmp_path, transfer, name, white):
   path = tmp_path / "hdr.mkv"

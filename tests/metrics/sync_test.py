@@ -43,6 +43,7 @@ def test_finds_the_shift_of_the_sound(shift):
   assert found.lags[np.argmax(found.correlation)] == found.seconds
 
 
+@pytest.mark.slow
 def test_uncertainty_covers_the_error():
   """Nine in ten errors lie within two standard errors of the truth."""
   within = []

@@ -228,7 +228,10 @@ def test_cross_attention_has_one_key_so_its_query_and_key_do_nothing(mode, key):
 
 @pytest.mark.parametrize(
   ("num_frames", "key"),
-  [(64, None), (11, jax.random.key(4))],  # 8 blocks of 8; 3 of 3, and 2 more.
+  [
+    pytest.param(64, None, marks=pytest.mark.slow),  # 8 blocks of 8.
+    (11, jax.random.key(4)),  # 3 of 3, and 2 more.
+  ],
 )
 def test_remat_changes_the_memory_and_nothing_else(num_frames, key):
   audio, identity = inputs(num_frames=num_frames)

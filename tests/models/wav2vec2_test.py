@@ -80,7 +80,11 @@ def test_frames_of_the_convolutions():
 
 
 @pytest.mark.parametrize(
-  ("family", "millions"), [("group", 315.43), ("layer", 315.44)]
+  ("family", "millions"),
+  [
+    pytest.param("group", 315.43, marks=pytest.mark.slow),
+    ("layer", 315.44),
+  ],
 )
 def test_large_has_the_published_number_of_parameters(family, millions):
   layer = family == "layer"

@@ -153,6 +153,7 @@ def test_a_published_pickle_gives_weights_and_options(published):
   assert config.feature_resolution == 16 and config.renderer.num_coarse == 48
 
 
+@pytest.mark.slow
 def test_a_run_takes_sizes_and_weights_of_the_file_it_begins_from(
   tmp_path, monkeypatch
 ):

@@ -117,6 +117,7 @@ def test_the_trained_encoder_is_nothing_but_shapes():
   assert "trained: encoder" in text
 
 
+@pytest.mark.slow
 def test_more_examples_and_averages_take_more():
   # One device: eight do not divide 1 or 9. A frozen encoder compiles sooner.
   few = compiled(batch_size=1, encoder="whisper")[1][0]

@@ -30,6 +30,7 @@ def _finer(vertices, triangles):
   return vertices[order], np.argsort(order)[faces]
 
 
+@pytest.mark.slow
 def test_landmarks_of_another_person_are_found_without_marks(head):
   # Someone the identity modes know, bent as they do not; tilted and larger.
   person = np.random.default_rng(2).normal(size=80)
