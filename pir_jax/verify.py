@@ -19,9 +19,16 @@ def main(*files: str) -> None:
   """Runs the command."""
   if not files:
     raise InputError("no file is named: pir-jax verify FILE ...")
+  failed = []
   for file in files:
-    marks = examination.examine(file)
+    try:
+      marks = examination.examine(file)
+    except InputError as error:
+      failed.append(str(error))
+      continue
     print(marks.json() if _JSON.value else marks.text(), flush=True)
+  if failed:  # All of them, after what could be examined.
+    raise InputError("\n".join(failed))
 
 
 if __name__ == "__main__":

@@ -20,3 +20,7 @@ def test_files_are_examined_and_a_wrong_one_is_a_sentence(
   for arguments in ((), (text,), (tmp_path / "nowhere.mp4",)):
     code, _, errors = run_command("verify", *arguments)
     assert code == 1 and len(errors) == 1
+  # What can be examined is, and every other one is named.
+  code, lines, errors = run_command("verify", text, video, tmp_path / "no.mp4")
+  assert code == 1 and str(video) in lines
+  assert "text.mp4" in errors[0] and "no.mp4" in errors[1]

@@ -1,6 +1,8 @@
 """Serves the page: its own address only, its own folder only."""
 
+import asyncio
 import contextlib
+import logging
 import os
 import pathlib
 import socket
@@ -153,9 +155,17 @@ def opened(
         server_header=False,
         timeout_graceful_shutdown=3,
       )
+      logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
       yield uvicorn.Server(config), listener
     finally:
       desk.close()
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+  """Leaves out what the server logs of requests that its own end cuts off."""
+  error = record.exc_info and record.exc_info[0]
+  cut_off = error is not None and issubclass(error, asyncio.CancelledError)
+  return not (cut_off or "timeout graceful shutdown" in record.getMessage())
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ class Examination(NamedTuple):
     watermark: what the detector sees.
     comment: of the file's metadata, where it is pir_jax's.
     card: the run card beside it, where it is of this very file.
+    has_other_card: whether there is one that is not.
   """
 
   name: str
@@ -34,6 +35,7 @@ class Examination(NamedTuple):
   watermark: watermark.Detection
   comment: str
   card: dict[str, Any] | None
+  has_other_card: bool = False
 
   @property
   def is_marked(self) -> bool:
@@ -45,13 +47,16 @@ class Examination(NamedTuple):
     """Returns a few lines for people."""
     seen = self.watermark
     mark = "detected" if seen.is_marked else "not detected"
+    card = "beside it, of this very file" if self.card else "none"
+    if self.has_other_card:
+      card = "beside it, but not of this file as it is"
     lines = [
       self.name,
       *self._manifest_lines(),
       f"  watermark: {mark} (score {seen.score:.1f} in {seen.num_frames} "
       f"frames, detected from {watermark.THRESHOLD:g} on)",
       f"  comment:   {self.comment or 'none of pir_jax'}",
-      f"  run card:  {'beside it, of this very file' if self.card else 'none'}",
+      f"  run card:  {card}",
     ]
     if not self.is_marked:
       lines.append("  No marks of pir_jax.")
@@ -110,12 +115,14 @@ def examine(path: str | pathlib.Path) -> Examination:
     comment = container.metadata.get("comment", "")
   frames = (image for _, image in video_reader.read_frames(path))
   card = run_card.read(run_card.place_of(path))
-  if card and card.get("output", {}).get("sha256") != video_reader.digest(path):
-    card = None
+  other = card and run_card.output_of(card)["sha256"] != video_reader.digest(
+    path
+  )
   return Examination(
     str(path),
     manifest.read(path),
     watermark.detect(frames),
     comment if comment.startswith(video_writer.COMMENT) else "",
-    card,
+    None if other else card,
+    bool(other),
   )

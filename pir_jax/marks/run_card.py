@@ -27,11 +27,17 @@ def check(output: Path) -> None:
   """Checks that a card can be written, before the work and not after it.
 
   Raises:
-    InputError: there is a file of that name which is no card.
+    InputError: there is a file of that name which is no card, or that of
+      another output which is there.
   """
   path = place_of(output)
   whole_file.check(path, (".json",))
-  if path.exists() and read(path) is None:
+  card = read(path)
+  name = card and output_of(card)["name"]
+  taken = (
+    name != pathlib.Path(output).name and (path.parent / f"{name}").exists()
+  )
+  if path.exists() and (card is None or taken):
     raise InputError(
       f"{path} is another file, and the run card of {output} would replace it: "
       "move it, or choose another output."
@@ -45,6 +51,13 @@ def read(path: pathlib.Path) -> dict[str, Any] | None:
   except (OSError, ValueError):
     return None
   return card if isinstance(card, dict) and card.get("kind") == KIND else None
+
+
+def output_of(card: dict[str, Any]) -> dict[str, str]:
+  """Returns the name and the sha256 of the output that a card describes."""
+  output = card.get("output")
+  output = output if isinstance(output, dict) else {}
+  return {name: str(output.get(name, "")) for name in ("name", "sha256")}
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from pir_jax.data import synthetic
-from pir_jax.marks import examination, keys, manifest
+from pir_jax.marks import examination, keys, manifest, run_card
 from pir_jax.types import InputError
 
 
@@ -41,6 +41,16 @@ def test_a_changed_file_is_invalid(signed):
   content[-10] ^= 1
   signed.write_bytes(content)
   assert "invalid: the file was changed" in examination.examine(signed).text()
+
+
+def test_a_card_of_the_file_as_it_was_is_no_card_of_it(signed):
+  with run_card.written(signed) as hidden:
+    run_card.write(hidden, signed, signed.name, {})
+  assert "of this very file" in examination.examine(signed).text()
+  with signed.open("ab") as file:
+    file.write(b"x")
+  result = examination.examine(signed)
+  assert "not of this file as it is" in result.text() and result.card is None
 
 
 def test_without_marks_it_proves_nothing(plain, tmp_path):

@@ -26,6 +26,16 @@ def test_it_stands_beside_the_output_and_names_its_content(tmp_path):
   run_card.check(output)  # A card may be replaced.
 
 
+def test_the_card_of_another_output_stays_as_long_as_that_is_there(tmp_path):
+  first, second = tmp_path / "out.mp4", tmp_path / "out.raw"
+  first.write_bytes(b"video")
+  _write(first)
+  with pytest.raises(InputError, match="would replace it"):
+    run_card.check(second)
+  first.unlink()
+  run_card.check(second)
+
+
 @pytest.mark.parametrize("content", [b"{}", b"[1]", b"\xff", b'{"kind": "a"}'])
 def test_another_file_is_not_replaced(tmp_path, content):
   (tmp_path / "out.json").write_bytes(content)
