@@ -4,6 +4,7 @@ t frames of what is measured, k landmarks, n audio samples, h side of the window
 compared, e expression coefficients.
 """
 
+import itertools
 import pathlib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -170,7 +171,7 @@ def screen(
     InputError: it shows nowhere the face of the source.
   """
   rate = float(tracked.video.rate)
-  first = round(start * rate)
+  first = int(start * rate)  # Not one too late: the last minute ends there.
   if seconds is None:
     count = sum(1 for _ in video_reader.read_frames(video, start=start))
   else:
@@ -326,7 +327,8 @@ def _pairs(
   # Half a frame early: times are rounded.
   start = max(0.0, float((first - Fraction(1, 2)) / rate))
   made = video_reader.read_frames(video, start=start)
-  for (_, before), (_, after) in zip(source, made, strict=False):
+  made = itertools.islice(made, len(index))
+  for (_, before), (_, after) in zip(source, made, strict=True):
     yield before, after
 
 

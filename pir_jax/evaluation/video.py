@@ -125,7 +125,8 @@ def drift(first: Screened, last: Screened) -> str:
     before, after = (factor * getattr(x, field) for x in (first, last))
     change = f"{after - before:+8.0f} "
     if factor == 1:
-      change = f"{100 * (after / before - 1):+7.1f} %"
+      share = after / before - 1 if before else float("nan")
+      change = f"{100 * share:+7.1f} %"
     digits = 2 if factor == 1 else 0
     lines.append(f"{name:28}{before:14.{digits}f}{after:8.{digits}f}{change}")
   return "\n".join(lines)

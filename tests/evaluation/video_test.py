@@ -59,6 +59,11 @@ def test_json_has_neither_nan_nor_infinity():
   assert plain == [1.0, None, None]
 
 
+def test_lips_that_followed_nothing_have_no_change_in_percent(screened):
+  still = screened._replace(following=0.0)
+  assert "nan %" in video.drift(still, screened)
+
+
 def test_report_says_how_lips_follow(screened):
   text = video.as_text(screened, "a.mp4", "b.mp4")
   assert "prediction      0.90 (correlation), 20 ms after" in text
