@@ -14,7 +14,6 @@ import hashlib
 import io
 import json
 import pathlib
-import types
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -32,8 +31,8 @@ from pir_jax.inference import source as source_lib
 from pir_jax.inference.person import read_speech
 from pir_jax.marks import watermark
 from pir_jax.marks.marking import Marking
-from pir_jax.media import crops, encoders, fill, video_reader
-from pir_jax.runtime import app, section_timer
+from pir_jax.media import blending, crops, encoders, fill, video_reader
+from pir_jax.runtime import app
 
 _DATA = flags.DEFINE_string("data", None, "Folder with prepared clips.")
 _VIDEOS = flags.DEFINE_string("videos", None, "Folder with their videos.")
@@ -69,37 +68,22 @@ def _cut(path: pathlib.Path, start: int) -> Frames:
 def simulate(clip: Clip, start: int) -> Frames:
   """Pastes a clip's own windows back, blurred as the networks blur."""
   rows = {int(frame): row for row, frame in enumerate(clip.stored)}
-  frames = _cut(_video_of(clip), start)
-  part = list(enumerate(frames, start))
-  shown = [i for i, _ in part if i in rows and clip.track.present[i]]
-  images, covers = {}, []
-  for number in shown:
-    stored = safetensors.numpy.load(clip.frame_records[rows[number]])
-    image, mask = (
-      np.asarray(records.decode_picture(stored[name]))
-      for name in ("image", "mask")
-    )
-    square = clip.track.mask_window[number]
-    image, mask = crops.network_window(image, mask > 0, _SIDE, square)
-    image = ndimage.gaussian_filter(np.float32(image), (_BLUR, _BLUR, 0))
-    images[number - start] = image / 127.5 - 1
-    covers.append(mask)
-  place = np.array(shown) - start
-  windows = source_lib.Windows(place, np.array(shown), None, np.array(covers))
-  pasted = [
-    x for _, x in source_lib.paste(_source(clip), part, windows, images)
-  ]
+  track, pattern, pasted = clip.track, Marking().pattern, []
+  for number, frame in enumerate(_cut(_video_of(clip), start), start):
+    if number in rows and track.present[number]:
+      stored = safetensors.numpy.load(clip.frame_records[rows[number]])
+      image, mask = (
+        np.asarray(records.decode_picture(stored[name]))
+        for name in ("image", "mask")
+      )
+      square = track.mask_window[number]
+      image, mask = crops.network_window(image, mask > 0, _SIDE, square)
+      image = ndimage.gaussian_filter(np.float32(image), (_BLUR, _BLUR, 0))
+      square = crops.inside(track.window[number], square)
+      frame = blending.paste(frame, square, image / 127.5 - 1, mask, pattern)
+    pasted.append(frame)
   index = fill.frame_indices(len(pasted), _LENGTH)
   return [pasted[i] for i in index]
-
-
-def _source(clip: Clip) -> source_lib.Source:
-  track = clip.track
-  tracked = types.SimpleNamespace(
-    mask_square=lambda i: crops.inside(track.window[i], track.mask_window[i])
-  )
-  person = types.SimpleNamespace(phases=section_timer.SectionTimer())
-  return source_lib.Source(person, None, tracked, Marking())
 
 
 def starts(clip: Clip) -> list[int]:
@@ -130,7 +114,8 @@ def reenacted(model: str) -> Iterator[Frames]:
   expression = source.person.predict_expression(wave)[:size]
   index = fill.frame_indices(len(tracked.track.times), len(expression))
   kept = np.zeros(expression.shape[1], bool)
-  pairs = reenactor.inpaint_frames(source, index, expression, kept)
+  frames = fill.read(tracked.path, tracked.track.times, index)
+  pairs = reenactor.inpaint_frames(source, frames, expression, kept)
   part = []
   for _, after in pairs:
     part.append(after)
@@ -148,8 +133,9 @@ def cost(model: str) -> dict[str, float]:
   errors = collections.defaultdict(list)
   plain = source._replace(marking=Marking("none"))
   for name, each in (("marked", source), ("plain", plain)):
+    frames = fill.read(tracked.path, tracked.track.times, index)
     pairs = reenactor.inpaint_frames(
-      each, index, wanted, np.zeros(wanted.shape[1], bool)
+      each, frames, wanted, np.zeros(wanted.shape[1], bool)
     )
     for number, (before, after) in zip(index, pairs, strict=True):
       window = tracked.track.window[number]

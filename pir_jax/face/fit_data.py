@@ -1,8 +1,9 @@
-"""The tracked landmarks of a clip, scaled and weighted for the fit.
+"""The weights of the fit, and the landmarks of a clip scaled for it.
 
 t frames, l landmarks, p pairs of opposite landmarks, c 2 or 3 axes.
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 import jax.numpy as jnp
@@ -20,6 +21,61 @@ _OPEN_PERCENTILE = 75  # Of the gaps of a clip: an eye that is open.
 # it faces away: beyond the silhouette a tracker can only guess. Cosines.
 _HIDDEN, _VISIBLE = -0.15, 0.2
 _LEAST_VISIBLE = 0.05
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Config:
+  """Weights of the fit's parts; all of them are our choice.
+
+  Attributes:
+    num_steps: most Gauss-Newton steps.
+    tolerance: relative decrease of the cost at which to stop.
+    noise: standard error of a landmark at first, as a share of face height;
+      then noise_share of the residual, within noise_range. Less noise favours
+      the head's shapes over offsets in proportion.
+    landmark_weight: of a point's squared error. Points of one frame err
+      together, so a point counts for less than one.
+    lip_weight: of a point on the lips, relative to others.
+    rigid_weight: of a point that speech does not move, so that nodding does
+      not compensate for a jaw that the model opens too little.
+    pair_weight: of the difference of two opposite points of lips or eyelids.
+    huber: errors above this many standard errors count linearly.
+    identity_weight: of the identity's ridge, times the number of frames: a
+      model's error does not average out over frames.
+    expression_sigma: expected size of expression coefficients, as a share of
+      their range (blendshapes) or standard deviation (principal components).
+    bound_sigma: how far blendshapes may leave [0, 1] during the fit.
+    offset_sigma: of a landmark's fixed offset, head units.
+    expression_step: expected change of a coefficient in 1/25 s.
+    rotation_step: of the rotation, radians.
+    translation_step: of the translation, head units.
+    focal_error: the focal length is estimated where its standard error is at
+      most this share of it.
+    focal_gain: and where the cost then falls by this share: errors of the head
+      model alone gain up to 3 % on clips from studio cameras.
+    depth_range: and where the median depth stays within these head units.
+  """
+
+  num_steps: int = 24
+  tolerance: float = 1e-4
+  noise: float = 0.006
+  noise_share: float = 0.7
+  noise_range: tuple[float, float] = (0.002, 0.02)
+  landmark_weight: float = 0.05
+  lip_weight: float = 2.0
+  rigid_weight: float = 5.0
+  pair_weight: float = 10.0
+  huber: float = 2.0
+  identity_weight: float = 0.25
+  expression_sigma: float = 0.5
+  bound_sigma: float = 0.03
+  offset_sigma: float = 0.01
+  expression_step: float = 0.2
+  rotation_step: float = 0.012
+  translation_step: float = 0.012
+  focal_error: float = 0.1
+  focal_gain: float = 0.05
+  depth_range: tuple[float, float] = (0.8, 12.0)
 
 
 def chunks(num_frames: int, size: int = CHUNK) -> Iterator[slice]:

@@ -9,11 +9,16 @@ piece at a time: memory does not grow with the clip.
 t frames, l landmarks, i identity modes, e expression units.
 """
 
-import dataclasses
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+
+# Loaded at once, so that it can be limited.
+import scipy.linalg.cython_lapack  # noqa: F401
+import threadpoolctl
 from jaxtyping import Bool, Float, Int
 
 from pir_jax.face import fit_data, gauss_newton, morphable, solver
@@ -27,62 +32,18 @@ _MARGIN = 32  # and those on either side that only constrain them.
 _FIXED = 1e9  # The inverse variance of a fixed unknown.
 # Frames are padded to a multiple, so few lengths are compiled.
 _PADDING = 64
-_PIECE_PADDING = 192
+PIECE_PADDING = 192
 
 
-@dataclasses.dataclass(kw_only=True, slots=True)
-class Config:
-  """Weights of the fit's parts; all of them are our choice.
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+  """Keeps LAPACK, which XLA takes from SciPy, to one thread.
 
-  Attributes:
-    num_steps: most Gauss-Newton steps.
-    tolerance: relative decrease of the cost at which to stop.
-    noise: standard error of a landmark at first, as a share of face height;
-      then noise_share of the residual, within noise_range. Less noise favours
-      the head's shapes over offsets in proportion.
-    landmark_weight: of a point's squared error. Points of one frame err
-      together, so a point counts for less than one.
-    lip_weight: of a point on the lips, relative to others.
-    rigid_weight: of a point that speech does not move, so that nodding does
-      not compensate for a jaw that the model opens too little.
-    pair_weight: of the difference of two opposite points of lips or eyelids.
-    huber: errors above this many standard errors count linearly.
-    identity_weight: of the identity's ridge, times the number of frames: a
-      model's error does not average out over frames.
-    expression_sigma: expected size of expression coefficients, as a share of
-      their range (blendshapes) or standard deviation (principal components).
-    bound_sigma: how far blendshapes may leave [0, 1] during the fit.
-    offset_sigma: of a landmark's fixed offset, head units.
-    expression_step: expected change of a coefficient in 1/25 s.
-    rotation_step: of the rotation, radians.
-    translation_step: of the translation, head units.
-    focal_error: the focal length is estimated where its standard error is at
-      most this share of it.
-    focal_gain: and where the cost then falls by this share: errors of the head
-      model alone gain up to 3 % on clips from studio cameras.
-    depth_range: and where the median depth stays within these head units.
+  A step solves a small system a frame. More threads gain nothing there, and
+  wait for each other: beside one busy process a fit took 15 times as long.
   """
-
-  num_steps: int = 24
-  tolerance: float = 1e-4
-  noise: float = 0.006
-  noise_share: float = 0.7
-  noise_range: tuple[float, float] = (0.002, 0.02)
-  landmark_weight: float = 0.05
-  lip_weight: float = 2.0
-  rigid_weight: float = 5.0
-  pair_weight: float = 10.0
-  huber: float = 2.0
-  identity_weight: float = 0.25
-  expression_sigma: float = 0.5
-  bound_sigma: float = 0.03
-  offset_sigma: float = 0.01
-  expression_step: float = 0.2
-  rotation_step: float = 0.012
-  translation_step: float = 0.012
-  focal_error: float = 0.1
-  focal_gain: float = 0.05
-  depth_range: tuple[float, float] = (0.8, 12.0)
+  with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    yield
 
 
 class Fit(NamedTuple):
@@ -97,6 +58,8 @@ class Fit(NamedTuple):
     offset: fixed displacement of each landmark on this person, head units.
     residual: RMS distance of the landmarks, pixels; NaN where there is no face.
     face_height: median height of the tracked landmarks, pixels.
+    open_lids: of the open eye, see `fit_data`; None in older ones.
+    noise: standard error of a landmark, as a share of face height; likewise.
   """
 
   identity: Float[np.ndarray, "i"]
@@ -107,8 +70,11 @@ class Fit(NamedTuple):
   offset: Float[np.ndarray, "l 3"]
   residual: Float[np.ndarray, "t"]
   face_height: float
+  open_lids: Float[np.ndarray, "p"] | None = None
+  noise: float | None = None
 
 
+@_one_thread()
 def fit(
   landmarks: Float[np.ndarray, "t l c"],
   present: Bool[np.ndarray, "t"],
@@ -119,7 +85,7 @@ def fit(
   focal: float | None = None,
   fps: float = 25.0,
   shot: Int[np.ndarray, "t"] | None = None,
-  config: Config | None = None,
+  config: fit_data.Config | None = None,
 ) -> Fit:
   """Fits the head model to a clip's landmarks.
 
@@ -139,14 +105,6 @@ def fit(
   Raises:
     InputError: no frame has a face.
   """
-  config = config or Config()
-  present = present & fit_data.finite(landmarks)
-  if not present.any():
-    raise InputError(
-      "No frame has a face to fit: use a video in which the face can be seen."
-    )
-  if shot is None:
-    shot = np.zeros(len(landmarks), int)
   clip = _Clip(landmarks, present, shot, size, model, fps, config)
   frames = clip.choose()
   if identity is None:
@@ -156,15 +114,58 @@ def fit(
   return clip.finish(frames, identity, state)
 
 
+@_one_thread()
+def fit_on(
+  before: Fit,
+  landmarks: Float[np.ndarray, "t l c"],
+  present: Bool[np.ndarray, "t"],
+  size: tuple[int, int],
+  model: morphable.FaceModel,
+  *,
+  fps: float = 25.0,
+  shot: Int[np.ndarray, "t"] | None = None,
+  config: fit_data.Config | None = None,
+) -> Fit:
+  """Fits further frames of a clip, whose shared unknowns stay.
+
+  Args:
+    before: of the clip's first frames.
+    landmarks: see `fit`, like all that follows.
+    present: some of these at least.
+    size: of the picture.
+    model: the head.
+    fps: frames a second.
+    shot: of each frame.
+    config: weights.
+
+  Raises:
+    InputError: no frame has a face.
+  """
+  clip = _Clip(landmarks, present, shot, size, model, fps, config, before)
+  state = gauss_newton.State(
+    *(np.zeros(shape, np.float32) for shape in ((0, 3, 3), (0, 3), (0, 0), 0)),
+    offset=before.offset,
+    focal=np.float32(before.focal / before.face_height),
+  )
+  return clip.finish(np.zeros(0, int), before.identity, state)
+
+
 class _Clip:
   """The observations of a clip and their weights."""
 
-  def __init__(self, landmarks, present, shot, size, model, fps, config):
-    self.landmarks, self.present, self.shot = landmarks, present, shot
+  def __init__(
+    self, landmarks, present, shot, size, model, fps, config, before=None
+  ):
+    config = config or fit_data.Config()
+    present = present & fit_data.finite(landmarks)
+    if not present.any():
+      raise InputError(
+        "No frame has a face to fit: use a video in which the face can be seen."
+      )
+    self.shot = np.zeros(len(landmarks), int) if shot is None else shot
+    self.landmarks, self.present = landmarks, present
     self.model, self.config = model, config
-    self.height = float(np.median(fit_data.heights(landmarks)[present]))
     self.centre = np.array([size[1] / 2, size[0] / 2], np.float32)
-    self.open_lids = fit_data.open_lids(landmarks, present)
     self.outward = fit_data.normals(model)
     self.stride = 25.0 / fps
     weight = np.full(landmarks.shape[1], config.landmark_weight)
@@ -173,6 +174,12 @@ class _Clip:
     self.weight = weight * model.landmark_valid
     weight = config.pair_weight * config.landmark_weight
     self.pair_weight = weight * model.landmark_valid[gauss_newton.PAIRS].all(1)
+    if before is not None:
+      self.height, self.noise = before.face_height, before.noise
+      self.open_lids = before.open_lids
+      return
+    self.height = float(np.median(fit_data.heights(landmarks)[present]))
+    self.open_lids = fit_data.open_lids(landmarks, present)
     self.noise = config.noise
 
   def choose(self) -> Int[np.ndarray, "n"]:
@@ -260,7 +267,7 @@ class _Clip:
 
   def piece(self, frames, identity, shared) -> gauss_newton.State:
     """Fits some frames with the shared unknowns fixed."""
-    observations = self._gather(frames, _PIECE_PADDING)
+    observations = self._gather(frames, PIECE_PADDING)
     bases = self._bases(identity)
     state = solver.start(
       observations, bases, self.model.bounded, shared.offset, shared.focal
@@ -379,6 +386,8 @@ class _Clip:
       offset=np.asarray(state.offset),
       residual=np.where(self.present, residual, np.nan).astype(np.float32),
       face_height=self.height,
+      open_lids=self.open_lids,
+      noise=self.noise,
     )
 
   def _pieces(self, identity, shared):

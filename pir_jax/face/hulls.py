@@ -120,8 +120,8 @@ def _join(
   """Fills the union of intervals in every row, in place."""
   resolution = len(mask)
   rows = np.arange(resolution)
-  steps = np.zeros((resolution, resolution + 1), np.int32)
+  steps = np.zeros((resolution, resolution + 1), np.int16)
   for start, stop in spans:
-    np.add.at(steps, (rows, start), 1)
-    np.add.at(steps, (rows, stop), -1)
-  mask |= steps.cumsum(1)[:, :-1] > 0
+    steps[rows, start] += 1
+    steps[rows, stop] -= 1
+  mask |= steps.cumsum(1, dtype=np.int16)[:, :-1] > 0

@@ -77,6 +77,21 @@ class Track(NamedTuple):
     return np.isfinite(self.box[:, 0])
 
 
+class Section(NamedTuple):
+  """One face over a part of a clip, and over a margin on either side of it.
+
+  Attributes:
+    first: frame of the clip with which the track begins.
+    inner: frames of the track that are not its margins.
+    track: the same as of the whole clip, but for what nobody knows yet: who
+      the largest is, and how many people are shown; and without `sight`.
+  """
+
+  first: int
+  inner: slice
+  track: Track
+
+
 def track(
   frames: Iterable[UInt8[np.ndarray, "h w 3"]],
   *,
@@ -117,15 +132,97 @@ def track(
   for frame, first in shots.split(frames):
     follower.add(frame, first)
     begins.append(first)
-  people = identity_linking.link(follower.close(), fps)
-  if not people:
-    raise InputError(
-      f"No face was detected in {len(begins)} frames: use a video in which the"
-      " face is upright, unhidden and at least a twentieth of the frame high."
-    )
+  people = _people(follower.close(), fps, len(begins))
   person = identity_linking.choose(people, query, expected, refuse)
   shot = np.cumsum(begins, dtype=np.int32) - 1
-  return _finish(person, follower, shot, len(people), fps, config)
+  pieces = person.pieces
+  return _finish(pieces, person.look, follower, shot, len(people), fps, config)
+
+
+def sections(
+  frames: Iterable[UInt8[np.ndarray, "h w 3"]],
+  *,
+  length: int,
+  margin: int,
+  expected: Float[np.ndarray, "d"],
+  fps: float = 25.0,
+  tracker: detector.Tracker | None = None,
+  eyes: eyelids.Eyes | None = None,
+  config: Config | None = None,
+) -> Iterator[Section]:
+  """Tracks a known person, and yields parts while the clip goes on.
+
+  The first part begins with the first frame and lasts until the person was
+  seen in it.
+
+  Args:
+    frames: see `track`.
+    length: of a part, in frames; the first and the last may have another.
+    margin: frames on either side of it, as many as there are.
+    expected: look of the person.
+    fps: see `track`, like all that follows.
+    tracker: networks.
+    eyes: network.
+    config: of gaps and smoothing.
+
+  Raises:
+    InputError: there is no face at all, or only other people's.
+  """
+  config = config or Config()
+  # Whoever is in a hurry does not ask what hides the face.
+  follower = tracklets.Follower(
+    tracker or detector.Tracker(), eyes or eyelids.Eyes(), fps, with_sight=False
+  )
+  begins: list[bool] = []
+  start, num_faces = 0, 0
+  look = np.zeros(0, np.float32)
+
+  def section(stop: int, last: bool) -> Section | None:
+    nonlocal start, num_faces, look
+    low, high = max(0, start - margin), min(len(begins), stop + margin)
+    seen = [x for x in follower.tracklets() if x.last >= low]
+    pieces = []
+    try:
+      people = _people(seen, fps, len(begins))
+      person = identity_linking.choose(people, None, expected)
+      pieces, num_faces = person.pieces, max(num_faces, len(people))
+      look = look if len(look) else person.look
+    except InputError:
+      if not len(look):  # Nobody was seen yet.
+        if last:
+          raise
+        return None
+    shot = np.cumsum(begins, dtype=np.int32)[:high] - 1
+    tracked = _finish(pieces, look, follower, shot, num_faces, fps, config, low)
+    inner = slice(start - low, stop - low)
+    start = stop
+    return Section(low, inner, tracked)
+
+  try:
+    for frame, first in shots.split(frames):
+      follower.add(frame, first)
+      begins.append(first)
+      stop = len(begins) - margin
+      if stop > start and (stop - start) % length == 0:
+        made = section(stop, last=False)
+        if made is not None:
+          yield made
+    if start < len(begins):
+      yield section(len(begins), last=True)
+  finally:
+    follower.close()
+
+
+def _people(
+  pieces: list[tracklets.Tracklet], fps: float, num_frames: int
+) -> list[identity_linking.Person]:
+  people = identity_linking.link(pieces, fps)
+  if not people:
+    raise InputError(
+      f"No face was detected in {num_frames} frames: use a video in which the"
+      " face is upright, unhidden and at least a twentieth of the frame high."
+    )
+  return people
 
 
 def _query(face, tracker: detector.Tracker):
@@ -138,14 +235,20 @@ def _query(face, tracker: detector.Tracker):
 
 
 def _finish(
-  person: identity_linking.Person,
+  pieces: list[tracklets.Tracklet],
+  look: Float[np.ndarray, "d"],
   follower: tracklets.Follower,
-  shot: Int[np.ndarray, "t"],
+  shot: Int[np.ndarray, "n"],
   num_faces: int,
   fps: float,
   config: Config,
+  low: int = 0,
 ) -> Track:
-  """Returns arrays over the clip: short gaps filled, then smoothed."""
+  """Returns arrays over the clip: short gaps filled, then smoothed.
+
+  They begin with frame `low`, and end with the last that has a shot.
+  """
+  high, shot = len(shot), shot[low:]
   num_frames = len(shot)
   points = _empty(num_frames)
   presence = np.zeros(num_frames, np.float32)
@@ -154,16 +257,19 @@ def _finish(
   # Adjacent tracklets without overlap are a jump of the face: a cut.
   unbroken = shot.copy()
   last, box = -1, np.zeros(4)
-  for piece in person.pieces:
-    for index, row in enumerate(piece.rows, piece.first):
+  for piece in pieces:
+    first, stop = max(piece.first, low), min(piece.last + 1, high)
+    part = slice(first - piece.first, max(stop, first) - piece.first)
+    for index, row in enumerate(piece.rows[part], first - low):
       points[index] = follower.rows.read(row)
-      seen[index] = follower.sights[row]
+      if follower.sights:
+        seen[index] = follower.sights[row]
       if index % _PIECE == 0:
         release(points)
-    span = slice(piece.first, piece.last + 1)
-    presence[span], observed[span] = piece.presence, True
+    span = slice(first - low, max(stop, first) - low)
+    presence[span], observed[span] = piece.presence[part], True
     if piece.first == last + 1 and detector.overlap(box, piece.boxes[0]) < 0.7:
-      unbroken[piece.first :] += 1
+      unbroken[max(piece.first - low, 0) :] += 1
     last, box = piece.last, piece.boxes[1]
   filled = fill_gaps(points, observed, shot, int(config.max_gap * fps + 1e-6))
   width = int(config.smoothing * fps + 1e-6)
@@ -180,7 +286,7 @@ def _finish(
     filled,
     num_faces,
     shot,
-    person.look,
+    look,
     sight.Sight(*seen.T),
   )
 

@@ -1,4 +1,4 @@
-"""Masks of the face and the head, and the window around them.
+"""Masks of the face and the head.
 
 The face mask is the region that is inpainted. It must not leak how far the
 mouth is open, so it never follows the frame's expression: it covers the face at
@@ -17,14 +17,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage
 
 from pir_jax.face import fitting, hulls, morphable
-from pir_jax.types import Cameras
 
 REGIONS = ("face", "lower")
-_LOWER_LIDS = [145, 374]  # Landmarks: the middle of each.
-_CHUNK = 256  # Frames whose points are in memory at once.
+LOWER_LIDS = [145, 374]  # Landmarks: the middle of each.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -124,8 +121,8 @@ def face_mask(
   near = near or [np.array([frame]) for frame in frames]
   joined = np.unique(np.concatenate(near))
   some = fit._replace(pose=fit.pose[joined])
-  points = _face_points(model, some, config)
-  margin = config.face_margin * _heights(model, some)
+  points = face_points(model, some, config)
+  margin = config.face_margin * heights(model, some)
   near = [np.searchsorted(joined, around) for around in near]
   mask = hulls.rasterise(points, margin, window, resolution, near, resampled)
   if config.region == "lower":
@@ -156,9 +153,9 @@ def head_mask(
     fit.identity, model.identity_basis[:, skull], axes=1
   )
   points = np.concatenate(
-    [_project(shape[None], fit), _face_points(model, fit, config)], axis=1
+    [_project(shape[None], fit), face_points(model, fit, config)], axis=1
   )
-  margin = config.head_margin * _heights(model, fit)
+  margin = config.head_margin * heights(model, fit)
   return hulls.rasterise(points, margin, window, resolution)
 
 
@@ -174,151 +171,21 @@ def mouth_mask(
   """Rasterises the lips at rest and with the jaw at its widest, dilated."""
   config = config or Config()
   lips = np.isin(np.arange(len(model.landmark_valid)), morphable.LIPS)
-  points = _face_points(model, fit, config, lips)
-  margin = config.face_margin * _heights(model, fit)
+  points = face_points(model, fit, config, lips)
+  margin = config.face_margin * heights(model, fit)
   return hulls.rasterise(
     points, margin, window, resolution, resampled=resampled
   )
 
 
-def window(
-  model: morphable.FaceModel,
-  fit: fitting.Fit,
-  fps: float = 25.0,
-  config: Config | None = None,
-  *,
-  shot: Int[np.ndarray, "t"] | None = None,
-) -> Float[np.ndarray, "t 3"]:
-  """Computes the square around the face: centre x, y and side, source pixels.
-
-  One window for the clip where that fits, else one a shot, or one that moves
-  slowly within the shot. It may cross the image's edge, which is then repeated.
-  """
-  config = config or Config()
-  return _squares(model, fit, fps, config, shot, True)
-
-
-def mask_window(
-  model: morphable.FaceModel,
-  fit: fitting.Fit,
-  outer: Float[np.ndarray, "t 3"],
-  fps: float = 25.0,
-  config: Config | None = None,
-  *,
-  shot: Int[np.ndarray, "t"] | None = None,
-) -> Float[np.ndarray, "t 3"]:
-  """Computes the square around what is masked, inside a larger window.
-
-  A network that is shown no more than that sees it larger. Around the whole
-  face it is the window itself.
-
-  Args:
-    model: the head.
-    fit: of a whole clip.
-    outer: see `window`.
-    fps: frames a second.
-    config: of the region.
-    shot: index of each frame's shot.
-
-  Returns:
-    Centre x, y and side, as shares of the outer window from its upper left.
-  """
-  config = config or Config()
-  if config.region == "face":
-    return np.tile(np.float32([0.5, 0.5, 1]), (len(outer), 1))
-  height = _rest(model, fit)[:, 1]
-  margin = config.eye_margin * np.ptp(model.landmark_mean[:, 1])
-  lower = height <= height[_LOWER_LIDS].min() - margin
-  square = _squares(model, fit, fps, config, shot, lower)
-  side = np.minimum(square[:, 2:], outer[:, 2:])
-  slack = (outer[:, 2:] - side) / 2
-  off = np.clip(square[:, :2] - outer[:, :2], -slack, slack)
-  shares = np.concatenate([off / outer[:, 2:] + 0.5, side / outer[:, 2:]], 1)
-  return shares.astype(np.float32)
-
-
-def _squares(model, fit, fps, config, shot, chosen) -> Float[np.ndarray, "t 3"]:
-  """Computes squares around some of the face's points."""
-  num_frames = len(fit.pose)
-  if shot is None:
-    shot = np.zeros(num_frames, int)
-  low, high = _bounds(model, fit, config, chosen)
-  starts = [0, *(np.flatnonzero(np.diff(shot)) + 1), num_frames]
-  near = 2 * round(config.spread_seconds * fps) + 1
-  for a, b in zip(starts[:-1], starts[1:], strict=True):
-    low[a:b] = ndimage.minimum_filter1d(low[a:b], near, axis=0)
-    high[a:b] = ndimage.maximum_filter1d(high[a:b], near, axis=0)
-  whole = _still(low, high, config)
-  if whole is not None:
-    return np.tile(whole, (num_frames, 1))
-  pieces = [
-    _follow(low[a:b], high[a:b], fps, config)
-    for a, b in zip(starts[:-1], starts[1:], strict=True)
-  ]
-  return np.concatenate(pieces)
-
-
-def _bounds(model, fit, config, chosen):
-  """Returns left and top, right and bottom of the dilated face, by frame."""
-  low, high = np.empty((2, len(fit.pose), 2), np.float32)
-  for start in range(0, len(fit.pose), _CHUNK):
-    part = slice(start, start + _CHUNK)
-    some = fit._replace(pose=fit.pose[part])
-    points = _face_points(model, some, config, chosen)
-    margin = config.face_margin * _heights(model, some)[:, None]
-    low[part], high[part] = points.min(1) - margin, points.max(1) + margin
-  return low, high
-
-
-def _still(low, high, config) -> Float[np.ndarray, "3"] | None:
-  """Returns one square for all frames' faces, unless it is much too large."""
-  side = (high - low).max(1) / config.fill
-  all_low, all_high = low.min(0), high.max(0)
-  all_side = (all_high - all_low).max() / config.fill
-  if all_side >= (1 + config.steady) * np.median(side):
-    return None
-  return np.append((all_low + all_high) / 2, all_side).astype(np.float32)
-
-
-def _follow(low, high, fps, config) -> Float[np.ndarray, "t 3"]:
-  """Computes the window over one shot, fixed or smoothly moving."""
-  square = _still(low, high, config)
-  if square is not None:
-    return np.tile(square, (len(low), 1))
-  sigma = config.window_seconds * fps
-  near = 2 * round(sigma) + 1
-
-  def smooth(values):
-    return ndimage.gaussian_filter1d(values, sigma, axis=0, mode="nearest")
-
-  centre = smooth((low + high) / 2)
-  # Large enough for the mask about the smoothed centre, and smooth: the mean of
-  # the local maxima, over the same width, cuts no mask.
-  need = 2 * np.maximum(centre - low, high - centre).max(1) / config.fill
-  wide = ndimage.maximum_filter1d(need, near, mode="nearest")
-  side = ndimage.uniform_filter1d(wide, near, mode="nearest")
-  return np.append(centre, side[:, None], axis=1).astype(np.float32)
-
-
-def cameras_of(fit: fitting.Fit, window: Float[np.ndarray, "t 3"]) -> Cameras:
-  """Returns cameras whose ray grid covers exactly the window."""
-  side = window[:, 2]
-  corner = window[:, :2] - side[:, None] / 2
-  intrinsics = np.zeros((len(window), 3, 3), np.float32)
-  intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = fit.focal / side
-  intrinsics[:, :2, 2] = (fit.centre - corner) / side[:, None]
-  intrinsics[:, 2, 2] = 1
-  return Cameras(fit.pose, intrinsics)
-
-
-def _face_points(
+def face_points(
   model: morphable.FaceModel,
   fit: fitting.Fit,
   config: Config,
   chosen: Bool[np.ndarray, "l"] | bool = True,
 ) -> Float[np.ndarray, "t n 2"]:
   """Projects landmarks at rest and with the jaw widest; source pixels."""
-  rest = _rest(model, fit)
+  rest = at_rest(model, fit)
   jaw = config.jaw_open * morphable.jaw_open(model)
   wide = rest + np.tensordot(jaw, model.landmark_expression, axes=1)
   shapes = np.concatenate([rest, wide])
@@ -330,18 +197,18 @@ def _below_eyes(
   model: morphable.FaceModel, fit: fitting.Fit, config: Config
 ) -> Float[np.ndarray, "t 3"]:
   """Computes (a, b, c) of lines under the eyes: below, a x + b y + c <= 0."""
-  lids = _rest(model, fit)[_LOWER_LIDS]
+  lids = at_rest(model, fit)[LOWER_LIDS]
   middle = lids.mean(0)
   chin = middle - np.array([0, np.ptp(model.landmark_mean[:, 1]), 0])
   points = _project(np.stack([*lids, middle, chin])[None], fit)
   down = points[:, 3] - points[:, 2]
   down /= np.linalg.norm(down, axis=-1, keepdims=True)
   border = np.einsum("tnc,tc->tn", points[:, :2], down).max(1)
-  border += config.eye_margin * _heights(model, fit)
+  border += config.eye_margin * heights(model, fit)
   return np.append(-down, border[:, None], axis=1)
 
 
-def _rest(
+def at_rest(
   model: morphable.FaceModel, fit: fitting.Fit
 ) -> Float[np.ndarray, "l 3"]:
   """Returns landmarks of the person at rest."""
@@ -352,7 +219,7 @@ def _rest(
   )
 
 
-def _heights(
+def heights(
   model: morphable.FaceModel, fit: fitting.Fit
 ) -> Float[np.ndarray, "t"]:
   """Computes the face's height at each frame's distance, in pixels."""

@@ -111,7 +111,13 @@ class _Observation:
 class Follower:
   """Tracks all faces through the frames of a video, one by one."""
 
-  def __init__(self, tracker: detector.Tracker, eyes: eyelids.Eyes, fps: float):
+  def __init__(
+    self,
+    tracker: detector.Tracker,
+    eyes: eyelids.Eyes,
+    fps: float,
+    with_sight: bool = True,
+  ):
     self.rows = Rows()
     self._finished: list[Tracklet] = []
     self._num_frames = 0
@@ -122,7 +128,8 @@ class Follower:
     # thread sees to them.
     self._pool = futures.ThreadPoolExecutor(1)
     self._pending: collections.deque[futures.Future] = collections.deque()
-    self.sights: list[np.ndarray] = []  # As many as rows.
+    self.sights: list[np.ndarray] = []  # As many as rows; or none.
+    self._with_sight = with_sight
     self._num_rows = 0
     self._fps = fps
     self._current: list[_Observation] = []
@@ -159,14 +166,19 @@ class Follower:
     self._current = current
     self._num_frames += 1
 
+  def tracklets(self) -> list[Tracklet]:
+    """Returns all so far; those that go on grow further."""
+    while self._pending:
+      self._pending.popleft().result()
+    return self._finished + [face.piece for face in self._current]
+
   def close(self) -> list[Tracklet]:
     """Ends all tracklets and returns them."""
     self._lose(self._current)
     self._current = []
-    while self._pending:
-      self._pending.popleft().result()
+    tracklets = self.tracklets()
     self._pool.shutdown()
-    return self._finished
+    return tracklets
 
   def _follow(self, frame: np.ndarray) -> list[_Observation]:
     """Tracks the faces of the last frame into this one."""
@@ -267,7 +279,8 @@ class Follower:
 
     def work() -> None:
       self.rows.append(self._eyes.refine(frame, points))
-      self.sights.append(sight.measure(frame, points))
+      if self._with_sight:
+        self.sights.append(sight.measure(frame, points))
 
     self._pending.append(self._pool.submit(work))
     if len(self._pending) > _MOST_PENDING:

@@ -89,9 +89,16 @@ def stream(
   """
   marking = Marking.of(mark, visible_mark)
   source = source_lib.open_source(
-    person, video, face=face, force=force, marking=marking
+    *(person, video),
+    face=face,
+    force=force,
+    on_the_way=options.get("blinks") not in upper_face.MADE,
+    marking=marking,
   )
-  with contextlib.closing(moments(source, chunks, **options)) as made:
+  with (
+    contextlib.closing(source),
+    contextlib.closing(moments(source, chunks, **options)) as made,
+  ):
     for moment in made:
       yield moment.time, source.marking.labelled(moment.frame)
 
@@ -203,7 +210,8 @@ def _moments(source, chunks, sample_rate, look_ahead, way, upper, patience):
   wanted_frames = prefetch.taken(
     _grouped(_wanted(source, inbox, sample_rate, look_ahead)), depth=1
   )
-  frames = fill.read_endless(tracked.path, tracked.track.times, way)
+  frames = source_lib.frames(source, way)
+  own = tracked.track.expression[tracked.track.present]
   person = source.person.in_batches_of(STEP)
   source = source._replace(person=person)
   cut_out = prefetch.taken(source_lib.cut_out(source, frames, STEP), depth=8)
@@ -214,7 +222,7 @@ def _moments(source, chunks, sample_rate, look_ahead, way, upper, patience):
         np.stack([frame.expression for frame in group]),
         person.expression_names,
         np.array([float(frame.number / rate) for frame in group]),
-        tracked.track.expression[tracked.track.present],
+        own,
         *upper,
       )
       # The last group may be short, and its expressions are then repeated.

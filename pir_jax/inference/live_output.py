@@ -1,12 +1,13 @@
 """Writes live speech to a pipe or a file, with the marks that it can bear."""
 
+import contextlib
 import gc
 import pathlib
 from collections.abc import Iterable
 
 import numpy as np
 
-from pir_jax.inference import live, provenance
+from pir_jax.inference import live, provenance, upper_face
 from pir_jax.inference import source as source_lib
 from pir_jax.marks.marking import Marking
 from pir_jax.media import whole_file
@@ -75,11 +76,16 @@ def write(
         "card."
       )
     source = source_lib.open_source(
-      model, video, face=face, force=force, marking=marking
+      *(model, video),
+      face=face,
+      force=force,
+      on_the_way=options.get("blinks") not in upper_face.MADE,
+      marking=marking,
     )
     # Modules and networks stay: to look through them for garbage takes as long
     # as ten frames.
     gc.freeze()
-    count = live.write(source, chunks, file, kind=kind, **options)
+    with contextlib.closing(source):
+      count = live.write(source, chunks, file, kind=kind, **options)
     print(source.person.phases.table())
     print(f"{output}: {count} frames")

@@ -5,6 +5,7 @@ coefficients.
 """
 
 import contextlib
+import itertools
 import pathlib
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from pir_jax.data import timing
 from pir_jax.inference import live, provenance, ready, upper_face
@@ -116,18 +117,29 @@ def reenact(
   is_long = len(waveform) >= round(LONG * SAMPLE_RATE)
   needed = None if is_long else len(waveform) / SAMPLE_RATE + _SPARE
   source = source_lib.open_source(
-    person, video, face=face, force=force, seconds=needed, marking=marking
+    *(person, video),
+    face=face,
+    force=force,
+    seconds=needed,
+    on_the_way=blinks not in upper_face.MADE,
+    marking=marking,
   )
   sheet = _Sheet()
-  done = (write_long if is_long else write)(
-    *(source, waveform, audio, output),
-    brows=brows,
-    blinks=blinks,
-    way=way,
-    sheet=sheet if contact_sheet else None,
-  )
-  if contact_sheet:
-    sheet.save(contact_sheet)
+  with contextlib.closing(source):
+    done = (write_long if is_long else write)(
+      *(source, waveform, audio, output),
+      brows=brows,
+      blinks=blinks,
+      way=way,
+      sheet=sheet if contact_sheet else None,
+    )
+    if needed is not None:  # What little is left; it is known the next time.
+      source.tracked.finish()
+    if contact_sheet:
+      shown = fill.frame_indices(
+        len(source.tracked.track.times), done.num_frames, way
+      )
+      sheet.save(contact_sheet, source.tracked.track.window[shown])
   return done
 
 
@@ -156,9 +168,12 @@ def write(
   """
   tracked, phases = source.tracked, source.person.phases
   rate, num_source = tracked.video.rate, len(tracked.track.times)
+  if not tracked.whole:  # As many as its file declares, in all likelihood.
+    num_source = tracked.video.num_frames or round(
+      tracked.video.duration * rate
+    )
   asked = max(1, round(len(waveform) / SAMPLE_RATE * rate))
-  index = fill.frame_indices(num_source, asked, way)
-  count = len(index)
+  count = len(fill.frame_indices(num_source, asked, way))
   with phases.measure("speech", count):
     predicted = source.person.predict_expression(waveform)
   wanted, kept = upper_face.apply(
@@ -174,8 +189,9 @@ def write(
   if count < asked - rate / 2:
     print("The video ends before the speech, whose rest is left out.")
   if sheet is not None:
-    sheet.expect(tracked.track.window[index])
-  pairs = inpaint_frames(source, index, wanted, kept)
+    sheet.expect(count)
+  frames = itertools.islice(source_lib.frames(source, way), count)
+  pairs = inpaint_frames(source, frames, wanted, kept)
   settings = {"brows": brows, "blinks": blinks, "way": way}
   return _deliver(source, pairs, count, audio, output, sheet, settings)
 
@@ -205,12 +221,9 @@ def write_long(
   print(
     f"The speech is longer than {LONG / 60:g} minutes: it is read on the way."
   )
-  track = source.tracked.track
   begun = round(len(waveform) / SAMPLE_RATE * source.tracked.video.rate)
   if sheet is not None:
-    way = options.get("way", "bounce")
-    index = fill.frame_indices(len(track.times), begun, way)
-    sheet.expect(track.window[index])
+    sheet.expect(begun)
   blocks = video_reader.stream_audio(audio, _BLOCK)
 
   def pairs():
@@ -261,27 +274,37 @@ class _Sheet:
   """A few frames before and after, side by side."""
 
   def __init__(self):
-    self._places: set[int] = set()
+    self._places: list[int] = []
     self._number = 0
-    self._rows = {"real": [], "reenacted": []}
+    self._frames: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-  def expect(self, windows: Float[np.ndarray, "count 3"]) -> None:
-    """Takes the windows of all frames, of which a few are chosen."""
-    count = len(windows)
+  def expect(self, count: int) -> None:
+    """Chooses a few of so many frames."""
     places = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS))
-    self._places, self._windows = set(places.astype(int).tolist()), windows
+    self._places = places.astype(int).tolist()
 
   def add(self, *frames: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Takes the next frame of both, or leaves it."""
+    """Takes the next frame, before and after, or leaves it."""
     if self._number in self._places:
-      window = self._windows[self._number]
-      for row, frame in zip(self._rows.values(), frames, strict=True):
-        row.append(crops.crop_window(frame, window, _SHEET_SIDE))
+      self._frames[self._number] = frames
     self._number += 1
 
-  def save(self, path: Path) -> None:
-    """Writes the sheet."""
-    rows = {name: np.stack(row) for name, row in self._rows.items()}
+  def save(self, path: Path, windows: Float[np.ndarray, "count 3"]) -> None:
+    """Writes the sheet.
+
+    Args:
+      path: a png or jpg.
+      windows: of all frames.
+    """
+    rows = {
+      name: np.stack(
+        [
+          crops.crop_window(pair[i], windows[number], _SHEET_SIDE)
+          for number, pair in self._frames.items()
+        ]
+      )
+      for i, name in enumerate(("real", "reenacted"))
+    }
     with whole_file.written(path) as hidden:
       plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(hidden)
 
@@ -313,7 +336,7 @@ def _check_output(
 
 def inpaint_frames(
   source: source_lib.Source,
-  index: Int[np.ndarray, "count"],
+  frames: Iterator[source_lib.Numbered],
   wanted: Float[np.ndarray, "count e"],
   kept: Bool[np.ndarray, "e"],
 ) -> Iterator[tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]]:
@@ -324,18 +347,17 @@ def inpaint_frames(
 
   Args:
     source: the person and their video.
-    index: which of its frames are shown, see `fill.frame_indices`.
+    frames: that are shown, each with its number; at most `count`.
     wanted: expression of each frame to be made.
     kept: coefficients that are left as the source frame has them.
   """
-  tracked = source.tracked
-  frames = fill.read(tracked.path, tracked.track.times, index)
   parts = prefetch.taken(source_lib.cut_out(source, frames, _CHUNK), depth=1)
 
   def inpainted():
-    starts = range(0, len(index), _CHUNK)
-    for start, (part, windows) in zip(starts, parts, strict=True):
+    start = 0
+    for part, windows in parts:
       expression = wanted[start : start + len(part)]
+      start += len(part)
       images = source_lib.inpaint(source, windows, expression, kept)
       yield part, windows, images
 

@@ -17,8 +17,8 @@ from pir_jax.face import resemblance
 from pir_jax.inference.opening import load
 from pir_jax.inference.person import KnownPerson, Person, person_in
 from pir_jax.marks.marking import ALL_MARKS, Marking
-from pir_jax.media import blending, crops, video_reader, video_writer
-from pir_jax.preparation import seen, tracking
+from pir_jax.media import blending, crops, fill, video_reader, video_writer
+from pir_jax.preparation import growing, seen, tracking
 
 # Of windows and masks of frames that may be shown again.
 _MAX_BYTES = 2**27
@@ -35,14 +35,18 @@ class Source(NamedTuple):
   Attributes:
     person: whose networks inpaint, with their identity and phases.
     known: of the people that these were trained on.
-    tracked: the video.
+    tracked: the video, all of it or as far as it is known.
     marking: of what is made of it.
   """
 
   person: Person
   known: KnownPerson
-  tracked: tracking.TrackedVideo
+  tracked: tracking.TrackedVideo | growing.Growing
   marking: Marking = ALL_MARKS
+
+  def close(self) -> None:
+    """Ends the tracking of a video that is tracked on the way."""
+    self.tracked.close()
 
   @property
   def comment(self) -> str:
@@ -78,6 +82,7 @@ def open_source(
   face: int | Path | None = None,
   force: bool = False,
   seconds: float | None = None,
+  on_the_way: bool = False,
   marking: Marking = ALL_MARKS,
 ) -> Source:
   """Tracks a trained person in a video; a known video is not tracked again.
@@ -90,6 +95,8 @@ def open_source(
       it; by default whoever looks like the trained person.
     force: also takes somebody else, which the source's comment then names.
     seconds: of the video that are needed at least; None is all of it.
+    on_the_way: a new video may be tracked while its first frames are in use;
+      the source is then to be closed.
     marking: of what will be made of it.
 
   Raises:
@@ -116,6 +123,7 @@ def open_source(
     expected=expected,
     refuse=not force,
     seconds=seconds,
+    in_sections=on_the_way,
     **known.tracking_options(),
   )
   for remark in info.remarks:
@@ -125,6 +133,17 @@ def open_source(
     alike = known.resembles(tracked.track.look)
     print(f"This is {_STRANGER} (resemblance {alike:.2f}).")
   return source
+
+
+def frames(source: Source, way: str) -> Iterator[Numbered]:
+  """Yields the video's frames for ever, each with its number; see `fill`."""
+  tracked = source.tracked
+  if tracked.whole:
+    return fill.read_endless(tracked.path, tracked.track.times, way)
+  # By then all of them were shown, and so tracked.
+  return fill.read_endless(
+    tracked.path, lambda: tracked.track.times, way, tracked.seconds
+  )
 
 
 def cut_out(
@@ -141,7 +160,7 @@ def cut_out(
     frames: of it, each with its number; they may come in any order.
     size: of a part.
   """
-  tracked, phases = source.tracked, source.person.phases
+  phases = source.person.phases
   cutter = _Cutter(source)
   while True:
     begin = time.perf_counter()
@@ -150,6 +169,7 @@ def cut_out(
       return
     phases.add("decode", time.perf_counter() - begin, len(part))
     shown = np.array([number for number, _ in part])
+    tracked = source.tracked.upto(int(shown.max()))
     place = np.flatnonzero(tracked.track.present[shown])
     if not len(place):
       yield part, None
@@ -174,9 +194,9 @@ class _Cutter:
 
   def __init__(self, source: Source):
     self._source = source
-    sides = source.known.window_side, source.person.resolution
-    self._place = seen.masks_place(source.tracked, *sides)
-    self._covers = seen.recall_masks(self._place)
+    self._covers: dict[int, np.ndarray] = {}
+    if source.tracked.whole:
+      self._covers = seen.recall_masks(self._place())
     self._images: dict[int, tuple[np.ndarray, blending.Border]] = {}
 
   def cut(self, number: int, frame: UInt8[np.ndarray, "h w 3"]):
@@ -185,7 +205,7 @@ class _Cutter:
       self._add_covers(number)
     cover = self._covers[number]
     if number not in self._images:
-      square = self._source.tracked.mask_square(number)
+      square = self._source.tracked.upto(number).mask_square(number)
       image = crops.crop_window(frame, square, len(cover))
       self._images[number] = image, blending.border(frame, square, cover)
     image, border = self._images[number]
@@ -200,17 +220,24 @@ class _Cutter:
 
     A block is the same whichever way the video is played.
     """
-    source, track = self._source, self._source.tracked.track
-    first = number // _MASKS * _MASKS
+    source, first = self._source, number // _MASKS * _MASKS
+    tracked = source.tracked.upto(first + _MASKS - 1)
+    track = tracked.track
     block = np.arange(first, min(first + _MASKS, len(track.times)))
     block = block[track.present[block]]
-    masks = source.tracked.face_masks(block, source.known.window_side)
+    masks = tracked.face_masks(block, source.known.window_side)
     for number, mask in zip(block.tolist(), masks, strict=True):
       self._covers[number] = crops.covered(
         mask, source.person.resolution, track.mask_window[number]
       )
-    if len(self._covers) == np.count_nonzero(track.present):
-      seen.keep_masks(self._place, self._covers)
+    if source.tracked.whole and len(self._covers) == track.present.sum():
+      seen.keep_masks(self._place(), self._covers)
+
+  def _place(self) -> pathlib.Path | None:
+    """Returns where the masks of the whole video are kept."""
+    source = self._source
+    sides = source.known.window_side, source.person.resolution
+    return seen.masks_place(source.tracked.upto(0), *sides)
 
 
 def inpaint(
@@ -229,7 +256,7 @@ def inpaint(
   """
   if windows is None:
     return {}
-  tracked = source.tracked
+  tracked = source.tracked.upto(int(windows.number.max()))
   images = source.person.inpaint(
     windows.image.astype(np.float32) / 127.5 - 1,
     windows.cover[..., None].astype(np.float32),
@@ -261,7 +288,7 @@ def paste(
       yield frame, frame
       continue
     with source.person.phases.measure("composite"):
-      square = source.tracked.mask_square(number)
+      square = source.tracked.upto(number).mask_square(number)
       result = blending.blend(
         frame, square, images[i], borders[i], source.marking.pattern
       )

@@ -13,6 +13,7 @@ from pir_jax.types import InputError
 
 BROWS = ("source", "speech")
 BLINKS = ("source", "speech", "generated", "none")
+MADE = ("generated", "none")  # From the eyes in all of the source.
 _BROW, _EYE, _BLINK, _WIDE = "brow", "eye", "eyeBlink", "eyeWide"
 # Of adults in conversation, a minute (Bentivoglio et al. 1997).
 RATE = 26
@@ -86,7 +87,7 @@ def apply(
     np.array([name.startswith(part) for name in names])
     for part in (_BROW, _EYE, _BLINK, _WIDE)
   )
-  if blinks in ("generated", "none"):
+  if blinks in MADE:
     if not is_blink.any():
       raise InputError(
         f"blinks={blinks} needs a face model that names its coefficients, "

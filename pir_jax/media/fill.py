@@ -5,7 +5,7 @@ In bounded memory; only a loop jumps.
 
 import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -59,11 +59,39 @@ def endless(num_frames: int, way: str) -> Iterator[Int[np.ndarray, "_"]]:
 
 
 def read_endless(
-  path: str | pathlib.Path, times: Float[np.ndarray, "t"], way: str
+  path: str | pathlib.Path,
+  times: Float[np.ndarray, "t"] | Callable[[], Float[np.ndarray, "t"]],
+  way: str,
+  seconds: float | None = None,
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
-  """Yields (index, frame) for ever, see `endless`."""
+  """Yields (index, frame) for ever, see `endless`.
+
+  Args:
+    path: of the video.
+    times: of its frames, see `read`; or what returns them, asked when all
+      frames were shown.
+    way: what is shown then.
+    seconds: of the video that are shown where the times are not known yet;
+      None is all of it.
+  """
   kept: dict[int, np.ndarray] = {}
-  for indices in endless(len(times), way):
+  if not callable(times):
+    for indices in endless(len(times), way):
+      yield from read(path, times, indices, kept)
+    return
+  num_frames = 0
+  for at, image in video_reader.read_frames(path):
+    if seconds is not None and at >= seconds:
+      break
+    num_frames += 1
+    kept[num_frames - 1] = image
+    yield num_frames - 1, image
+    if num_frames * image.nbytes > _MAX_BYTES:
+      kept.clear()
+  legs = endless(num_frames, way)
+  times, kept = times(), kept if len(kept) == num_frames else {}
+  yield from read(path, times, next(legs)[num_frames:], kept)
+  for indices in legs:
     yield from read(path, times, indices, kept)
 
 

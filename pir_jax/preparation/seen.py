@@ -21,13 +21,14 @@ from pir_jax import assets
 from pir_jax.data import track as track_lib
 from pir_jax.face import fitting, masks, morphable, resemblance
 from pir_jax.media import video_reader
-from pir_jax.preparation import tracking
+from pir_jax.preparation import growing, tracking
 from pir_jax.runtime import kept, progress
 from pir_jax.types import InputError
 
 # Of tracker, fit and masks: counts up when they give other values.
 VERSION = 1
-_BLOCK = 10.0  # Seconds of a video of which parts are tracked.
+_BLOCK = 1.0  # Seconds of a video, of which so many are tracked as needed.
+_MOST_BLOCKS = 3600  # More than needed, that are looked for.
 _FIT = "fit.safetensors"
 _NUM_FACES = "num_faces.json"
 _MASKS = "masks.safetensors"
@@ -44,23 +45,29 @@ def track(
   expected: Float[np.ndarray, "d"] | None = None,
   refuse: bool = True,
   seconds: float | None = None,
+  in_sections: bool = False,
   **options: Any,
-) -> tracking.TrackedVideo:
+) -> tracking.TrackedVideo | growing.Growing:
   """Tracks a known person in a video, or recalls their track.
 
   The arguments are those of `tracking.track`; `seconds` are needed at least.
   What is recalled has no `sight`. A file whose content is another is another
-  video, whatever its name.
+  video, whatever its name. `in_sections` a new one may be in use while it is
+  tracked, where it is known whom to look for; it is to be closed.
   """
   known = {"identity": identity, "config": config, "model": model}
   path = pathlib.Path(path)
   places = [_place(video, face, **known)]
   if seconds is not None:
-    # Speech of about the same length shares a track.
-    seconds = _BLOCK * math.ceil(seconds / _BLOCK)
-    seconds = seconds if seconds < video.duration else None
-  if seconds is not None:
-    places.append(_place(video, face, **known, seconds=seconds))
+    blocks = math.ceil(video.duration / _BLOCK)
+    needed = math.ceil(seconds / _BLOCK)
+    seconds = needed * _BLOCK if needed < blocks else None
+    # A track of more will do.
+    most = min(blocks, needed + _MOST_BLOCKS)
+    places += [
+      _place(video, face, **known, seconds=_BLOCK * n)
+      for n in reversed(range(needed, most))
+    ]
   for place in places:
     tracked = _recall(place, path, video, config, model)
     # Somebody else may have been asked for by force, or another be expected.
@@ -69,17 +76,13 @@ def track(
     ):
       progress.say("This video is known: its track is used again.")
       return tracked
-  tracked = tracking.track(
-    path,
-    video=video,
-    face=face,
-    expected=expected,
-    refuse=refuse,
-    seconds=seconds,
-    **known,
-    **options,
-  )
-  _keep(places[-1], tracked)
+  place = places[-1]
+  options |= known | {"video": video, "expected": expected, "seconds": seconds}
+  if in_sections and face is None and expected is not None and refuse:
+    progress.say("This video is new: its track is made on the way.")
+    return growing.begin(path, keep=lambda x: _keep(place, x), **options)
+  tracked = tracking.track(path, face=face, refuse=refuse, **options)
+  _keep(place, tracked)
   return tracked
 
 
@@ -222,7 +225,9 @@ def _keep(place: pathlib.Path | None, tracked: tracking.TrackedVideo) -> None:
     track_lib.save_track(folder, tracked.track, np.arange(count))
     fit = tracked.fit._asdict()
     del fit["expression"]  # The track's.
-    arrays = {k: np.array(v, order="C") for k, v in fit.items()}
+    arrays = {
+      k: np.array(v, order="C") for k, v in fit.items() if v is not None
+    }
     (folder / _FIT).write_bytes(safetensors.numpy.save(arrays))
     (folder / _NUM_FACES).write_text(json.dumps(tracked.num_faces))
 

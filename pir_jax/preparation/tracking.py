@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.data import track as track_lib
-from pir_jax.face import fit_data, fitting, landmarks, masks, morphable
+from pir_jax.face import fit_data, fitting, landmarks, masks, morphable, windows
 from pir_jax.face.sight import Sight
 from pir_jax.media import crops, prefetch, video_reader
 from pir_jax.runtime import progress, section_timer
@@ -48,6 +48,20 @@ class TrackedVideo(NamedTuple):
   num_faces: int
   config: masks.Config
   sight: Sight | None = None
+
+  whole = True  # Unlike a `growing.Growing`.
+
+  def upto(self, frame: int) -> "TrackedVideo":
+    """Returns itself: all frames are known."""
+    del frame
+    return self
+
+  def finish(self) -> "TrackedVideo":
+    """Returns itself."""
+    return self
+
+  def close(self) -> None:
+    """Ends nothing."""
 
   @property
   def measured(self) -> Bool[np.ndarray, "t"]:
@@ -228,28 +242,57 @@ def track(
       fps=rate,
       shot=tracked.shot,
     )
-  window = masks.window(model, fit, rate, config, shot=tracked.shot)
-  cameras = masks.cameras_of(fit, window)
+  return assembled(
+    (path, video, model, config), np.asarray(times), tracked, fit
+  )
+
+
+def assembled(
+  of: tuple[
+    pathlib.Path, video_reader.VideoInfo, morphable.FaceModel, masks.Config
+  ],
+  times: Float[np.ndarray, "t"],
+  seen: landmarks.Track,
+  fit: fitting.Fit,
+  before: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]
+  | tuple[None, None] = (None, None),
+) -> TrackedVideo:
+  """Joins what was seen of a video, or of a section of it, and its fit.
+
+  Args:
+    of: path and declaration of the video, the head, and what is masked.
+    times: of the frames, in seconds.
+    seen: the face's landmarks, which are changed in place.
+    fit: of the head to them.
+    before: windows, and squares around the masks, of the first frames, from
+      the section before; see `windows`.
+  """
+  path, video, model, config = of
+  rate, measured = float(video.rate), seen.present & ~seen.interpolated
+  window = windows.window(
+    model, fit, rate, config, shot=seen.shot, before=before[0]
+  )
+  cameras = windows.cameras_of(fit, window)
   stored = track_lib.Track(
-    times=np.asarray(times),
-    present=tracked.present,
-    interpolated=tracked.interpolated,
+    times=times,
+    present=seen.present,
+    interpolated=seen.interpolated,
     pose=np.asarray(cameras.pose, np.float32),
     intrinsics=np.asarray(cameras.intrinsics, np.float32),
     expression=np.asarray(fit.expression, np.float32),
     identity=np.asarray(fit.identity, np.float32),
     window=window,
-    mask_window=masks.mask_window(
-      model, fit, window, rate, config, shot=tracked.shot
+    mask_window=windows.mask_window(
+      model, fit, window, rate, config, shot=seen.shot, before=before[1]
     ),
-    landmarks=_in_window(tracked.landmarks, window),
+    landmarks=_in_window(seen.landmarks, window),
     error=np.where(measured, fit.residual, np.nan).astype(np.float32),
-    face_height=np.where(measured, _height(tracked.box), np.nan),
-    shot=tracked.shot,
-    look=tracked.look,
+    face_height=np.where(measured, _height(seen.box), np.nan),
+    shot=seen.shot,
+    look=seen.look,
   )
   return TrackedVideo(
-    path, video, model, fit, stored, tracked.num_faces, config, tracked.sight
+    path, video, model, fit, stored, seen.num_faces, config, seen.sight
   )
 
 

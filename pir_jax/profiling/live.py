@@ -23,7 +23,7 @@ import soundfile
 from jaxtyping import Float
 
 from pir_jax.data import synthetic
-from pir_jax.face import fitting, masks, morphable
+from pir_jax.face import fitting, masks, morphable, windows
 from pir_jax.inference import live, loading, reenactor
 from pir_jax.inference import source as source_lib
 from pir_jax.inference.person import KnownPerson, Person
@@ -229,8 +229,8 @@ def _film(path: pathlib.Path, side: int) -> tracking.TrackedVideo:
   present = np.ones(len(points), bool)
   fit = fitting.fit(points, present, (side, side), model, identity=identity)
   config = masks.Config()
-  window = masks.window(model, fit, config=config)
-  cameras = masks.cameras_of(fit, window)
+  window = windows.window(model, fit, config=config)
+  cameras = windows.cameras_of(fit, window)
   track = scene.track._replace(
     present=present,
     interpolated=~present,
@@ -239,7 +239,7 @@ def _film(path: pathlib.Path, side: int) -> tracking.TrackedVideo:
     expression=np.asarray(fit.expression, np.float32),
     identity=identity,
     window=window,
-    mask_window=masks.mask_window(model, fit, window, config=config),
+    mask_window=windows.mask_window(model, fit, window, config=config),
     landmarks=np.float32(points[..., :2] / side),
   )
   video = video_reader.probe(path)

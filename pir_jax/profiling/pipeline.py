@@ -21,7 +21,7 @@ from jaxtyping import Float, UInt8
 
 from pir_jax.data import synthetic
 from pir_jax.data.track import Track
-from pir_jax.face import detector, fitting, masks, morphable
+from pir_jax.face import detector, fitting, masks, morphable, windows
 from pir_jax.media import (
   blending,
   crops,
@@ -182,7 +182,7 @@ def _fitting(scene: Scene, side: int, clock: Callable) -> Iterator[Stage]:
   seconds_near = masks.Config().spread_seconds
 
   def work():
-    chosen = masks.window(model, fit)[: len(images)]
+    chosen = windows.window(model, fit)[: len(images)]
     frames = np.arange(len(images))
     near = masks.neighbours(
       scene.track.times, present, frames, seconds_near, scene.track.shot

@@ -26,7 +26,7 @@ def quick():
   name = "jax_disable_most_optimizations"
   jax.config.update(name, False)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(fitting, "_PIECE_PADDING", 20)
+    patch.setattr(fitting, "PIECE_PADDING", 20)
     yield
   jax.config.update(name, os.environ[name.upper()] == "1")
 
@@ -113,6 +113,26 @@ def test_pose_and_lips_of_an_unknown_person_are_recovered(fitted, clip, model):
     gaps.append(lips.opening(np.asarray(points)))
   error = np.sqrt(np.mean((gaps[0] - gaps[1]) ** 2))
   assert error < 0.03 * np.ptp(gaps[1])
+
+
+def test_further_frames_are_fitted_with_the_same_shared_unknowns(
+  fitted, clip, model
+):
+  present = np.ones(len(clip[0]), bool)
+  first = fitting.fit(
+    clip[0][:40], present[:40], SIZE, model, identity=fitted.identity
+  )
+  later = fitting.fit_on(first, clip[0][20:], present[20:], SIZE, model)
+  for name in ("focal", "face_height", "noise"):
+    assert getattr(later, name) == pytest.approx(getattr(first, name))
+  np.testing.assert_array_equal(later.offset, first.offset)
+  assert _angles(later, clip[2][20:]).mean() < 0.5
+  # Where both know the frames after, they agree.
+  np.testing.assert_allclose(
+    later.expression[5:12], first.expression[25:32], atol=0.05
+  )
+  with pytest.raises(InputError, match="No frame has a face"):
+    fitting.fit_on(first, clip[0], ~present, SIZE, model)
 
 
 def test_residual_is_the_noise(fitted):
@@ -211,7 +231,7 @@ def test_a_long_clip_in_pieces_is_like_one_at_once(
   monkeypatch.setattr(fitting, "NUM_PIECES", 4)
   monkeypatch.setattr(fitting, "_PIECE", 32)
   monkeypatch.setattr(fitting, "_MARGIN", 16)
-  monkeypatch.setattr(fitting, "_PIECE_PADDING", 64)
+  monkeypatch.setattr(fitting, "PIECE_PADDING", 64)
   parts = fitting.fit(clip[0], np.ones(60, bool), SIZE, model)
   assert _angles(parts, clip[2]).mean() < 1
   # No seam where the pieces meet: what moves there moves as it does at once.

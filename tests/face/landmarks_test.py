@@ -144,6 +144,60 @@ def _cut_after(monkeypatch, num):
   monkeypatch.setattr(shots, "split", split)
 
 
+def _sections(script, **options):
+  frames = (np.full((4, 4, 3), k, np.uint8) for k in range(len(script)))
+  return landmarks.sections(
+    frames, tracker=ScriptedTracker(script), eyes=OpenEyes(), **options
+  )
+
+
+def _rows(sections, name):
+  return np.concatenate(
+    [getattr(x.track, name)[x.inner] for x in sections], axis=0
+  )
+
+
+def _moving():
+  """A face that comes late, is lost for a moment and for long, and jumps."""
+  script = [[(100 + k % 7, 90 - k % 5, 60)] for k in range(100)]
+  for gone in (*range(9), *range(30, 34), *range(55, 78)):
+    script[gone] = []
+  script[90:] = [[(300, 90, 60)]] * 10
+  return script
+
+
+def test_sections_are_what_the_whole_clip_is(monkeypatch):
+  monkeypatch.setattr(
+    shots, "_is_cut", lambda before, after: bool(before[-1][0, 0, 0] == 44)
+  )
+  script = _moving()
+  whole = _track(script)
+  parts = list(_sections(script, length=16, margin=12, expected=whole.look))
+  assert [x.first for x in parts] == [0, 4, 20, 36, 52, 68]
+  assert [x.inner.stop - x.inner.start for x in parts] == [16] * 5 + [20]
+  for name in ("landmarks", "presence", "box", "interpolated", "shot"):
+    np.testing.assert_array_equal(_rows(parts, name), getattr(whole, name))
+  assert whole.interpolated.any() and whole.shot.any()
+  assert not whole.present[60:70].any()  # A section without the face.
+
+
+def test_the_first_section_waits_for_the_person():
+  script = [[] for _ in range(50)] + [[(100, 90, 60)]] * 30
+  look = _track(script).look
+  parts = list(_sections(script, length=10, margin=4, expected=look))
+  assert [x.inner.stop - x.inner.start for x in parts] == [50, 10, 10, 10]
+  # In its margin, in which the fit begins.
+  assert parts[0].track.present[50:54].all()
+
+
+def test_whoever_is_nowhere_is_an_error_before_anything_is_yielded():
+  look = np.zeros_like(_track(_moving()).look)
+  look[0] = 1
+  for script, message in ((_moving(), "somebody else"), ([[]] * 40, "No face")):
+    with pytest.raises(InputError, match=message):
+      next(_sections(script, length=16, margin=4, expected=look))
+
+
 def test_nothing_is_linked_by_place_across_a_cut(monkeypatch):
   # Lost just before the cut and found at the same place just after it.
   script = [[(50.0, 50.0, 40.0)]] * 6 + [[]] * 2 + [[(50.0, 50.0, 40.0)]] * 6

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, spatial
 
-from pir_jax.face import fitting, hulls, masks, morphable
+from pir_jax.face import fitting, hulls, masks, morphable, windows
 from pir_jax.geometry import cameras
 from pir_jax.media import crops
 
@@ -46,8 +46,8 @@ def _pixels(points, fit, frame):
 def test_mask_does_not_depend_on_the_expression(model):
   fit = _fit()
   still = fit._replace(expression=np.zeros_like(fit.expression))
-  window = masks.window(model, fit)
-  np.testing.assert_array_equal(window, masks.window(model, still))
+  window = windows.window(model, fit)
+  np.testing.assert_array_equal(window, windows.window(model, still))
   for mask in (masks.face_mask, masks.head_mask):
     np.testing.assert_array_equal(
       mask(model, fit, window, RESOLUTION),
@@ -57,7 +57,7 @@ def test_mask_does_not_depend_on_the_expression(model):
 
 def test_mask_covers_chin_and_lips_at_the_widest(model):
   fit = _fit()
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   mask = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   wide = np.zeros(52, np.float32)
   wide[morphable.EXPRESSION_NAMES.index("jawOpen")] = 1
@@ -74,7 +74,7 @@ def test_mask_covers_chin_and_lips_at_the_widest(model):
 
 def test_head_contains_face(model):
   fit = _fit()
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   face = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   head = masks.head_mask(model, fit, window, RESOLUTION)
   assert (head >= face).all()
@@ -83,7 +83,7 @@ def test_head_contains_face(model):
 
 def test_mask_is_one_convex_piece(model):
   fit = _fit()
-  mask = masks.face_mask(model, fit, masks.window(model, fit), RESOLUTION)[0]
+  mask = masks.face_mask(model, fit, windows.window(model, fit), RESOLUTION)[0]
   assert ndimage.label(mask)[1] == 1
   rows = mask[mask.any(1)]
   assert (
@@ -93,7 +93,7 @@ def test_mask_is_one_convex_piece(model):
 
 def test_window_holds_the_mask_at_the_share_asked(model):
   fit = _fit()
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   assert (np.ptp(window, axis=0) == 0).all()
   mask = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   rows = np.flatnonzero(mask.any((0, 2)))
@@ -105,7 +105,7 @@ def test_window_holds_the_mask_at_the_share_asked(model):
 def test_no_mask_is_cut_when_the_head_jumps(model):
   x = np.where(np.arange(120) < 60, 0.0, 0.9)
   fit = _fit(depth=(2.7,) * 120, x=tuple(x))
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   assert np.ptp(window[:, 0]) > 10, "the window follows"
   mask = masks.face_mask(model, fit, window, 64, near=_near(25, 120))
   edge = np.concatenate(
@@ -117,17 +117,17 @@ def test_no_mask_is_cut_when_the_head_jumps(model):
 def test_window_follows_a_zoom(model):
   depth = np.linspace(2.0, 4.0, 200).astype(np.float32)
   fit = _fit(depth=depth, x=np.zeros(200, np.float32))
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   assert window[0, 2] > 1.5 * window[-1, 2]
   assert np.abs(np.diff(window[:, 2])).max() < 3
 
 
 def test_cameras_see_the_window(model):
   fit = _fit()
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   window[1] += [3, -5, 7]
   points = jnp.broadcast_to(model.landmark_mean, (3, 468, 3))
-  seen, _ = cameras.project(points, masks.cameras_of(fit, window))
+  seen, _ = cameras.project(points, windows.cameras_of(fit, window))
   for frame in range(3):
     corner = window[frame, :2] - window[frame, 2] / 2
     pixels = _pixels(model.landmark_mean, fit, frame)
@@ -188,16 +188,64 @@ def test_a_window_jumps_at_a_cut_and_nowhere_else(model):
   x = (0.0,) * 30 + (1.5,) * 30
   fit = _fit(depth=(2.7,) * 60, x=x)
   shot = np.repeat([0, 1], 30)
-  window = masks.window(model, fit, shot=shot)
+  window = windows.window(model, fit, shot=shot)
   # Each shot stands still, so its window does.
   np.testing.assert_array_equal(window[:30], np.tile(window[:1], (30, 1)))
   np.testing.assert_array_equal(window[30:], np.tile(window[-1:], (30, 1)))
-  assert np.abs(masks.window(model, fit)[25] - window[25]).max() > 1
+  assert np.abs(windows.window(model, fit)[25] - window[25]).max() > 1
+
+
+def test_a_section_keeps_the_windows_of_the_one_before_where_it_can(model):
+  fit = _fit(depth=(2.7,) * 60, x=tuple(np.linspace(0, 0.02, 60)))
+  whole = windows.window(model, fit)
+  later = windows.window(
+    model, fit._replace(pose=fit.pose[20:]), before=whole[20:40] + 0.5
+  )
+  np.testing.assert_array_equal(later, np.tile(whole[:1] + 0.5, (40, 1)))
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_a_window_turns_slowly_into_that_of_the_next_section(model, lower):
+  # The head stands still, then moves by a third of its size.
+  x = np.interp(np.arange(220), [100, 200], [0, 0.3])
+  fit = _fit(depth=(2.7,) * 220, x=tuple(x))
+
+  def squares(frames, before=(None, None)):
+    some = fit._replace(pose=fit.pose[frames])
+    window = windows.window(model, some, before=before[0])
+    part = windows.mask_window(model, some, window, before=before[1])
+    return window, crops.inside(window, part)
+
+  first = squares(slice(0, 132))
+  second = squares(slice(68, 220), tuple(x[68:132] for x in first))
+  kind = int(lower)
+  joined = np.concatenate([first[kind][:100], second[kind][32:]])
+  # No jump: no more than the head itself moves.
+  moved = np.abs(np.diff(joined, axis=0)).max(1)
+  assert 0 < moved.max() < 8
+  assert np.abs(joined[-1] - joined[0]).max() > 20
+  height = masks.heights(model, fit)
+  points = masks.face_points(model, fit, masks.Config())
+  if lower:
+    points = points[:, points[0, :, 1] > np.median(points[0, :, 1])]
+  half = joined[:, None, 2:] / 2
+  outside = np.abs(points - joined[:, None, :2]) - half
+  assert (outside.max((1, 2)) < -0.03 * height).all()
+
+
+def test_a_cut_takes_the_next_section_s_window_at_once(model):
+  fit = _fit(depth=(2.7,) * 60, x=(0.0,) * 30 + (1.5,) * 30)
+  shot = np.repeat([0, 1], 30)
+  alone = windows.window(model, fit, shot=shot)
+  before = np.tile(alone[:1] + 3, (40, 1))
+  window = windows.window(model, fit, shot=shot, before=before)
+  np.testing.assert_array_equal(window[30:], alone[30:])
+  np.testing.assert_array_equal(window[:20], before[:20])
 
 
 def test_a_spread_mask_is_the_union_of_its_neighbours(model):
   fit = _fit(depth=(2.7,) * 8, x=tuple(np.linspace(0, 0.5, 8)))
-  window = np.tile(masks.window(model, fit)[:1], (8, 1))
+  window = np.tile(windows.window(model, fit)[:1], (8, 1))
   alone = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   near = _near(25, 8, 0.08)
   spread = masks.face_mask(model, fit, window, RESOLUTION, FACE, near=near)
@@ -208,7 +256,7 @@ def test_a_spread_mask_is_the_union_of_its_neighbours(model):
 def test_masks_do_not_depend_on_how_many_are_asked_for(model):
   x = 0.1 * np.sin(np.arange(30))
   fit = _fit(depth=(2.7,) * 30, x=tuple(x))
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   whole = masks.face_mask(model, fit, window, 48, near=_near(25, 30))
   for part in (np.array([3]), np.arange(10, 20), np.array([29, 28, 27])):
     near = _near(25, 30, frames=part)
@@ -234,7 +282,7 @@ def test_a_nod_shorter_than_the_spread_leaves_no_trace(model, region):
   order = np.random.default_rng(0).integers(0, 2, 60)
   order[::4], order[1::4] = 0, 1
   fit = _nodding(0.05 * order)
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   config = masks.Config(region=region)
   alone = masks.face_mask(model, fit, window, RESOLUTION, config)
   assert (alone != alone[0]).any(), "the nod shows in a frame's own hull"
@@ -247,7 +295,7 @@ def test_the_eyes_are_left_in_every_pose(model):
   """The lips are covered too, where another moment's eyes come near them."""
   angle = 0.35 * np.sin(np.linspace(0, 2 * np.pi, 24))
   fit = _nodding(angle)
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   near = _near(25, 24)
   args = model, fit, window, RESOLUTION
   face, lower = (
@@ -266,8 +314,8 @@ def test_the_eyes_are_left_in_every_pose(model):
 
 def test_the_lower_region_leaves_the_eyes_and_covers_the_jaw(model):
   fit = _fit()
-  window = masks.window(model, fit)
-  np.testing.assert_array_equal(window, masks.window(model, fit, config=FACE))
+  window = windows.window(model, fit)
+  np.testing.assert_array_equal(window, windows.window(model, fit, config=FACE))
   lower = masks.face_mask(model, fit, window, RESOLUTION)
   face = masks.face_mask(model, fit, window, RESOLUTION, FACE)
   assert (lower <= face).all()
@@ -313,8 +361,8 @@ def test_no_pixel_outside_a_mask_holds_anything_of_the_hull(side, extent):
 def test_the_square_around_the_mask_holds_it_and_lies_in_the_window(model):
   angle = 0.2 * np.sin(np.linspace(0, 6 * np.pi, 75))
   fit = _nodding(angle)
-  window = masks.window(model, fit)
-  part = masks.mask_window(model, fit, window)
+  window = windows.window(model, fit)
+  part = windows.mask_window(model, fit, window)
   assert (part[:, 2] < 0.85).all(), "larger than in the whole window"
   half = part[:, 2:] / 2
   assert (part[:, :2] - half > -1e-6).all()
@@ -332,5 +380,7 @@ def test_the_square_around_the_mask_holds_it_and_lies_in_the_window(model):
 
 def test_around_the_whole_face_it_is_the_window(model):
   fit = _fit()
-  part = masks.mask_window(model, fit, masks.window(model, fit), config=FACE)
+  part = windows.mask_window(
+    model, fit, windows.window(model, fit), config=FACE
+  )
   np.testing.assert_array_equal(part, [[0.5, 0.5, 1]] * 3)

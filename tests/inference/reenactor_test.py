@@ -1,18 +1,19 @@
 """Frames are in order, inpainted where a face is and the same elsewhere."""
 
+import itertools
 import types
 
 import numpy as np
 import pytest
 
 from pir_jax.data import synthetic
-from pir_jax.face import masks
+from pir_jax.face import masks, morphable
 from pir_jax.inference import reenactor
 from pir_jax.inference import source as source_lib
 from pir_jax.inference.person import Person
 from pir_jax.marks.marking import Marking
 from pir_jax.media import fill, video_reader
-from pir_jax.preparation import tracking
+from pir_jax.preparation import growing, tracking
 from pir_jax.runtime import section_timer
 
 NUM_FRAMES, WANTED = 20, 45
@@ -71,7 +72,8 @@ def run(clip, kept=False, mark="all"):
   mask[1:] = kept
   index = fill.frame_indices(NUM_FRAMES, WANTED)
   source = source_of(clip, person)._replace(marking=Marking(mark))
-  pairs = list(reenactor.inpaint_frames(source, index, wanted, mask))
+  frames = fill.read(clip.path, clip.track.times, index)
+  pairs = list(reenactor.inpaint_frames(source, frames, wanted, mask))
   timed = person.phases
   counts = {n: sum(s.frames for s in v) for n, v in timed.spans.items()}
   present = clip.track.present[fill.frame_indices(NUM_FRAMES, WANTED)]
@@ -105,6 +107,38 @@ def test_each_frame_shows_its_own_expression_and_only_inside_the_mask(clip):
     # feather 0.06 of it and some pixels.
     assert not changed[: round(0.2 * height)].any()
     assert not changed[:, : width // 2 - round(0.3 * height)].any()
+
+
+def test_a_video_that_is_tracked_on_the_way_gives_the_same(
+  clip, monkeypatch, tmp_path
+):
+  clip = clip._replace(model=morphable.load())
+  plain, _, _ = run(clip)
+  monkeypatch.setenv("PIR_JAX_KEEP", str(tmp_path))
+
+  def upto(num_frames):
+    rows = {
+      name: value[:num_frames]
+      for name, value in clip.track._asdict().items()
+      if name not in ("identity", "look")
+    }
+    return clip._replace(track=clip.track._replace(**rows))
+
+  steps = (upto(n) for n in (16, 18, NUM_FRAMES))
+  grown = growing.Growing(steps)
+  person = GreyPerson()
+  wanted = np.zeros((WANTED, clip.track.expression.shape[1]), np.float32)
+  wanted[:, 0] = np.linspace(-1, 1, WANTED)
+  source = source_of(grown, person)
+  frames = itertools.islice(source_lib.frames(source, "bounce"), WANTED)
+  kept = np.zeros(wanted.shape[1], bool)
+  pairs = list(reenactor.inpaint_frames(source, frames, wanted, kept))
+  for one, other in zip(pairs, plain, strict=True):
+    for a, b in zip(one, other, strict=True):
+      np.testing.assert_array_equal(a, b)
+  # And its masks are known, as those of a known video.
+  assert len(list((tmp_path / "masks").iterdir())) == 1
+  source.close()
 
 
 def test_the_watermark_changes_inpainted_pixels_a_little(clip):
@@ -170,7 +204,7 @@ def test_noise_under_the_mask_changes_no_bit(clip, tmp_path, stored, side):
     size = clip.track.expression.shape[1]
     frames = reenactor.inpaint_frames(
       source_of(clip._replace(path=path), person, stored),
-      np.arange(NUM_FRAMES),
+      fill.read(path, clip.track.times, np.arange(NUM_FRAMES)),
       np.zeros((NUM_FRAMES, size), np.float32),
       np.zeros(size, bool),
     )

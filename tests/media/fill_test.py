@@ -39,6 +39,36 @@ def test_frames_are_the_ones_their_indices_name(video, way):
     np.testing.assert_array_equal(image, frames[index][1])
 
 
+@pytest.mark.parametrize("most", [2**28, 2**10])
+@pytest.mark.parametrize("way", fill.WAYS)
+def test_times_may_be_known_when_the_video_was_shown(
+  video, way, most, monkeypatch
+):
+  monkeypatch.setattr(fill, "_MAX_BYTES", most)
+  frames = list(video_reader.read_frames(video))
+  times = np.array([float(time) for time, _ in frames])
+  asked = []
+
+  def late():
+    asked.append(len(shown))
+    return times
+
+  shown = []
+  for index, image in fill.read_endless(video, late, way):
+    shown.append(index)
+    np.testing.assert_array_equal(image, frames[index][1])
+    if len(shown) == 150:
+      break
+  assert shown == list(fill.frame_indices(60, 150, way))
+  assert asked == [60]
+
+
+def test_of_a_video_only_what_is_tracked_is_shown(video):
+  times = [float(time) for time, _ in video_reader.read_frames(video)][:10]
+  shown = fill.read_endless(video, lambda: np.array(times), "loop", 0.39)
+  assert [next(shown)[0] for _ in range(25)] == [*range(10)] * 2 + [*range(5)]
+
+
 def test_the_other_ways():
   for way, expected in (
     ("loop", [0, 1, 2, 3, 0, 1]),

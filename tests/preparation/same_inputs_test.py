@@ -13,7 +13,7 @@ from pir_jax.evaluation import held_out_frames
 from pir_jax.inference import reenactor
 from pir_jax.inference import source as source_lib
 from pir_jax.inference.person import KnownPerson, Person
-from pir_jax.media import video_reader
+from pir_jax.media import fill, video_reader
 from pir_jax.preparation import pipeline, tracking
 from pir_jax.runtime import section_timer
 
@@ -57,7 +57,7 @@ def test_the_network_is_shown_the_same_everywhere(tmp_path):
   count, size = len(tracked.track.times), data.space.expression_size
   frames = reenactor.inpaint_frames(
     source_lib.Source(witness, known, tracked),
-    np.arange(count),
+    fill.read(tracked.path, tracked.track.times, np.arange(count)),
     np.zeros((count, size), np.float32),
     np.zeros(size, bool),
   )

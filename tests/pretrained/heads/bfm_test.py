@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import io
 
-from pir_jax.face import fitting, masks, morphable
+from pir_jax.face import fitting, masks, morphable, windows
 from pir_jax.pretrained.heads import bfm, importer
 from pir_jax.types import InputError
 
@@ -130,7 +130,7 @@ def test_masks_hold_the_mouth_of_every_frame(model):
     residual=np.zeros(num, np.float32),
     face_height=float(np.ptp(points[0, :, 1])),
   )
-  window = masks.window(model, fit)
+  window = windows.window(model, fit)
   cover = masks.face_mask(model, fit, window, 64)
   around = masks.head_mask(model, fit, window, 64)
   assert (cover.sum((1, 2)) > 300).all()
