@@ -9,16 +9,10 @@ piece at a time: memory does not grow with the clip.
 t frames, l landmarks, i identity modes, e expression units.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-
-# Loaded at once, so that it can be limited.
-import scipy.linalg.cython_lapack  # noqa: F401
-import threadpoolctl
 from jaxtyping import Bool, Float, Int
 
 from pir_jax.face import fit_data, gauss_newton, morphable, solver
@@ -33,17 +27,6 @@ _FIXED = 1e9  # The inverse variance of a fixed unknown.
 # Frames are padded to a multiple, so few lengths are compiled.
 _PADDING = 64
 PIECE_PADDING = 192
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-  """Keeps LAPACK, which XLA takes from SciPy, to one thread.
-
-  A step solves a small system a frame. More threads gain nothing there, and
-  wait for each other: beside one busy process a fit took 15 times as long.
-  """
-  with threadpoolctl.threadpool_limits(1, user_api="blas"):
-    yield
 
 
 class Fit(NamedTuple):
@@ -74,7 +57,7 @@ class Fit(NamedTuple):
   noise: float | None = None
 
 
-@_one_thread()
+@solver.one_thread()
 def fit(
   landmarks: Float[np.ndarray, "t l c"],
   present: Bool[np.ndarray, "t"],
@@ -114,7 +97,7 @@ def fit(
   return clip.finish(frames, identity, state)
 
 
-@_one_thread()
+@solver.one_thread()
 def fit_on(
   before: Fit,
   landmarks: Float[np.ndarray, "t l c"],

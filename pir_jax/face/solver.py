@@ -6,11 +6,17 @@ visibility, offsets, and the focal length with all depths.
 t frames, l landmarks, c 2 or 3 axes.
 """
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+
+# Loaded at once, so that it can be limited.
+import scipy.linalg.cython_lapack  # noqa: F401
+import threadpoolctl
 from jaxtyping import Bool, Float
 
 from pir_jax.face import fit_data, gauss_newton
@@ -18,6 +24,17 @@ from pir_jax.face import fit_data, gauss_newton
 # The default distance of the camera, head units: see `morphable`.
 DEPTH = 2.7
 _STUCK = 1e4  # Damping at which a step is negligible.
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+  """Keeps LAPACK, which XLA takes from SciPy, to one thread.
+
+  A step solves a small system a frame. More threads gain nothing there, and
+  wait for each other: beside one busy process a fit took 15 times as long.
+  """
+  with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    yield
 
 
 class Observations(NamedTuple):
