@@ -7,7 +7,7 @@ from typing import Any
 
 from pir_jax.inference import ready
 from pir_jax.inference.source import Source
-from pir_jax.marks import keys, manifest, marking, run_card, watermark
+from pir_jax.marks import keys, manifest, marking, run_card
 from pir_jax.media import video_reader
 
 Path = str | pathlib.Path
@@ -84,7 +84,7 @@ def _record(
     "settings": settings,
     "marks": {
       "mark": marks.mark,
-      "watermark": watermark.NAME if marks.pattern else None,
+      "watermark": source.watermark,
       "visible": marks.visible,
       "comment": source.comment,
       **without,

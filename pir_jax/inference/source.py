@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pir_jax.face import resemblance
 from pir_jax.inference.opening import load
 from pir_jax.inference.person import KnownPerson, Person, person_in
+from pir_jax.marks import watermark
 from pir_jax.marks.marking import ALL_MARKS, Marking
 from pir_jax.media import blending, crops, fill, video_reader, video_writer
 from pir_jax.preparation import growing, seen, tracking
@@ -47,6 +48,15 @@ class Source(NamedTuple):
   def close(self) -> None:
     """Ends the tracking of a video that is tracked on the way."""
     self.tracked.close()
+
+  @property
+  def watermark(self) -> str | None:
+    """Returns the watermark's name; None without one, or on a small face."""
+    track = self.tracked.track
+    sides = track.window[:, 2] * track.mask_window[:, 2]
+    side = np.median(sides[track.present])
+    bears = self.marking.pattern is not None and side >= watermark.SMALLEST
+    return watermark.NAME if bears else None
 
   @property
   def comment(self) -> str:
@@ -129,6 +139,11 @@ def open_source(
   for remark in info.remarks:
     print(f"{info.name}: {remark}.")
   source = Source(person, known, tracked, marking)
+  if marking.pattern is not None and source.watermark is None:
+    print(
+      f"The face is small, below {watermark.SMALLEST} pixels: no watermark "
+      "could be detected, and it gets none."
+    )
   if source.comment != video_writer.COMMENT:
     alike = known.resembles(tracked.track.look)
     print(f"This is {_STRANGER} (resemblance {alike:.2f}).")

@@ -10,12 +10,12 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 import fastapi
-import filelock
 import gradio as gr
 import uvicorn
 from starlette import responses
 
 from pir_jax.interface import actions, guard, page
+from pir_jax.runtime import folder_lock
 from pir_jax.types import InputError
 
 _SWEEP_SECONDS = 600.0
@@ -24,28 +24,6 @@ _SANDBOX = {
   "content-security-policy": "sandbox; default-src 'self' data:; "
   "style-src 'unsafe-inline'"
 }
-
-
-@contextlib.contextmanager
-def held(folder: pathlib.Path):
-  """Holds the page's folder while the body lasts.
-
-  Raises:
-    InputError: another page has it.
-  """
-  folder.mkdir(parents=True, exist_ok=True)
-  lock = filelock.FileLock(folder / ".lock")
-  try:
-    lock.acquire(timeout=0)
-  except filelock.Timeout as error:
-    raise InputError(
-      f"{folder} is in use by another page: stop that, or choose another "
-      "--folder."
-    ) from error
-  try:
-    yield
-  finally:
-    lock.release()
 
 
 def application(desk: actions.Actions, hosts: list[str]) -> guard.Guard:
@@ -145,7 +123,14 @@ def opened(
     InputError: the folder or the port is taken.
   """
   folder = folder.resolve()
-  with held(folder), _listening(host, port) as listener:
+  taken = (
+    f"{folder} is in use by another page: stop that, or choose another "
+    "--folder."
+  )
+  with (
+    folder_lock.held(folder, taken),
+    _listening(host, port) as listener,
+  ):
     desk = actions.Actions(folder, experiments, most_bytes)
     try:
       config = uvicorn.Config(
@@ -165,7 +150,10 @@ def _is_no_cancellation(record: logging.LogRecord) -> bool:
   """Leaves out what the server logs of requests that its own end cuts off."""
   error = record.exc_info and record.exc_info[0]
   cut_off = error is not None and issubclass(error, asyncio.CancelledError)
-  return not (cut_off or "timeout graceful shutdown" in record.getMessage())
+  # A second Ctrl-C comes as the text of a traceback.
+  message = record.getMessage()
+  known = ("timeout graceful shutdown", "asyncio.exceptions.CancelledError")
+  return not (cut_off or any(text in message for text in known))
 
 
 @contextlib.contextmanager

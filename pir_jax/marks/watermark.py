@@ -29,6 +29,9 @@ _BANDS = ((8, 18), (4, 10))
 # larger one needs less.
 _STRENGTHS = (1.7, 2.6)
 _SMALL, _LEAST = 250, 0.5
+# Of 129 pixels all marks were detected, of 84 none; there, where a face is
+# sharp for its size, it also costs ten times as much.
+SMALLEST = 120
 
 _LUMA = np.float32([0.2126, 0.7152, 0.0722])  # ITU-R BT.709.
 _BLUE = np.float32([0, -0.1873, 1.8556])  # What a step of Cb adds to RGB.
@@ -97,8 +100,11 @@ def pattern(
     rows: of the frame.
     columns: likewise.
     side: of the square about the mask, in pixels: what is to be detected is
-      the sum over it.
+      the sum over it. A small one gets nothing, see `SMALLEST`.
   """
+  if side < SMALLEST:
+    size = (x.stop - x.start for x in (rows, columns))
+    return np.zeros((*size, 3), np.int16)
   # In eighths: a face that moves needs no new tiles.
   strength = float(np.clip(np.rint(8 * _SMALL / side) / 8, _LEAST, 1))
   spans = [(x.start % SIDE, x.stop - x.start) for x in (rows, columns)]

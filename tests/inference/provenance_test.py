@@ -9,7 +9,7 @@ import soundfile
 
 from pir_jax.inference import live_output, ready, reenactor
 from pir_jax.inference import source as source_lib
-from pir_jax.marks import examination, keys, manifest, run_card
+from pir_jax.marks import examination, keys, manifest, run_card, watermark
 from pir_jax.marks.marking import Marking
 from pir_jax.media import video_reader
 from pir_jax.types import SAMPLE_RATE, InputError
@@ -67,6 +67,26 @@ def test_without_marks_the_card_states_what_is_lost(
   marks = result.card["marks"]
   assert marks["mark"] == "none" and marks["watermark"] is None
   assert "no signed manifest" in marks["without"]
+
+
+def test_the_card_states_that_a_small_face_bears_no_watermark(
+  colored,  # noqa: F811
+  speech,
+  tmp_path,
+):
+  track = colored.tracked.track
+  small = track._replace(window=track.window * np.float32([1, 1, 0.3]))
+  for each in (
+    colored,
+    colored._replace(tracked=colored.tracked._replace(track=small)),
+  ):
+    output = tmp_path / "out.mp4"
+    _write(each, speech, output)
+    card = run_card.read(tmp_path / "out.json")
+    sides = each.tracked.track.window[:, 2] * track.mask_window[:, 2]
+    bears = bool(np.median(sides) >= watermark.SMALLEST)
+    assert (card["marks"]["watermark"] is not None) == bears
+  assert not bears
 
 
 def test_a_signature_that_fails_is_no_output(

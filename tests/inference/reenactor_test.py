@@ -11,6 +11,7 @@ from pir_jax.face import masks, morphable
 from pir_jax.inference import reenactor
 from pir_jax.inference import source as source_lib
 from pir_jax.inference.person import Person
+from pir_jax.marks import watermark
 from pir_jax.marks.marking import Marking
 from pir_jax.media import fill, video_reader
 from pir_jax.preparation import growing, tracking
@@ -141,7 +142,8 @@ def test_a_video_that_is_tracked_on_the_way_gives_the_same(
   source.close()
 
 
-def test_the_watermark_changes_inpainted_pixels_a_little(clip):
+def test_the_watermark_changes_inpainted_pixels_a_little(clip, monkeypatch):
+  monkeypatch.setattr(watermark, "SMALLEST", 40)
   marked, plain = (run(clip, mark=mark)[0] for mark in ("all", "none"))
   for (before, after), (_, other) in zip(marked, plain, strict=True):
     if after is before:
@@ -247,7 +249,9 @@ def test_who_is_looked_for(monkeypatch, capsys, kept, face, force):
     "probe",
     lambda path: types.SimpleNamespace(sha256="", name="a", remarks=("odd",)),
   )
-  source_lib.open_source(person, "a.mp4", face=face, force=force)
+  source_lib.open_source(
+    *(person, "a.mp4"), face=face, force=force, marking=Marking("none")
+  )
   assert asked["face"] == face and asked["refuse"] != force
   assert (asked["expected"] is None) == (not kept)
   out = capsys.readouterr().out

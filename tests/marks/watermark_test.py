@@ -95,17 +95,23 @@ def test_only_covered_pixels_change_and_little(marked, plain):
 
 
 def test_the_pattern_is_of_the_frame_and_not_of_the_window():
-  whole = watermark.pattern(slice(0, 300), slice(0, 400), 100.0)
-  part = watermark.pattern(slice(37, 290), slice(141, 399), 100.0)
+  whole = watermark.pattern(slice(0, 300), slice(0, 400), 140.0)
+  part = watermark.pattern(slice(37, 290), slice(141, 399), 140.0)
   np.testing.assert_array_equal(part, whole[37:290, 141:399])
 
 
 def test_a_larger_face_gets_a_weaker_mark():
   strengths = [
     watermark.pattern(slice(0, 128), slice(0, 128), side).std()
-    for side in (100.0, 300.0, 600.0, 900.0)
+    for side in (140.0, 300.0, 600.0, 900.0)
   ]
   assert strengths[0] > strengths[1] > strengths[2] == strengths[3] > 0.5
+
+
+def test_a_small_face_gets_none():
+  side = watermark.SMALLEST - 1.0
+  nothing = watermark.pattern(slice(7, 128), slice(3, 90), side)
+  assert nothing.shape == (121, 87, 3) and not nothing.any()
 
 
 def test_tiles_of_other_seeds_see_nothing(marked):

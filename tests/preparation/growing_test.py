@@ -168,7 +168,9 @@ def test_whom_to_look_for_must_be_known(video, asked, options):
   assert asked == ["whole"]
 
 
-@pytest.mark.parametrize("fps", [5.0, 10.0, 23.976, 25.0, 30.0, 50.0, 60.0, 120.0])
+@pytest.mark.parametrize(
+  "fps", [5.0, 10.0, 23.976, 25.0, 30.0, 50.0, 60.0, 120.0]
+)
 def test_sections_with_margins_fill_a_program_of_the_fit(fps):
   length, margin = growing._lengths(fps)
   assert (length + 2 * margin) % fitting.PIECE_PADDING == 0
