@@ -143,7 +143,7 @@ def test_a_video_that_is_tracked_on_the_way_gives_the_same(
 
 
 def test_the_watermark_changes_inpainted_pixels_a_little(clip, monkeypatch):
-  monkeypatch.setattr(watermark, "SMALLEST", 40)
+  monkeypatch.setattr(watermark, "SMALLEST", 0)
   marked, plain = (run(clip, mark=mark)[0] for mark in ("all", "none"))
   for (before, after), (_, other) in zip(marked, plain, strict=True):
     if after is before:
