@@ -30,6 +30,8 @@ from pir_jax.types import InputError
 _IN_MEMORY = 2**26  # Bytes of landmarks beyond which they lie in a file.
 _NEAR = 0.05  # Overlap of a face's boxes on both sides of a gap.
 _PIECE = 2048  # Frames processed at once.
+_MOST_LINKED = 256  # Tracklets, of all before a section.
+_ENOUGH = 1.0  # Seconds of somebody, to begin with.
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -153,7 +155,7 @@ def sections(
   """Tracks a known person, and yields parts while the clip goes on.
 
   The first part begins with the first frame and lasts until the person was
-  seen in it.
+  seen in a second of it.
 
   Args:
     frames: see `track`.
@@ -174,24 +176,30 @@ def sections(
     tracker or detector.Tracker(), eyes or eyelids.Eyes(), fps, with_sight=False
   )
   begins: list[bool] = []
-  start, num_faces = 0, 0
+  start, num_faces, wanted = 0, 0, length
   look = np.zeros(0, np.float32)
 
   def section(stop: int, last: bool) -> Section | None:
     nonlocal start, num_faces, look
     low, high = max(0, start - margin), min(len(begins), stop + margin)
-    seen = [x for x in follower.tracklets() if x.last >= low]
+    seen = follower.tracklets()
+    # All that were seen: who somebody is does not depend on one section.
+    late = max(0, len(seen) - _MOST_LINKED)
+    seen = [x for x in seen[:late] if x.last >= low] + seen[late:]
     pieces = []
     try:
       people = _people(seen, fps, len(begins))
       person = identity_linking.choose(people, None, expected)
       pieces, num_faces = person.pieces, max(num_faces, len(people))
-      look = look if len(look) else person.look
     except InputError:
-      if not len(look):  # Nobody was seen yet.
-        if last:
-          raise
-        return None
+      if last and not len(look):
+        raise
+    inside = (min(x.last + 1, stop) - max(x.first, start) for x in pieces)
+    if not (
+      last or len(look) or sum(x for x in inside if x > 0) > _ENOUGH * fps
+    ):
+      return None  # Too little to begin with.
+    look = look if len(look) else person.look
     shot = np.cumsum(begins, dtype=np.int32)[:high] - 1
     tracked = _finish(pieces, look, follower, shot, num_faces, fps, config, low)
     inner = slice(start - low, stop - low)
@@ -203,10 +211,11 @@ def sections(
       follower.add(frame, first)
       begins.append(first)
       stop = len(begins) - margin
-      if stop > start and (stop - start) % length == 0:
+      if stop - start == wanted:
         made = section(stop, last=False)
-        if made is not None:
-          yield made
+        # Seldom, while nobody was seen: all of it is linked again.
+        wanted = 2 * wanted if made is None else length
+        yield from [] if made is None else [made]
     if start < len(begins):
       yield section(len(begins), last=True)
   finally:

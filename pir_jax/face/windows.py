@@ -58,7 +58,7 @@ def mask_window(
 
   Args:
     model: the head.
-    fit: of a whole clip.
+    fit: of a clip, or a section of it.
     outer: see `window`.
     fps: frames a second.
     config: of the region.
@@ -96,7 +96,8 @@ def _squares(
     low[a:b] = ndimage.minimum_filter1d(low[a:b], near, axis=0)
     high[a:b] = ndimage.maximum_filter1d(high[a:b], near, axis=0)
   if before is not None and _suffices(before[-1], low, high, config):
-    return np.tile(before[-1], (num_frames, 1))
+    kept = np.tile(before[-1], (num_frames, 1))
+    return _turned(before, kept, near, shot)
   whole = _still(low, high, config)
   if whole is not None:
     return _turned(before, np.tile(whole, (num_frames, 1)), near, shot)

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -133,13 +133,13 @@ def reenact(
       way=way,
       sheet=sheet if contact_sheet else None,
     )
-    if needed is not None:  # What little is left; it is known the next time.
-      source.tracked.finish()
     if contact_sheet:
-      shown = fill.frame_indices(
-        len(source.tracked.track.times), done.num_frames, way
-      )
-      sheet.save(contact_sheet, source.tracked.track.window[shown])
+      sheet.save(contact_sheet)
+    if needed is not None:
+      # What little is left: it is known the next time. The output is made,
+      # and does not suffer by whatever is wrong there.
+      with contextlib.suppress(InputError):
+        source.tracked.finish()
   return done
 
 
@@ -189,7 +189,7 @@ def write(
   if count < asked - rate / 2:
     print("The video ends before the speech, whose rest is left out.")
   if sheet is not None:
-    sheet.expect(count)
+    sheet.expect(count, _windows_of(source, way))
   frames = itertools.islice(source_lib.frames(source, way), count)
   pairs = inpaint_frames(source, frames, wanted, kept)
   settings = {"brows": brows, "blinks": blinks, "way": way}
@@ -223,7 +223,7 @@ def write_long(
   )
   begun = round(len(waveform) / SAMPLE_RATE * source.tracked.video.rate)
   if sheet is not None:
-    sheet.expect(begun)
+    sheet.expect(begun, _windows_of(source, options.get("way", "bounce")))
   blocks = video_reader.stream_audio(audio, _BLOCK)
 
   def pairs():
@@ -270,41 +270,45 @@ def _deliver(source, pairs, count, audio, output, sheet, settings) -> Reenacted:
   return Reenacted(num_frames, num_unchanged, phases, first)
 
 
+def _windows_of(
+  source: source_lib.Source, way: str
+) -> Callable[[int], Float[np.ndarray, "3"]]:
+  """Returns what finds the window of a frame of the output, once it is made."""
+
+  def window(place: int) -> Float[np.ndarray, "3"]:
+    track = source.tracked.track
+    shown = fill.frame_indices(len(track.times), place + 1, way)
+    return track.window[shown[-1]]
+
+  return window
+
+
 class _Sheet:
   """A few frames before and after, side by side."""
 
   def __init__(self):
-    self._places: list[int] = []
+    self._places: set[int] = set()
     self._number = 0
-    self._frames: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    self._rows = {"real": [], "reenacted": []}
 
-  def expect(self, count: int) -> None:
-    """Chooses a few of so many frames."""
+  def expect(
+    self, count: int, window_of: Callable[[int], Float[np.ndarray, "3"]]
+  ) -> None:
+    """Chooses a few of so many frames, each with a window."""
     places = np.linspace(0, count - 1, min(count, _SHEET_COLUMNS))
-    self._places = places.astype(int).tolist()
+    self._places, self._window_of = set(places.astype(int).tolist()), window_of
 
   def add(self, *frames: UInt8[np.ndarray, "h w 3"]) -> None:
     """Takes the next frame, before and after, or leaves it."""
     if self._number in self._places:
-      self._frames[self._number] = frames
+      window = self._window_of(self._number)
+      for row, frame in zip(self._rows.values(), frames, strict=True):
+        row.append(crops.crop_window(frame, window, _SHEET_SIDE))
     self._number += 1
 
-  def save(self, path: Path, windows: Float[np.ndarray, "count 3"]) -> None:
-    """Writes the sheet.
-
-    Args:
-      path: a png or jpg.
-      windows: of all frames.
-    """
-    rows = {
-      name: np.stack(
-        [
-          crops.crop_window(pair[i], windows[number], _SHEET_SIDE)
-          for number, pair in self._frames.items()
-        ]
-      )
-      for i, name in enumerate(("real", "reenacted"))
-    }
+  def save(self, path: Path) -> None:
+    """Writes the sheet."""
+    rows = {name: np.stack(row) for name, row in self._rows.items()}
     with whole_file.written(path) as hidden:
       plots.contact_sheet(rows, num_columns=_SHEET_COLUMNS).save(hidden)
 

@@ -14,12 +14,18 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def taken(items: Iterable[A], depth: int = 4) -> Iterator[A]:
+def taken(
+  items: Iterable[A],
+  depth: int = 4,
+  ended: Callable[[], object] = lambda: None,
+) -> Iterator[A]:
   """Yields the items, which a thread makes ahead of time.
 
   Args:
     items: their errors are raised at the item's place.
     depth: most items in the queue: bounds memory.
+    ended: is called when no other is wanted, before the one in the making is
+      waited for.
   """
   waiting: queue.Queue = queue.Queue(depth)
   stopped = threading.Event()
@@ -55,6 +61,7 @@ def taken(items: Iterable[A], depth: int = 4) -> Iterator[A]:
       yield value
   finally:
     stopped.set()
+    ended()
     thread.join()
 
 

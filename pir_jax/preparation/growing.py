@@ -7,7 +7,6 @@ t frames, d sides of a look, i identity coefficients.
 """
 
 import contextlib
-import math
 import pathlib
 import tempfile
 import threading
@@ -36,7 +35,7 @@ class _OverError(Exception):
 
 
 class Growing:
-  """A video whose track grows; it has what a `TrackedVideo` has.
+  """A video whose track grows, in the place of a `TrackedVideo`.
 
   Attributes:
     whole: the end of the video is known.
@@ -61,7 +60,8 @@ class Growing:
     """
     self.whole, self.seconds = False, seconds
     self._over = over or threading.Event()
-    self._steps = prefetch.taken(steps, depth=1)
+    self._lock = threading.Lock()
+    self._steps = prefetch.taken(steps, depth=1, ended=self._over.set)
     self._tracked = next(self._steps)
 
   @property
@@ -84,9 +84,7 @@ class Growing:
 
     One thread at a time may wait here for a frame that is not known yet.
     """
-    spread = self._tracked.config.spread_seconds * float(self.video.rate)
-    last = frame + math.ceil(spread) + 1
-    while not self.whole and last >= len(self.track.times):
+    while not (self.whole or self._knows(frame)):
       self._grow()
     return self._tracked
 
@@ -97,12 +95,20 @@ class Growing:
     return self._tracked
 
   def close(self) -> None:
-    """Ends the thread."""
+    """Ends the thread, also while another one waits for a frame."""
     self._over.set()
-    self._steps.close()
+    with self._lock:
+      self._steps.close()
+
+  def _knows(self, frame: int) -> bool:
+    times, spread = self.track.times, self._tracked.config.spread_seconds
+    # Times, as in `masks.neighbours`: frames may come at any rate.
+    known = frame < len(times) and times[-1] > times[frame] + spread + 2e-3
+    return bool(known)
 
   def _grow(self) -> None:
-    grown = next(self._steps, None)
+    with self._lock:
+      grown = next(self._steps, None)
     self.whole = grown is None
     self._tracked = grown or self._tracked
 

@@ -56,8 +56,10 @@ def track(
   tracked, where it is known whom to look for; it is to be closed.
   """
   known = {"identity": identity, "config": config, "model": model}
-  path = pathlib.Path(path)
-  places = [_place(video, face, **known)]
+  path, who = pathlib.Path(path), face
+  if isinstance(face, str | pathlib.Path):  # A picture.
+    who = hashlib.sha256(pathlib.Path(face).read_bytes()).hexdigest()
+  places = [_place(video, who, **known)]
   if seconds is not None:
     blocks = math.ceil(video.duration / _BLOCK)
     needed = math.ceil(seconds / _BLOCK)
@@ -65,7 +67,7 @@ def track(
     # A track of more will do.
     most = min(blocks, needed + _MOST_BLOCKS)
     places += [
-      _place(video, face, **known, seconds=_BLOCK * n)
+      _place(video, who, **known, seconds=_BLOCK * n)
       for n in reversed(range(needed, most))
     ]
   for place in places:
@@ -182,8 +184,6 @@ def _place(
   folder = root()
   if folder is None:
     return None
-  if isinstance(face, str | pathlib.Path):  # A picture.
-    face = hashlib.sha256(pathlib.Path(face).read_bytes()).hexdigest()
   parts = [VERSION, video.sha256, face, dataclasses.asdict(config)]
   parts += [model.sha256] + [seconds] * (seconds is not None)
   text = json.dumps(parts)

@@ -170,6 +170,7 @@ def test_sections_are_what_the_whole_clip_is(monkeypatch):
   monkeypatch.setattr(
     shots, "_is_cut", lambda before, after: bool(before[-1][0, 0, 0] == 44)
   )
+  monkeypatch.setattr(landmarks, "_ENOUGH", 0.2)
   script = _moving()
   whole = _track(script)
   parts = list(_sections(script, length=16, margin=12, expected=whole.look))
@@ -182,12 +183,22 @@ def test_sections_are_what_the_whole_clip_is(monkeypatch):
 
 
 def test_the_first_section_waits_for_the_person():
-  script = [[] for _ in range(50)] + [[(100, 90, 60)]] * 30
+  script = [[] for _ in range(50)] + [[(100, 90, 60)]] * 70
   look = _track(script).look
   parts = list(_sections(script, length=10, margin=4, expected=look))
-  assert [x.inner.stop - x.inner.start for x in parts] == [50, 10, 10, 10]
-  # In its margin, in which the fit begins.
-  assert parts[0].track.present[50:54].all()
+  # Of a second; until then it looks at twice as much each time.
+  counts = [x.inner.stop - x.inner.start for x in parts]
+  assert counts == [80, 10, 10, 10, 10]
+  assert parts[0].track.present[50:80].all()
+
+
+def test_who_somebody_is_depends_on_all_that_was_seen():
+  """Another one who is alike is not taken for who left the picture."""
+  script = [[(100, 90, 60), (300, 90, 40)]] * 80 + [[(300, 90, 40)]] * 20
+  big = _track(script)
+  parts = list(_sections(script, length=30, margin=4, expected=big.look))
+  np.testing.assert_array_equal(_rows(parts, "box"), big.box)
+  assert not _rows(parts, "presence")[80:].any()
 
 
 def test_whoever_is_nowhere_is_an_error_before_anything_is_yielded():

@@ -313,6 +313,5 @@ def test_long_speech_is_read_on_the_way(colored, tmp_path, capsys):
   assert done.num_frames == 75 and done.num_unchanged
   info = video_reader.probe(tmp_path / "out.mp4")
   assert info.has_audio and info.num_frames == 75
-  windows = np.tile(colored.tracked.track.window[:1], (75, 1))
-  sheet.save(tmp_path / "sheet.png", windows)
+  sheet.save(tmp_path / "sheet.png")
   assert "is read on the way" in capsys.readouterr().out
