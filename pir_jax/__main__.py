@@ -1,7 +1,11 @@
 """Runs a command: `python -m pir_jax COMMAND`, or `pir-jax COMMAND`."""
 
+import os
 import runpy
+import signal
 import sys
+import threading
+from types import FrameType
 
 COMMANDS = {
   "prepare": "Prepare videos of people talking for training.",
@@ -35,7 +39,25 @@ def main() -> None:
     print(f"pir-jax: no command {name!r}: say one of {names}.", file=sys.stderr)
     sys.exit(1)
   del sys.argv[1]
-  runpy.run_module(f"pir_jax.{name}", run_name="__main__", alter_sys=True)
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _interrupt)
+  try:
+    runpy.run_module(f"pir_jax.{name}", run_name="__main__", alter_sys=True)
+  except KeyboardInterrupt:  # While modules are loaded; `app` sees to the rest.
+    print("stopped.", file=sys.stderr)
+    sys.exit(130)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+  """Raises KeyboardInterrupt, but not where nobody would see it.
+
+  What is raised while Python looks for garbage (JAX has a callback there) is
+  printed and ignored: a moment later it is elsewhere.
+  """
+  if frame is not None and frame.f_code.co_name == "_xla_gc_callback":
+    threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
+    return
+  raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import pathlib
 import runpy
+import signal
 import sys
+import time
 
 import pytest
 
@@ -48,3 +50,36 @@ def test_a_command_gets_the_other_arguments(monkeypatch):
   program.main()
   options = {"run_name": "__main__", "alter_sys": True}
   assert calls == [("pir_jax.train", options, ["--workdir=runs/me"])]
+
+
+def test_an_interruption_while_modules_are_loaded_is_a_word(
+  monkeypatch, capsys
+):
+  handler = signal.getsignal(signal.SIGINT)
+
+  def interrupted(*args, **options):
+    signal.raise_signal(signal.SIGINT)
+
+  monkeypatch.setattr(sys, "argv", ["pir-jax", "cache"])
+  monkeypatch.setattr(program.runpy, "run_module", interrupted)
+  try:
+    with pytest.raises(SystemExit) as error:
+      program.main()
+  finally:
+    signal.signal(signal.SIGINT, handler)
+  assert error.value.code == 130
+  assert capsys.readouterr().err == "stopped.\n"
+
+
+def test_an_interruption_is_not_lost_while_garbage_is_looked_for():
+  def _xla_gc_callback():
+    signal.raise_signal(signal.SIGINT)
+    return "went on"
+
+  handler = signal.signal(signal.SIGINT, program._interrupt)
+  try:
+    with pytest.raises(KeyboardInterrupt):
+      assert _xla_gc_callback() == "went on"
+      time.sleep(5)
+  finally:
+    signal.signal(signal.SIGINT, handler)
