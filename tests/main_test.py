@@ -55,7 +55,7 @@ def test_a_command_gets_the_other_arguments(monkeypatch):
 def test_an_interruption_while_modules_are_loaded_is_a_word(
   monkeypatch, capsys
 ):
-  handler = signal.getsignal(signal.SIGINT)
+  handler = signal.signal(signal.SIGINT, signal.default_int_handler)
 
   def interrupted(*args, **options):
     signal.raise_signal(signal.SIGINT)
