@@ -14,16 +14,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pir_jax.face import resemblance
+from pir_jax.inference import cutter as cutter_lib
 from pir_jax.inference.opening import load
 from pir_jax.inference.person import KnownPerson, Person, person_in
 from pir_jax.marks import watermark
 from pir_jax.marks.marking import ALL_MARKS, Marking
-from pir_jax.media import blending, crops, fill, video_reader, video_writer
+from pir_jax.media import blending, fill, video_reader, video_writer
 from pir_jax.preparation import growing, seen, tracking
 
-# Of windows and masks of frames that may be shown again.
-_MAX_BYTES = 2**27
-_MASKS = 16  # Frames whose masks are made together.
 _STRANGER = "another person than the networks were trained on"
 
 Path = str | pathlib.Path
@@ -176,7 +174,9 @@ def cut_out(
     size: of a part.
   """
   phases = source.person.phases
-  cutter = _Cutter(source)
+  cutter = cutter_lib.Cutter(
+    source.tracked, source.known.window_side, source.person.resolution
+  )
   while True:
     begin = time.perf_counter()
     part = list(itertools.islice(frames, size))
@@ -202,57 +202,6 @@ def cut_out(
       part,
       Windows(place, chosen, np.stack(images), np.stack(covers), [*borders]),
     )
-
-
-class _Cutter:
-  """Cuts windows and masks out, and keeps those of a short video."""
-
-  def __init__(self, source: Source):
-    self._source = source
-    self._covers: dict[int, np.ndarray] = {}
-    if source.tracked.whole:
-      self._covers = seen.recall_masks(self._place())
-    self._images: dict[int, tuple[np.ndarray, blending.Border]] = {}
-
-  def cut(self, number: int, frame: UInt8[np.ndarray, "h w 3"]):
-    """Returns the window of a frame, the mask in it, and its border."""
-    if number not in self._covers:
-      self._add_covers(number)
-    cover = self._covers[number]
-    if number not in self._images:
-      square = self._source.tracked.upto(number).mask_square(number)
-      image = crops.crop_window(frame, square, len(cover))
-      self._images[number] = image, blending.border(frame, square, cover)
-    image, border = self._images[number]
-    size = sum(x.nbytes for x in (image, cover, *border))
-    if len(self._images) * size > _MAX_BYTES:
-      self._images.clear()
-      self._covers.clear()
-    return image, cover, border
-
-  def _add_covers(self, number: int) -> None:
-    """Adds the masks of the frames about one: together they take half the time.
-
-    A block is the same whichever way the video is played.
-    """
-    source, first = self._source, number // _MASKS * _MASKS
-    tracked = source.tracked.upto(first + _MASKS - 1)
-    track = tracked.track
-    block = np.arange(first, min(first + _MASKS, len(track.times)))
-    block = block[track.present[block]]
-    masks = tracked.face_masks(block, source.known.window_side)
-    for number, mask in zip(block.tolist(), masks, strict=True):
-      self._covers[number] = crops.covered(
-        mask, source.person.resolution, track.mask_window[number]
-      )
-    if source.tracked.whole and len(self._covers) == track.present.sum():
-      seen.keep_masks(self._place(), self._covers)
-
-  def _place(self) -> pathlib.Path | None:
-    """Returns where the masks of the whole video are kept."""
-    source = self._source
-    sides = source.known.window_side, source.person.resolution
-    return seen.masks_place(source.tracked.upto(0), *sides)
 
 
 def inpaint(

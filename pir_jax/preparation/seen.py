@@ -1,4 +1,4 @@
-"""Tracks and masks of known videos, kept so that none are made again.
+"""Tracks and windows of known videos, kept so that none are made again.
 
 Tracking a face and fitting the head take longer than all the rest of a
 reenactment. The track depends on the pixels, on whose identity is fitted and
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from pir_jax import assets
 from pir_jax.data import track as track_lib
@@ -25,13 +25,13 @@ from pir_jax.preparation import growing, tracking
 from pir_jax.runtime import kept, progress
 from pir_jax.types import InputError
 
-# Of tracker, fit and masks: counts up when they give other values.
+# Of tracker, fit, masks and windows: counts up when they give other values.
 VERSION = 1
 _BLOCK = 1.0  # Seconds of a video, of which so many are tracked as needed.
 _MOST_BLOCKS = 3600  # More than needed, that are looked for.
 _FIT = "fit.safetensors"
 _NUM_FACES = "num_faces.json"
-_MASKS = "masks.safetensors"
+_WINDOWS = "windows.safetensors"
 
 
 def track(
@@ -96,24 +96,25 @@ def remember(tracked: tracking.TrackedVideo) -> None:
   _keep(place, tracked)
 
 
-def masks_place(
+def windows_place(
   tracked: tracking.TrackedVideo, side: int, resolution: int
 ) -> pathlib.Path | None:
-  """Names the masks of a video as a network is shown them.
+  """Names a video's windows and masks as a network is shown them.
 
   Args:
     tracked: the video.
-    side: of the windows in which they are made.
+    side: of the windows in which masks are made.
     resolution: of the network.
 
   Returns:
-    Where `keep_masks` puts them; None where nothing is to be kept.
+    Where `keep_windows` puts them; None where nothing is to be kept.
   """
-  if root() is None:
+  folder = _windows()
+  if folder is None:
     return None
-  folder = root().with_name("masks")
   track, config = tracked.track, dataclasses.asdict(tracked.config)
-  text = json.dumps([VERSION, config, tracked.model.sha256, side, resolution])
+  parts = [VERSION, tracked.video.sha256, config, tracked.model.sha256]
+  text = json.dumps([*parts, side, resolution])
   digest = hashlib.sha256(text.encode())
   names = ("identity", "times", "present", "shot", "pose", "intrinsics")
   for name in (*names, "window", "mask_window"):
@@ -121,38 +122,24 @@ def masks_place(
   return folder / digest.hexdigest()[:32]
 
 
-def recall_masks(
-  place: pathlib.Path | None,
-) -> dict[int, Bool[np.ndarray, "r r"]]:
-  """Returns the masks by their frames; none where none are kept."""
+def recall_windows(place: pathlib.Path | None) -> dict[str, np.ndarray]:
+  """Returns the arrays that were kept; none where they are damaged."""
   if not kept.use(place):
     return {}
   try:
-    arrays = safetensors.numpy.load_file(place / _MASKS)
-    frames, bits = arrays["frames"].tolist(), arrays["bits"]
-    masks = np.unpackbits(bits, axis=-1, count=bits.shape[1]).astype(bool)
-    return dict(zip(frames, masks, strict=True))
-  except (
-    *(KeyError, IndexError, OSError, ValueError),
-    safetensors.SafetensorError,
-  ):
+    return safetensors.numpy.load_file(place / _WINDOWS)
+  except (OSError, ValueError, safetensors.SafetensorError):
     kept.drop(place)
     return {}
 
 
-def keep_masks(
-  place: pathlib.Path | None, masks: dict[int, Bool[np.ndarray, "r r"]]
+def keep_windows(
+  place: pathlib.Path | None, arrays: dict[str, np.ndarray]
 ) -> None:
-  """Keeps the masks of all frames that have one."""
-  if place is None:
-    return
-  arrays = {
-    "frames": np.array([*masks], np.int64),
-    "bits": np.packbits(np.stack([*masks.values()]), axis=-1),
-  }
+  """Keeps what is made of all frames with a face."""
   kept.write(
     place,
-    lambda folder: safetensors.numpy.save_file(arrays, folder / _MASKS),
+    lambda folder: safetensors.numpy.save_file(arrays, folder / _WINDOWS),
   )
 
 
@@ -164,17 +151,20 @@ def root() -> pathlib.Path | None:
   return assets.kept_directory("tracks")
 
 
+def _windows() -> pathlib.Path | None:
+  return root() and root().with_name("windows")
+
+
 def size() -> tuple[int, int]:
-  """Returns how many videos are known, and the bytes of tracks and masks."""
-  masks = root() and root().with_name("masks")
+  """Returns how many videos are known, and the bytes that are kept of them."""
   count, num_bytes = kept.size(root())
-  return count, num_bytes + kept.size(masks)[1]
+  return count, num_bytes + kept.size(_windows())[1]
 
 
 def clear() -> None:
   """Forgets all of them."""
   kept.clear(root())
-  kept.clear(root() and root().with_name("masks"))
+  kept.clear(_windows())
 
 
 def _place(

@@ -137,8 +137,8 @@ def test_a_video_that_is_tracked_on_the_way_gives_the_same(
   for one, other in zip(pairs, plain, strict=True):
     for a, b in zip(one, other, strict=True):
       np.testing.assert_array_equal(a, b)
-  # And its masks are known, as those of a known video.
-  assert len(list((tmp_path / "masks").iterdir())) == 1
+  # And its windows are known, as those of a known video.
+  assert len(list((tmp_path / "windows").iterdir())) == 1
   source.close()
 
 
@@ -257,31 +257,3 @@ def test_who_is_looked_for(monkeypatch, capsys, kept, face, force):
   out = capsys.readouterr().out
   assert ("cannot be decided" in out) == (not kept)
   assert "a: odd." in out
-
-
-def test_masks_are_made_once_whichever_way_the_video_plays(
-  clip, monkeypatch, tmp_path
-):
-  monkeypatch.setenv("PIR_JAX_KEEP", str(tmp_path))
-  calls = []
-
-  class Counting(TrackedVideo):
-    def face_masks(self, frames, side):
-      calls.append(frames)
-      return super().face_masks(frames, side)
-
-  index = np.arange(NUM_FRAMES)[::-1]
-  model = types.SimpleNamespace(sha256="a")
-  source = source_of(Counting(*clip)._replace(model=model), GreyPerson())
-
-  def cut_out():
-    frames = fill.read(clip.path, clip.track.times, index)
-    parts = list(source_lib.cut_out(source, frames, 4))
-    return np.concatenate([part.cover for _, part in parts if part])
-
-  covers = cut_out()
-  assert len(calls) == 2  # Blocks of 16.
-  assert len(np.concatenate(calls)) == clip.track.present.sum()
-  # Nor are they made anew the next time.
-  np.testing.assert_array_equal(cut_out(), covers, strict=True)
-  assert len(calls) == 2

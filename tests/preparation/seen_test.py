@@ -159,26 +159,27 @@ def test_what_is_damaged_is_tracked_again(video, tracked, name):
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_masks_are_recalled_unless_they_are_damaged(video, tracked, damaged):
-  clip = _track(video)
-  place = seen.masks_place(clip, 64, 20)
-  covers = {frame: np.eye(20, k=frame, dtype=bool) for frame in (3, 0, 7)}
-  assert seen.recall_masks(place) == {}
-  seen.keep_masks(place, covers)
+def test_windows_are_recalled_unless_they_are_damaged(video, tracked, damaged):
+  place = seen.windows_place(_track(video), 64, 20)
+  arrays = {f"{i}.cover": np.eye(20, k=i, dtype=bool) for i in (3, 0, 7)}
+  assert seen.recall_windows(place) == {}
+  seen.keep_windows(place, arrays)
   if damaged:
     (file,) = place.iterdir()
     file.write_bytes(file.read_bytes()[:-8])
-  recalled = seen.recall_masks(place)
-  assert [*recalled] == ([] if damaged else [*covers])
-  for frame, cover in recalled.items():
-    np.testing.assert_array_equal(cover, covers[frame], strict=True)
+  recalled = seen.recall_windows(place)
+  assert {*recalled} == (set() if damaged else {*arrays})
+  for name, array in recalled.items():
+    np.testing.assert_array_equal(array, arrays[name], strict=True)
 
 
-def test_masks_are_of_one_track_and_one_size(video, tracked):
+def test_windows_are_of_one_video_one_track_and_one_size(video, tracked):
   clip = _track(video)
   moved = clip._replace(track=clip.track._replace(pose=clip.track.pose + 1))
-  places = [seen.masks_place(clip, *sides) for sides in ((64, 20), (64, 24))]
-  assert len({*places, seen.masks_place(moved, 64, 20)}) == 3
+  other = clip._replace(video=clip.video._replace(sha256="0"))
+  places = [seen.windows_place(clip, *sides) for sides in ((64, 20), (64, 24))]
+  places += [seen.windows_place(x, 64, 20) for x in (moved, other)]
+  assert len({*places}) == 4
 
 
 def test_nothing_is_kept_where_nobody_wants_it(video, tracked, monkeypatch):
@@ -186,7 +187,7 @@ def test_nothing_is_kept_where_nobody_wants_it(video, tracked, monkeypatch):
   _track(video)
   _track(video)
   assert len(tracked) == 2
-  seen.keep_masks(seen.masks_place(_track(video), 64, 20), {})
+  seen.keep_windows(seen.windows_place(_track(video), 64, 20), {})
   assert seen.size() == (0, 0)
   seen.clear()
 
