@@ -9,6 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import spatial
 
+_CORNERS = 24  # Of a disc.
+_ANGLES = 2 * np.pi / _CORNERS * (np.arange(_CORNERS) + [[0], [0.5]])
+# Its corners, and the normals of its edges.
+_DISC, _DISC_EDGES = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], -1)
+
 
 def rasterise(
   points: Float[np.ndarray, "t n 2"],
@@ -73,11 +78,17 @@ def _grown(
   Returns:
     Lines (a, b, c); inside, a x + b y + c <= 0.
   """
-  angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-  disc = np.stack([np.cos(angles), np.sin(angles)], -1)
-  hull = points[spatial.ConvexHull(points).vertices]
-  grown = (hull[:, None] + radius * disc).reshape(-1, 2)
-  return spatial.ConvexHull(grown).equations
+  hull = spatial.ConvexHull(points)
+  corners, edges = points[hull.vertices], hull.equations
+  # The sum's edges are those of both, each moved out by the other's extent.
+  offset = edges[:, 2] - radius * (edges[:, :2] @ _DISC.T).max(1)
+  extent = (corners @ _DISC_EDGES.T).max(0) + radius * np.cos(np.pi / _CORNERS)
+  return np.concatenate(
+    [
+      np.column_stack([edges[:, :2], offset]),
+      np.column_stack([_DISC_EDGES, -extent]),
+    ]
+  )
 
 
 def _support(pixel: float) -> float:
@@ -98,16 +109,15 @@ def _spans(
     Start and stop of each row; equal where it is empty.
   """
   centres = (np.arange(resolution) + 0.5) / resolution - 0.5
-  x, y, offset = lines.T
+  x, y, offset = lines.T[..., None]
   offset = offset - support  # The lines' normals have length 1.
   down = square[1] + centres * square[2]
   # Each edge allows x * column + y * row + offset <= 0: per row, an interval.
-  limit = -(y * down[:, None] + offset)
-  with np.errstate(divide="ignore", invalid="ignore"):
-    bound = limit / x
-  last = np.where(x > 1e-9, bound, np.inf).min(1)
-  first = np.where(x < -1e-9, bound, -np.inf).max(1)
-  empty = ((np.abs(x) <= 1e-9) & (limit < 0)).any(1) | (first > last)
+  limit = -(y * down + offset)
+  right, left = x[:, 0] > 1e-9, x[:, 0] < -1e-9
+  last = (limit[right] / x[right]).min(0, initial=np.inf)
+  first = (limit[left] / x[left]).max(0, initial=-np.inf)
+  empty = (limit[~right & ~left] < 0).any(0) | (first > last)
   across = square[0] + centres * square[2]
   start = np.searchsorted(across, first, side="left")
   stop = np.searchsorted(across, last, side="right")
@@ -119,9 +129,18 @@ def _join(
 ) -> None:
   """Fills the union of intervals in every row, in place."""
   resolution = len(mask)
-  rows = np.arange(resolution)
-  steps = np.zeros((resolution, resolution + 1), np.int16)
-  for start, stop in spans:
-    steps[rows, start] += 1
-    steps[rows, stop] -= 1
-  mask |= steps.cumsum(1, dtype=np.int16)[:, :-1] > 0
+  start, stop = spans.astype(np.int32).swapaxes(0, 1)
+  empty = start >= stop
+  first = np.where(empty, resolution, start).min(0)
+  last = np.where(empty, 0, stop).max(0)
+  # Where all have a pixel in common, as faces of neighbouring frames mostly
+  # do, they are one interval.
+  one = np.where(empty, 0, start).max(0) <= np.where(
+    empty, resolution, stop
+  ).min(0)
+  columns = np.arange(resolution, dtype=np.int32)
+  filled = columns >= np.where(one, first, resolution)[:, None]
+  mask |= filled & (columns < last[:, None])
+  for row in np.flatnonzero(~one):
+    for low, high in zip(start[:, row], stop[:, row], strict=True):
+      mask[row, low:high] = True

@@ -15,7 +15,7 @@ from pir_jax.media import blending, crops
 from pir_jax.preparation import growing, seen, tracking
 
 _MAX_BYTES = 2**27  # Of frames that may be shown again.
-_MASKS = 16  # Frames whose masks are made together.
+_MASKS = 32  # Frames whose masks are made together.
 
 
 class Cut(NamedTuple):

@@ -134,9 +134,14 @@ def covered(
     # Pillow rounds the support's ends to pixels; one more is no harm.
     first = np.clip(np.floor(centre - support), 0, size).astype(int)
     last = np.clip(np.ceil(centre + support), 0, size).astype(int)
-    sums = np.zeros((len(mask) + 1, mask.shape[1]), np.int32)
-    np.cumsum(mask, axis=0, out=sums[1:])
-    mask = (sums[last] > sums[first]).T
+    # Eight pixels a byte. What begins at the end is empty.
+    bits = np.packbits(mask, axis=1)
+    bits = np.concatenate([bits, np.zeros_like(bits[:1])])
+    # Between pairs of ends, of which every other is a gap.
+    ends = np.stack([first, last], 1).ravel()
+    joined = np.bitwise_or.reduceat(bits, ends)[::2]
+    joined[first >= last] = 0
+    mask = np.unpackbits(joined, axis=1, count=mask.shape[1]).astype(bool).T
   return mask
 
 
