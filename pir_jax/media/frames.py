@@ -11,7 +11,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
 from pir_jax.types import InputError
@@ -154,8 +154,16 @@ def standard_range(
     yield time, frame
 
 
-def to_rgb(frame, shape: Shape, path) -> UInt8[np.ndarray, "h w 3"]:
+def to_rgb(
+  frame, shape: Shape, path, reformatter: VideoReformatter
+) -> UInt8[np.ndarray, "h w 3"]:
   """Converts a frame to 8-bit RGB, scaled and turned by `shape`.
+
+  Args:
+    frame: of the video.
+    shape: its conversion to displayed pixels.
+    path: of the video.
+    reformatter: of a video keeps what alike frames need.
 
   Raises:
     InputError: its colours cannot be converted.
@@ -175,14 +183,17 @@ def to_rgb(frame, shape: Shape, path) -> UInt8[np.ndarray, "h w 3"]:
     source = "bt2020"  # Its relatives; FFmpeg has no matrix for them.
   if frame.format.is_rgb:
     source = None
-  image = frame.to_ndarray(
-    format="rgb24",
+  # To planes first: the same, bit for bit, in less than half the time.
+  converted = reformatter.reformat(
+    frame,
+    format="rgb24" if frame.format.is_rgb else "gbrp",
     width=shape.width,
     height=shape.height,
     src_colorspace=source,
     interpolation=EXACT_COLOURS,
+    threads=1,
   )
-  return shape.turn(image)
+  return shape.turn(converted.to_ndarray(channel_last=True))
 
 
 def progressive(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import soxr
+from av.video.reformatter import VideoReformatter
 from jaxtyping import Float, UInt8
 
 from pir_jax.media import audio, containers, tones
@@ -173,6 +174,7 @@ def read_frames(
   with containers.open_media(path) as container:
     stream = containers.video_stream(container, path)
     zero = last = shape = None
+    reformatter = VideoReformatter()
     if start > 0:
       zero, shape = _beginning(path)
       if _lands_before(path, zero + Fraction(start)):
@@ -187,7 +189,7 @@ def read_frames(
       if now - zero < start - 1e-3:  # Times went through floats.
         continue
       shape = _steady(shape, frame, stream, now - zero, path)
-      yield now - zero, frames_lib.to_rgb(frame, shape, path)
+      yield now - zero, frames_lib.to_rgb(frame, shape, path, reformatter)
     if last is None:
       raise InputError(f"{path} holds no frame: it is damaged or cut short.")
     end = containers.declared_end(container, stream)
