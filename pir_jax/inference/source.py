@@ -155,7 +155,7 @@ def frames(source: Source, way: str) -> Iterator[Numbered]:
     return fill.read_endless(tracked.path, tracked.track.times, way)
   # By then all of them were shown, and so tracked.
   return fill.read_endless(
-    tracked.path, lambda: tracked.track.times, way, tracked.seconds
+    tracked.path, lambda: tracked.track.times, way, tracked.frames()
   )
 
 

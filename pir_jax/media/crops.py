@@ -38,8 +38,18 @@ def _resample(
     image = np.pad(image, pad, mode="edge")
     left, right = left + before[1], right + before[1]
     top, bottom = top + before[0], bottom + before[0]
-  picture = Image.fromarray(np.ascontiguousarray(image))
-  box = (left, top, right, bottom)
+  # Pillow copies what it is given: no more than what the filters see.
+  first, last = [], []
+  for low, high, count in ((left, right, size[0]), (top, bottom, size[1])):
+    radius = 2 * max((high - low) / count, 1) + 2
+    first.append(max(0, math.floor(low - radius)))
+    last.append(math.ceil(high + radius))
+  part = image[first[1] : last[1], first[0] : last[0]]
+  picture = Image.fromarray(np.ascontiguousarray(part))
+  box = tuple(
+    edge - start
+    for edge, start in zip((left, top, right, bottom), 2 * first, strict=True)
+  )
   return np.array(picture.resize(size, method, box))
 
 

@@ -5,7 +5,7 @@ In bounded memory; only a loop jumps.
 
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -62,7 +62,7 @@ def read_endless(
   path: str | pathlib.Path,
   times: Float[np.ndarray, "t"] | Callable[[], Float[np.ndarray, "t"]],
   way: str,
-  seconds: float | None = None,
+  first: Iterable[tuple[int, UInt8[np.ndarray, "h w 3"]]] = (),
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
   """Yields (index, frame) for ever, see `endless`.
 
@@ -71,8 +71,7 @@ def read_endless(
     times: of its frames, see `read`; or what returns them, asked when all
       frames were shown.
     way: what is shown then.
-    seconds: of the video that are shown where the times are not known yet;
-      None is all of it.
+    first: all frames in order, where the times are not known yet.
   """
   kept: dict[int, np.ndarray] = {}
   if not callable(times):
@@ -80,12 +79,10 @@ def read_endless(
       yield from read(path, times, indices, kept)
     return
   num_frames = 0
-  for at, image in video_reader.read_frames(path):
-    if seconds is not None and at >= seconds:
-      break
+  for index, image in first:
     num_frames += 1
-    kept[num_frames - 1] = image
-    yield num_frames - 1, image
+    kept[index] = image
+    yield index, image
     if num_frames * image.nbytes > _MAX_BYTES:
       kept.clear()
   legs = endless(num_frames, way)

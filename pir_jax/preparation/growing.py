@@ -3,19 +3,20 @@
 Section by section: focal length and offsets are estimated in the first, and a
 window that does not suffice any more turns slowly into the next one.
 
-t frames, d sides of a look, i identity coefficients.
+t frames, d sides of a look, i identity coefficients, h and w sides of a frame.
 """
 
 import contextlib
+import itertools
 import pathlib
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from pir_jax.data import track as track_lib
 from pir_jax.face import fitting, landmarks, masks, morphable
@@ -28,10 +29,25 @@ from pir_jax.runtime import section_timer
 # with margins are as many frames as one program of the fit takes.
 _SECONDS, _MARGIN = 6.6, 1.28
 _ONCE = ("identity", "look", "landmarks")  # Not a row a frame, or too large.
+# Of the frames of a section, of which three may be in memory at a time; larger
+# ones are decoded again.
+_MAX_BYTES = 2**27
 
 
 class _OverError(Exception):
   """Nobody needs the rest of the video."""
+
+
+class Step(NamedTuple):
+  """What is known after a section.
+
+  Attributes:
+    tracked: the video as far as it is tracked.
+    images: its frames, each by its place in the video; none of a large video.
+  """
+
+  tracked: TrackedVideo
+  images: dict[int, UInt8[np.ndarray, "h w 3"]]
 
 
 class Growing:
@@ -39,30 +55,25 @@ class Growing:
 
   Attributes:
     whole: the end of the video is known.
-    seconds: of the video that are tracked; None is all of it.
   """
 
   def __init__(
-    self,
-    steps: Iterator[TrackedVideo],
-    over: threading.Event | None = None,
-    seconds: float | None = None,
+    self, steps: Iterator[Step], over: threading.Event | None = None
   ):
     """Waits for the first section; a thread goes on.
 
     Args:
       steps: see `sections`.
       over: ends them.
-      seconds: likewise.
 
     Raises:
       InputError: as `tracking.track`.
     """
-    self.whole, self.seconds = False, seconds
+    self.whole = False
     self._over = over or threading.Event()
     self._lock = threading.Lock()
     self._steps = prefetch.taken(steps, depth=1, ended=self._over.set)
-    self._tracked = next(self._steps)
+    self._tracked, self._images = next(self._steps)
 
   @property
   def path(self) -> pathlib.Path:
@@ -88,6 +99,25 @@ class Growing:
       self._grow()
     return self._tracked
 
+  def frames(self) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+    """Yields (number, frame) once, each when its section is tracked.
+
+    What was decoded for the tracker is not decoded again, up to the first frame
+    that was not kept.
+    """
+    number = 0
+    while self._has(number) and number in self._images:
+      yield number, self._images.pop(number)
+      number += 1
+    self._images.clear()
+    if not self._has(number):
+      return
+    rest = itertools.islice(video_reader.read_frames(self.path), number, None)
+    for later, (_, image) in enumerate(rest, number):
+      if not self._has(later):
+        return
+      yield later, image
+
   def finish(self) -> TrackedVideo:
     """Waits for the whole track."""
     while not self.whole:
@@ -106,11 +136,19 @@ class Growing:
     known = frame < len(times) and times[-1] > times[frame] + spread + 2e-3
     return bool(known)
 
+  def _has(self, frame: int) -> bool:
+    """Returns whether the track has a frame, for which it waits."""
+    while not self.whole and frame >= len(self.track.times):
+      self._grow()
+    return frame < len(self.track.times)
+
   def _grow(self) -> None:
     with self._lock:
-      grown = next(self._steps, None)
-    self.whole = grown is None
-    self._tracked = grown or self._tracked
+      step = next(self._steps, None)
+    self.whole = step is None
+    if step is not None:
+      self._tracked = step.tracked
+      self._images |= step.images
 
 
 def begin(
@@ -125,13 +163,13 @@ def begin(
   """
   over = threading.Event()
 
-  def steps() -> Iterator[TrackedVideo]:
-    grown = None
-    for grown in sections(path, over=over, **options):
-      yield grown
-    keep(grown)
+  def steps() -> Iterator[Step]:
+    step = None
+    for step in sections(path, over=over, **options):
+      yield step
+    keep(step.tracked)
 
-  return Growing(steps(), over, options.get("seconds"))
+  return Growing(steps(), over)
 
 
 def sections(
@@ -145,7 +183,7 @@ def sections(
   phases: section_timer.SectionTimer | None = None,
   seconds: float | None = None,
   over: threading.Event | None = None,
-) -> Iterator[TrackedVideo]:
+) -> Iterator[Step]:
   """Yields the track of more and more of a video, the last time all of it.
 
   Only the last one has landmarks: they are large.
@@ -166,9 +204,11 @@ def sections(
   """
   phases = phases or section_timer.SectionTimer()
   over = over or threading.Event()
-  rate, times = float(video.rate), []
+  rate, times, images, all_kept = float(video.rate), [], {}, True
+  length, margin = _lengths(rate)
 
   def frames() -> Iterator[np.ndarray]:
+    nonlocal all_kept
     read = prefetch.taken(video_reader.read_frames(path))
     with contextlib.closing(read):
       for at, image in read:
@@ -176,10 +216,13 @@ def sections(
           raise _OverError
         if seconds is not None and at >= seconds:
           return
+        # A section that begins late, because nobody is seen, is longer.
+        all_kept &= image.nbytes * max(length, len(images)) <= _MAX_BYTES
+        if all_kept:
+          images[len(times)] = image
         times.append(float(at))
         yield image
 
-  length, margin = _lengths(rate)
   parts = landmarks.sections(
     frames(), length=length, margin=margin, expected=expected, fps=rate
   )
@@ -204,11 +247,13 @@ def sections(
       before = window[about], crops.inside(window, inside)[about]
       file.write(np.float32(part.track.landmarks[inner]).tobytes())
       grown = _joined(grown, part, inner)
-      yield grown
+      shown = [x for x in images if x < len(grown.track.times)]
+      yield Step(grown, {number: images.pop(number) for number in shown})
       begin = time.perf_counter()
     shape = len(grown.track.times), *part.track.landmarks.shape[1:]
     points = np.memmap(file, np.float32, "r", shape=shape)
-  yield grown._replace(track=grown.track._replace(landmarks=points))
+  track = grown.track._replace(landmarks=points)
+  yield Step(grown._replace(track=track), {})
 
 
 def _lengths(fps: float) -> tuple[int, int]:

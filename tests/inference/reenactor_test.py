@@ -123,7 +123,7 @@ def test_a_video_that_is_tracked_on_the_way_gives_the_same(
       for name, value in clip.track._asdict().items()
       if name not in ("identity", "look")
     }
-    return clip._replace(track=clip.track._replace(**rows))
+    return growing.Step(clip._replace(track=clip.track._replace(**rows)), {})
 
   steps = (upto(n) for n in (16, 18, NUM_FRAMES))
   grown = growing.Growing(steps)

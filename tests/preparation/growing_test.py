@@ -1,5 +1,6 @@
 """A video is in use while it is tracked."""
 
+import contextlib
 import threading
 import time
 
@@ -50,7 +51,7 @@ def _tracked(path, num_frames):
 def _steps(path, made, error=None):
   for num_frames in (20, 40, NUM_FRAMES, NUM_FRAMES):
     made.append(num_frames)
-    yield _tracked(path, num_frames)
+    yield growing.Step(_tracked(path, num_frames), {})
     if error is not None:
       raise error
 
@@ -75,16 +76,46 @@ def test_how_much_is_needed_is_a_question_of_times(video):
   slow = clip.track.times.copy()
   slow[20:] = slow[20] + 0.01 * np.arange(20)
   steps = [clip._replace(track=clip.track._replace(times=slow)), clip]
-  grown = growing.Growing(iter(steps))
+  grown = growing.Growing(growing.Step(x, {}) for x in steps)
   assert grown.upto(5) is steps[0]
   assert grown.upto(20) is steps[1]  # The last comes 0.2 s later.
+
+
+@pytest.mark.parametrize("kept", [0, 25, NUM_FRAMES])
+def test_frames_are_shown_once_and_decoded_once_where_they_are_kept(
+  video, monkeypatch, kept
+):
+  images = [image for _, image in video_reader.read_frames(video)]
+  read, decoded = video_reader.read_frames, []
+
+  def counted(path):
+    for item in read(path):
+      decoded.append(item)
+      yield item
+
+  monkeypatch.setattr(video_reader, "read_frames", counted)
+  last = 50  # No more is needed of this video.
+  ends = [0, 20, 40, last, last]
+  steps = (
+    growing.Step(
+      _tracked(video, stop),
+      {i: images[i] for i in range(start, min(stop, kept))},
+    )
+    for start, stop in zip(ends[:-1], ends[1:], strict=True)
+  )
+  with contextlib.closing(growing.Growing(steps)) as grown:
+    for place, (number, image) in enumerate(grown.frames()):
+      assert number == place
+      np.testing.assert_array_equal(image, images[number])
+    assert number == last - 1 and grown.whole
+  assert len(decoded) == (0 if kept > last else last + 1)
 
 
 def test_it_can_be_closed_while_somebody_waits(video):
   over, begun = threading.Event(), threading.Event()
 
   def steps():
-    yield _tracked(video, 20)
+    yield growing.Step(_tracked(video, 20), {})
     begun.set()
     assert over.wait(10)
     raise growing._OverError
@@ -232,8 +263,11 @@ def test_sections_are_nearly_what_the_whole_is(monkeypatch):
       path, video=info, expected=whole.track.look, phases=phases, **options
     )
   )
-  last = parts[-1]
-  assert [len(x.track.times) for x in parts] == [20, 40, 60, 80, 105, 105]
+  last = parts[-1].tracked
+  ends = [len(x.tracked.track.times) for x in parts]
+  assert ends == [20, 40, 60, 80, 105, 105]
+  shown = [frame for part in parts for frame in part.images]
+  assert shown == [*range(105)] and 20 in parts[1].images
   for name in ("times", "present", "interpolated", "shot", "face_height"):
     np.testing.assert_array_equal(
       getattr(last.track, name), getattr(whole.track, name)
