@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pir_jax.face import gauss_newton, morphable
+from pir_jax.face import gauss_newton, landmark_squares, morphable
 
 CHUNK = 256  # Frames processed together: bounds memory.
 # Closed eyes still have this share of the open eye's gap: lashes hide the line
@@ -165,7 +165,7 @@ def normals(model: morphable.FaceModel) -> Float[np.ndarray, "l 3"]:
 
 def visibility(
   state: gauss_newton.State,
-  bases: gauss_newton.Bases,
+  bases: landmark_squares.Bases,
   outward: Float[np.ndarray, "l 3"],
 ) -> Float[np.ndarray, "t l"]:
   """Computes how far each point's skin faces the camera, in [0, 1].

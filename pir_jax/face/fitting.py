@@ -15,7 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pir_jax.face import fit_data, gauss_newton, morphable, solver
+from pir_jax.face import (
+  fit_data,
+  gauss_newton,
+  landmark_squares,
+  morphable,
+  solver,
+)
 from pir_jax.types import AnyArray, InputError
 
 # Frames that estimate the clip's shared unknowns, and pieces of them.
@@ -256,7 +262,7 @@ class _Clip:
       observations, bases, self.model.bounded, shared.offset, shared.focal
     )
     schedule = solver.Schedule(
-      num_steps=self.config.num_steps, visibility=(0, 4), least=6
+      num_steps=self.config.num_steps, visibility=(0, 4), least=5
     )
     return self._descend(state, observations, bases, schedule)
 
@@ -295,9 +301,7 @@ class _Clip:
     if identity is not None:
       mean = mean + np.tensordot(np.asarray(identity), modes, 1)
       modes = modes[:0]
-    return gauss_newton.Bases(
-      *map(jnp.asarray, (mean, modes, model.landmark_expression))
-    )
+    return landmark_squares.bases(mean, modes, model.landmark_expression)
 
   def _priors(self, num_known: int) -> gauss_newton.Priors:
     config = self.config

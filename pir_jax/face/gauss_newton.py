@@ -17,6 +17,8 @@ import numpy as np
 from jax.scipy import linalg
 from jaxtyping import Array, Float
 
+from pir_jax.face import landmark_squares
+from pir_jax.face.landmark_squares import Bases
 from pir_jax.geometry import cameras
 from pir_jax.types import AnyArray
 
@@ -70,14 +72,6 @@ class Data(NamedTuple):
   weight: Float[AnyArray, "t l"]
   pair_weight: Float[AnyArray, "t p"]
   link: Float[AnyArray, "n"]
-
-
-class Bases(NamedTuple):
-  """The head model at the landmarks: mean and linear bases."""
-
-  mean: Float[AnyArray, "l 3"]
-  identity: Float[AnyArray, "i l 3"]
-  expression: Float[AnyArray, "e l 3"]
 
 
 class Priors(NamedTuple):
@@ -222,62 +216,21 @@ def focal_variance(state, data, bases, priors) -> Float[Array, ""]:
 
 
 def _normal_equations(state, data, bases, priors):
-  """Computes Hessian blocks, border, corner and gradients, frame by frame.
-
-  Mapped over frames, so the [l, 2, q + i] Jacobian exists for one at a time.
-  """
-  shape = bases.mean + state.offset
-  shape = shape + jnp.tensordot(state.identity, bases.identity, 1)
-
-  directions = jnp.concatenate([bases.expression, bases.identity])
-  directions = jnp.moveaxis(directions, 0, -1)  # l, 3, e + i
-
-  def frame(arguments):
-    rotation, translation, expression, observed, weight, pair_weight = arguments
-    local = shape + jnp.tensordot(expression, bases.expression, 1)
-    local = local @ rotation.T
-    x, y, z = jnp.moveaxis(local + translation, -1, 0)
-    slope = jnp.stack([x, y], -1) / z[:, None]
-    error = state.focal * slope - observed
-    # Derivative of the image point by the camera-frame point: l, 2, 3.
-    rows = jnp.concatenate(
-      [jnp.broadcast_to(jnp.eye(2), (len(z), 2, 2)), -slope[..., None]], -1
-    )
-    rows = rows * (state.focal / z)[:, None, None]
-    turned = rows @ rotation
-    jacobian = jnp.concatenate(
-      [
-        jnp.cross(local[:, None], rows),
-        rows,
-        # Three products: a batch of small matrices is slow to multiply.
-        sum(turned[..., c, None] * directions[:, None, c] for c in range(3)),
-        state.focal * slope[..., None] + rows[..., 2:] * translation[2],
-      ],
-      -1,
-    )
-    first, second = PAIRS.T
-    errors = jnp.concatenate([error, error[first] - error[second]])
-    jacobian = jnp.concatenate([jacobian, jacobian[first] - jacobian[second]])
-    weights = jnp.concatenate([weight, pair_weight])
-    square = jnp.sum(errors**2, -1) * weights
-    weights = weights * _huber_weight(square, priors.huber)
-    flat = jacobian.reshape(-1, jacobian.shape[-1])
-    weighted = flat * jnp.repeat(weights, 2)[:, None]
-    return flat.T @ weighted, weighted.T @ errors.reshape(-1)
-
-  full, gradient = jax.lax.map(
-    frame,
-    (
-      state.rotation,
-      state.translation,
-      state.expression,
-      data.points,
-      data.weight,
-      data.pair_weight,
-    ),
-    batch_size=8,
+  """Computes Hessian blocks, border, corner and gradients."""
+  derivatives = landmark_squares.derivatives(
+    _points(state, bases), state.rotation, state.translation, state.focal
   )
-  q = 6 + bases.expression.shape[0]
+  derivatives = jax.lax.optimization_barrier(derivatives)
+  error, gap = errors_of(state, data, bases)
+  weight, pair_weight = (
+    weight * _huber_weight(jnp.sum(value**2, -1) * weight, priors.huber)
+    for value, weight in ((error, data.weight), (gap, data.pair_weight))
+  )
+  squares = jax.tree.map(
+    jnp.add,
+    landmark_squares.of_landmarks(derivatives, bases, error, weight),
+    landmark_squares.of_pairs(derivatives, bases, PAIRS, gap, pair_weight),
+  )
   e = state.expression
   outside = priors.bound * ((e < 0) | (e > 1))
   ridge = jnp.pad(priors.expression + outside, ((0, 0), (6, 0)))
@@ -290,13 +243,28 @@ def _normal_equations(state, data, bases, priors):
   pull += jnp.pad(steps, ((1, 0), (0, 0))) - jnp.pad(steps, ((0, 1), (0, 0)))
   neighbours = jnp.pad(link, ((1, 0), (0, 0))) + jnp.pad(link, ((0, 1), (0, 0)))
   diagonal = ridge + neighbours * priors.step
-  hessian = full[:, :q, :q] + diagonal[..., None] * jnp.eye(q)
-  ridge = jnp.full(len(state.identity), priors.identity)
-  corner = full[:, q:, q:].sum(0) + jnp.diag(jnp.append(ridge, priors.focal))
-  shared = gradient[:, q:].sum(0) + jnp.append(
-    ridge * state.identity, jnp.sum(steps[:, 5] * change[:, 5])
+  # Coefficients are the frame's expression, then the clip's identity; of pose,
+  # the last is the clip's focal length.
+  pose, mixed, own, identity, pose_error, error = squares
+  n = e.shape[1]
+  turned = mixed[..., :n].mT
+  hessian = jnp.block(
+    [[pose[:, :6, :6], mixed[:, :6, :n]], [turned[..., :6], own[..., :n]]]
   )
-  return hessian, full[:, :q, q:], corner, gradient[:, :q] + pull, shared
+  hessian += diagonal[..., None] * jnp.eye(6 + n)
+  border = jnp.block(
+    [[mixed[:, :6, n:], pose[:, :6, 6:]], [own[..., n:], turned[..., 6:]]]
+  )
+  across = mixed[:, 6:, n:].sum(0)
+  corner = jnp.block([[identity, across.T], [across, pose[:, 6:, 6:].sum(0)]])
+  ridge = jnp.full(len(state.identity), priors.identity)
+  corner += jnp.diag(jnp.append(ridge, priors.focal))
+  gradient = jnp.concatenate([pose_error[:, :6], error[:, :n]], -1) + pull
+  shared = jnp.append(
+    error[:, n:].sum(0) + ridge * state.identity,
+    pose_error[:, 6].sum() + jnp.sum(steps[:, 5] * change[:, 5]),
+  )
+  return hessian, border, corner, gradient, shared
 
 
 def solve_bordered(

@@ -128,14 +128,13 @@ def descend(state, data, bases, priors, outward, schedule, tolerance):
     )
     cost, trial_cost = float(state_cost), float(trial_cost)
     if trial_cost < cost:
-      done = cost - trial_cost < tolerance * cost and index >= schedule.least
       state, damping = trial, max(damping / 4, 1e-6)
-      if done:
-        break
-    elif damping > _STUCK and index >= schedule.least:
-      break
     else:
       damping = min(8 * damping, 8 * _STUCK)
+    # At the minimum, rounding decides which of the two is less.
+    done = abs(cost - trial_cost) < tolerance * cost or damping > _STUCK
+    if done and index >= schedule.least:
+      break
   return state
 
 

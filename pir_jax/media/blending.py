@@ -5,6 +5,7 @@ s side of the inpainted window, k of the grid of its opacity, g of that on which
 colours are matched.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -168,8 +169,17 @@ def _ring_light(
 
 
 def _spread(light: Float[np.ndarray, "g g 3"]) -> Float[np.ndarray, "g g 3"]:
-  spread = _SIGMA * len(light)
-  return ndimage.gaussian_filter(light, (spread, spread, 0), mode="constant")
+  along = _gaussian(len(light))
+  return np.moveaxis(along @ np.moveaxis(light, -1, 0) @ along.T, 0, -1)
+
+
+@functools.cache
+def _gaussian(size: int) -> Float[np.ndarray, "g g"]:
+  """Returns what filters a column: with few cells a product is quicker."""
+  columns = np.eye(size, dtype=np.float32)
+  return ndimage.gaussian_filter1d(
+    columns, _SIGMA * size, axis=0, mode="constant"
+  )
 
 
 def feather(

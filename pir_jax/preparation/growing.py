@@ -8,6 +8,7 @@ t frames, d sides of a look, i identity coefficients, h and w sides of a frame.
 
 import contextlib
 import itertools
+import math
 import pathlib
 import tempfile
 import threading
@@ -25,9 +26,9 @@ from pir_jax.preparation import tracking
 from pir_jax.preparation.tracking import TrackedVideo
 from pir_jax.runtime import section_timer
 
-# A section with its margins takes about so long, a margin so long. Sections
-# with margins are as many frames as one program of the fit takes.
-_SECONDS, _MARGIN = 6.6, 1.28
+# A section with its margins takes about so long: as many frames as one program
+# of the fit takes. A margin is what a mask joins, and frames for smoothing.
+_SECONDS, _MARGIN, _SMOOTHING = 6.6, 0.5, 3
 _ONCE = ("identity", "look", "landmarks")  # Not a row a frame, or too large.
 # Of the frames of a section, of which three may be in memory at a time; larger
 # ones are decoded again.
@@ -258,7 +259,7 @@ def sections(
 
 def _lengths(fps: float) -> tuple[int, int]:
   """Returns frames of a section and of a margin."""
-  margin = max(2, round(_MARGIN * fps))
+  margin = math.ceil(_MARGIN * fps) + _SMOOTHING
   pieces = max(1, round(_SECONDS * fps / fitting.PIECE_PADDING))
   return pieces * fitting.PIECE_PADDING - 2 * margin, margin
 

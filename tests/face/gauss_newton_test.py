@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pir_jax.face import gauss_newton
+from pir_jax.face import gauss_newton, landmark_squares
 from pir_jax.geometry import cameras
 
 
@@ -58,7 +58,7 @@ def _problem(num_frames=3, num_identity=2, num_expression=4):
   def array(*shape, scale=1.0):
     return jnp.asarray(scale * rng.normal(size=shape), jnp.float32)
 
-  bases = gauss_newton.Bases(
+  bases = landmark_squares.bases(
     array(points, 3, scale=0.2),
     array(num_identity, points, 3, scale=0.02),
     array(num_expression, points, 3, scale=0.02),
@@ -156,3 +156,45 @@ def test_focal_variance_is_that_of_the_dense_problem():
   expected = np.linalg.inv(dense)[-1, -1]
   got = gauss_newton.focal_variance(state, data, bases, priors)
   np.testing.assert_allclose(got, expected, rtol=1e-2)
+
+
+def test_normal_equations_are_products_of_derivatives():
+  state, data, bases, priors = _problem()
+  # All errors count by their squares, and nothing but errors counts.
+  priors = priors._replace(huber=jnp.float32(1e9))
+  free = jax.tree.map(jnp.zeros_like, priors)._replace(huber=priors.huber)
+  num_frames, n = state.expression.shape
+  num_shared = len(state.identity) + 1
+
+  @jax.jit
+  @jax.jacfwd
+  def derivatives(x):
+    move, shared = x[:-num_shared].reshape(num_frames, -1), x[-num_shared:]
+    moved = gauss_newton.moved(state, move, shared)
+    errors = gauss_newton.errors_of(moved, data, bases)
+    weights = data.weight, data.pair_weight
+    return jnp.concatenate(
+      [
+        (error * jnp.sqrt(weight)[..., None]).ravel()
+        for error, weight in zip(errors, weights, strict=True)
+      ]
+    )
+
+  jacobian = derivatives(jnp.zeros(num_frames * (6 + n) + num_shared))
+  expected = np.asarray(jacobian.T @ jacobian)
+  hessian, border, corner, *_ = jax.jit(gauss_newton._normal_equations)(
+    state, data, bases, free
+  )
+  scale = np.sqrt(np.outer(expected.diagonal(), expected.diagonal()))
+  last = slice(num_frames * (6 + n), None)
+  for frame in range(num_frames):
+    rows = slice(frame * (6 + n), (frame + 1) * (6 + n))
+    for got, place in (
+      (hessian[frame], (rows, rows)),
+      (border[frame], (rows, last)),
+    ):
+      error = np.abs(got - expected[place]) / scale[place]
+      assert error.max() < 1e-4
+  assert (
+    np.abs(corner - expected[last, last]) / scale[last, last]
+  ).max() < 1e-4
