@@ -6,7 +6,7 @@ t frames, l landmarks, p pairs of opposite landmarks, c 2 or 3 axes.
 import dataclasses
 from collections.abc import Iterator
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -223,9 +223,6 @@ def problem(
 ) -> gauss_newton.Data:
   """Returns the observations in the solver's form."""
   share = known[:, None].astype(np.float32)
-  return gauss_newton.Data(
-    *(
-      jnp.asarray(array, jnp.float32)
-      for array in (points, share * weight, share * pair_weight, link)
-    )
-  )
+  arrays = points, share * weight, share * pair_weight, link
+  arrays = [np.asarray(array, np.float32) for array in arrays]
+  return gauss_newton.Data(*jax.device_put(arrays))

@@ -11,7 +11,6 @@ t frames, l landmarks, i identity modes, e expression units.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -210,7 +209,7 @@ class _Clip:
       zoomed = gauss_newton.zoomed(state, zoom)
       state = self._descend(zoomed, observations, bases, again)
     if scaled is not None:  # Rounding moves even a fixed unknown.
-      state = state._replace(focal=jnp.float32(scaled))
+      state = state._replace(focal=np.float32(scaled))
     return state
 
   def _zoom(self, state, observations, bases) -> float:
@@ -228,14 +227,14 @@ class _Clip:
     if not observations.known.any():
       return 1.0
     state = state._replace(
-      rotation=state.rotation[::stride],
-      translation=state.translation[::stride],
-      expression=state.expression[::stride],
+      rotation=np.asarray(state.rotation)[::stride],
+      translation=np.asarray(state.translation)[::stride],
+      expression=np.asarray(state.expression)[::stride],
     )
     data, priors = self._problem(observations)
-    priors = priors._replace(focal=jnp.float32(0.0))
+    priors = priors._replace(focal=np.float32(0.0))
     visible = fit_data.visibility(state, bases, self.outward)
-    data = data._replace(weight=data.weight * visible)
+    data = data._replace(weight=np.asarray(data.weight) * visible)
     variance = gauss_newton.focal_variance(state, data, bases, priors)
     if not 0 < float(variance) < config.focal_error**2:
       return 1.0
@@ -243,16 +242,18 @@ class _Clip:
       num_steps=config.num_steps, offset=(8, 10), least=11
     )
     # The offsets compensated for the wrong distance: estimate them again.
-    start = state._replace(offset=jnp.zeros_like(state.offset))
+    start = state._replace(offset=np.zeros_like(np.asarray(state.offset)))
     freed = solver.descend(
       start, data, bases, priors, self.outward, schedule, config.tolerance
     )
-    costs = [gauss_newton.cost(s, data, bases, priors) for s in (state, freed)]
+    costs = [
+      float(gauss_newton.cost(s, data, bases, priors)) for s in (state, freed)
+    ]
     depth = np.median(np.asarray(freed.translation)[observations.known, 2])
     low, high = config.depth_range
-    gained = float(1 - costs[1] / costs[0]) > config.focal_gain
+    gained = 1 - costs[1] / costs[0] > config.focal_gain
     plausible = gained and low < depth < high
-    return float(freed.focal / state.focal) if plausible else 1.0
+    return float(freed.focal) / float(state.focal) if plausible else 1.0
 
   def piece(self, frames, identity, shared) -> gauss_newton.State:
     """Fits some frames with the shared unknowns fixed."""
@@ -327,7 +328,7 @@ class _Clip:
     # Float32 is enough: every block is well conditioned by its prior.
     return gauss_newton.Priors(
       *(
-        jnp.asarray(value, jnp.float32)
+        np.asarray(value, np.float32)
         for value in (
           ratio**2 * config.identity_weight * num_known,
           expression,

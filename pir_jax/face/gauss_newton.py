@@ -94,6 +94,7 @@ def _points(state: State, bases: Bases) -> Float[Array, "t l 3"]:
   return shape @ state.rotation.mT + state.translation[:, None]
 
 
+@jax.jit
 def project(state: State, bases: Bases) -> Float[Array, "t l 2"]:
   """Projects landmarks, in units of face height about the centre."""
   points = _points(state, bases)
@@ -187,6 +188,7 @@ def moved(
   return zoomed(state, jnp.exp(shared[-1]))
 
 
+@jax.jit
 def zoomed(state: State, zoom: float | Float[Array, ""]) -> State:
   """Scales the focal length and the head's distance together.
 

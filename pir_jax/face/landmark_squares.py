@@ -11,6 +11,7 @@ coefficients, k pairs of coefficients, p pairs of opposite landmarks.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -64,12 +65,13 @@ def bases(
   expression: Float[AnyArray, "e l 3"],
 ) -> Bases:
   """Prepares a head model, with what does not depend on the frames."""
-  directions = _directions(expression, identity)
+  # By NumPy, as all that is done once: JAX would compile each operation.
+  directions = np.concatenate([expression, identity]).transpose(2, 1, 0)
   one, other = np.triu_indices(len(expression), m=directions.shape[-1])
   a, b = directions[..., one], directions[..., other]
   products = [a[c] * b[d] + (a[d] * b[c] if c != d else 0) for c, d in _AXES]
-  products = jnp.concatenate(products)
-  return Bases(*map(jnp.asarray, (mean, identity, expression)), products)
+  arrays = mean, identity, expression, np.concatenate(products)
+  return Bases(*jax.device_put([np.asarray(x, np.float32) for x in arrays]))
 
 
 class Derivatives(NamedTuple):

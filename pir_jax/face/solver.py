@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 # Loaded at once, so that it can be limited.
@@ -108,12 +108,13 @@ def start(
     np.zeros_like(neutral) if offset is None else offset,
     focal,
   )
-  return gauss_newton.State(*(jnp.asarray(a, jnp.float32) for a in arrays))
+  arrays = [np.asarray(array, np.float32) for array in arrays]
+  return gauss_newton.State(*jax.device_put(arrays))
 
 
 def descend(state, data, bases, priors, outward, schedule, tolerance):
   """Runs Levenberg-Marquardt, with the schedule's updates in between."""
-  damping, cost, weight = 1e-2, np.inf, data.weight
+  damping, cost, weight = 1e-2, np.inf, np.asarray(data.weight)
   for index in range(schedule.num_steps):
     if index in schedule.visibility:
       visible = fit_data.visibility(state, bases, outward)
@@ -124,7 +125,7 @@ def descend(state, data, bases, priors, outward, schedule, tolerance):
     if index in schedule.depth:
       state, cost = _move_to_depth(state, data), np.inf
     state_cost, trial, trial_cost = gauss_newton.step(
-      state, data, bases, priors, jnp.float32(damping)
+      state, data, bases, priors, np.float32(damping)
     )
     cost, trial_cost = float(state_cost), float(trial_cost)
     if trial_cost < cost:
@@ -142,7 +143,9 @@ def _move_to_depth(
   state: gauss_newton.State, data: gauss_newton.Data
 ) -> gauss_newton.State:
   """Scales focal length and depths together to a median depth of `DEPTH`."""
-  known = np.asarray(data.weight.sum(1) > 0)
-  ratio = DEPTH / float(np.median(np.asarray(state.translation)[known, 2]))
-  translation = state.translation.at[:, 2].multiply(ratio)
-  return state._replace(focal=state.focal * ratio, translation=translation)
+  known = np.asarray(data.weight).sum(1) > 0
+  translation = np.array(state.translation)
+  ratio = DEPTH / np.median(translation[known, 2])
+  translation[:, 2] *= ratio
+  focal = np.asarray(state.focal * ratio)
+  return state._replace(focal=focal, translation=translation)
