@@ -32,7 +32,7 @@ _SECONDS, _MARGIN, _SMOOTHING = 6.6, 0.5, 3
 _ONCE = ("identity", "look", "landmarks")  # Not a row a frame, or too large.
 # Of the frames of a section, of which three may be in memory at a time; larger
 # ones are decoded again.
-_MAX_BYTES = 2**27
+_MAX_BYTES = 160 * 2**20
 
 
 class _OverError(Exception):
@@ -218,7 +218,8 @@ def sections(
         if seconds is not None and at >= seconds:
           return
         # A section that begins late, because nobody is seen, is longer.
-        all_kept &= image.nbytes * max(length, len(images)) <= _MAX_BYTES
+        num_frames = max(length + 2 * margin, len(images))
+        all_kept &= num_frames * image.nbytes <= _MAX_BYTES
         if all_kept:
           images[len(times)] = image
         times.append(float(at))

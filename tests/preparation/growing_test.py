@@ -246,6 +246,8 @@ def test_sections_with_margins_fill_a_program_of_the_fit(fps):
   # What masks join lies in a margin, and work begins within some seconds.
   assert margin > 0.5 * fps + 1
   assert length > 100 and length < max(8 * fps, 192)
+  if fps == 25:  # The usual picture is kept.
+    assert (length + 2 * margin) * 512 * 512 * 3 < growing._MAX_BYTES
 
 
 @pytest.mark.slow
