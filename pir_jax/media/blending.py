@@ -170,7 +170,8 @@ def _ring_light(
 
 def _spread(light: Float[np.ndarray, "g g 3"]) -> Float[np.ndarray, "g g 3"]:
   along = _gaussian(len(light))
-  return np.moveaxis(along @ np.moveaxis(light, -1, 0) @ along.T, 0, -1)
+  spread = along @ np.moveaxis(light, -1, 0) @ along.T
+  return np.ascontiguousarray(np.moveaxis(spread, 0, -1))
 
 
 @functools.cache

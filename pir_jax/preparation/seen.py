@@ -137,6 +137,8 @@ def keep_windows(
   place: pathlib.Path | None, arrays: dict[str, np.ndarray]
 ) -> None:
   """Keeps what is made of all frames with a face."""
+  # Of an array that lies otherwise, safetensors would write other values.
+  arrays = {name: np.ascontiguousarray(x) for name, x in arrays.items()}
   kept.write(
     place,
     lambda folder: safetensors.numpy.save_file(arrays, folder / _WINDOWS),

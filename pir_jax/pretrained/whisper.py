@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from pir_jax.models import whisper
-from pir_jax.pretrained import weight_map
+from pir_jax.pretrained import weight_map, zeros
 from pir_jax.types import InputError
 
 _TYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
@@ -131,7 +131,9 @@ def from_variables(
     ffn=len(weights["encoder/layer_0/ffn/linear_0/bias"]),
     max_frames=len(weights["encoder/position_encodings/encodings"]),
   )
-  model = whisper.WhisperEncoder(config, rngs=nnx.Rngs(0))
+  model = zeros.module(
+    lambda: whisper.WhisperEncoder(config, rngs=nnx.Rngs(0))
+  )
   weight_map.apply(_table(), weights, model)
   return model
 
