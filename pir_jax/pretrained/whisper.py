@@ -131,9 +131,7 @@ def from_variables(
     ffn=len(weights["encoder/layer_0/ffn/linear_0/bias"]),
     max_frames=len(weights["encoder/position_encodings/encodings"]),
   )
-  model = zeros.module(
-    lambda: whisper.WhisperEncoder(config, rngs=nnx.Rngs(0))
-  )
+  model = zeros.module(lambda: whisper.WhisperEncoder(config, rngs=nnx.Rngs(0)))
   weight_map.apply(_table(), weights, model)
   return model
 
