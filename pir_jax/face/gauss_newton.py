@@ -222,6 +222,7 @@ def _normal_equations(state, data, bases, priors):
   derivatives = landmark_squares.derivatives(
     _points(state, bases), state.rotation, state.translation, state.focal
   )
+  # XLA would compute them again in each of the sums.
   derivatives = jax.lax.optimization_barrier(derivatives)
   error, gap = errors_of(state, data, bases)
   weight, pair_weight = (
